@@ -1,0 +1,32 @@
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help quickstart test test-slow lint clean
+
+help:  ## list what can be made
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+$(READY): setup.cfg constraints.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt torch
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[dev,mini]'
+	touch $(READY)
+
+quickstart: $(READY)  ## train a watercolour LoRA on the embedded base: CPU, offline, minutes
+	$(PYTHON) cli.py fit --config configs/quickstart.yaml
+
+test: $(READY)  ## fast tests
+	$(PYTHON) -m pytest
+
+test-slow: $(READY)  ## everything else: whole runs, two processes, notebooks
+	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest -m "" --nbmake notebooks
+
+lint: $(READY)  ## style
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+clean:  ## remove what was made, except trained runs
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .cache/stylelora
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

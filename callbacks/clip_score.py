@@ -1,0 +1,70 @@
+"""Does a picture made with the adapter still show what its prompt says?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+
+from stylelora.distributed import gather_objects
+from stylelora.metrics.clip_score import clip_scores
+from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
+from stylelora.metrics.statistics import mean_interval
+from stylelora.records import Metric, SampleBatch
+
+
+class CLIPScore(L.Callback):
+    """Scores the pictures that validation makes, and the base's, against their prompts without trigger words.
+
+    Logs `val/clip_score` and `val/clip_score_base`; `fit` appends each picture's to `clip_score.jsonl` in the run's
+    folder. `metrics` holds the last validation's means with intervals over prompts, nothing if it made no scores.
+
+    Args:
+        scorer: CLIP that judges: "mini", a folder, or a hub id. Best one that the generator does not contain.
+        every_n_epochs: score in every n-th epoch, and in the last one.
+    """
+
+    def __init__(self, scorer: str = "mini", every_n_epochs: int = 1) -> None:
+        self.scorer, self.every_n_epochs = scorer, every_n_epochs
+        self.encoder: ImageTextEncoder | None = None  # the callback's own: a module's would be saved with it
+        self.rows: list[dict[str, Any]] = []
+        self.metrics: dict[str, Metric] = {}
+
+    def load_encoder(self, device: torch.device) -> ImageTextEncoder:
+        """Load the judge."""
+        return ClipEncoder(self.scorer, device)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Load the judge, whose lack should be known before hours of training; empty the file unless resuming."""
+        if stage in ("fit", "validate") and self.encoder is None:
+            self.encoder = self.load_encoder(trainer.strategy.root_device)
+        self.path = Path(trainer.default_root_dir, "clip_score.jsonl")
+        if stage == "fit" and trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("a" if trainer.ckpt_path else "w").close()
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:  # noqa: ANN401
+        """Score a batch of samples; other batches pass."""
+        epoch, fitting = trainer.current_epoch + 1, trainer.state.fn == "fit"
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs or not fitting
+        if isinstance(outputs, SampleBatch) and due and not trainer.sanity_checking:
+            pictures = (outputs.images, outputs.base_images)
+            scores = [clip_scores(self.encoder, some, outputs.contents).tolist() for some in pictures]
+            for values in zip(outputs.index, outputs.contents, outputs.seeds, *scores, strict=True):
+                self.rows.append(dict(zip(("index", "prompt", "seed", "score", "base_score"), values, strict=True)))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Join all processes' scores (samplers may give two of them one picture), log means, write the file."""
+        unique = {row["index"]: row for rows in gather_objects(self.rows) for row in rows}
+        rows, self.rows, self.metrics = [unique[index] for index in sorted(unique)], [], {}
+        for name, key in (("clip_score", "score"), ("clip_score_base", "base_score")) if rows else ():
+            metric = mean_interval([row[key] for row in rows], groups=[row["prompt"] for row in rows])
+            self.metrics[f"{name}[{self.encoder.name}]"] = metric
+            pl_module.log(f"val/{name}", metric.value)  # every process has all rows: nothing to reduce
+        if rows and trainer.is_global_zero and trainer.state.fn == "fit":
+            head = {"epoch": trainer.current_epoch, "encoder": self.encoder.name}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(head | row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,9 @@
+"""Where pictures come from: one class per style, constants and a docstring each; base.py does everything."""
+
+from datamodules.anime import Anime
+from datamodules.base import StyleDataModule
+from datamodules.cartoon import Cartoon
+from datamodules.pixelart import Pixelart
+from datamodules.watercolor import Watercolor
+
+__all__ = ["Anime", "Cartoon", "Pixelart", "StyleDataModule", "Watercolor"]

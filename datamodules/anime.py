@@ -1,0 +1,10 @@
+"""Anime: visual-novel characters on drawn or plain backgrounds."""
+
+from datamodules.base import StyleDataModule
+
+
+class Anime(StyleDataModule):
+    """89 pictures composed from the sprites and backgrounds of two Ren'Py games, Expat licence."""
+
+    style = "anime"
+    default_trigger = "anistyle"

@@ -1,0 +1,10 @@
+"""Watercolour: icons repainted with wet edges, granulation and paper."""
+
+from datamodules.base import StyleDataModule
+
+
+class Watercolor(StyleDataModule):
+    """92 pictures: Fluent Emoji (flat) by Microsoft, MIT, repainted by `stylelora/data/watercolor.py`."""
+
+    style = "watercolor"
+    default_trigger = "wcstyle"

@@ -1,0 +1,5 @@
+"""Thin Lightning shells around the networks of `stylelora`."""
+
+from lightning_modules.style_lora import StyleLoRA
+
+__all__ = ["StyleLoRA"]

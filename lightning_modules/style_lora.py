@@ -1,0 +1,152 @@
+"""Trains one style LoRA."""
+
+from __future__ import annotations
+
+import os
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base
+from stylelora.diffusion import noise
+from stylelora.diffusion.loss import BANK_TIMESTEPS, denoising_losses
+from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.distributed import gather_objects
+from stylelora.lora.formats import adapter_state
+from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
+from stylelora.metrics.statistics import skill_interval
+from stylelora.records import Metric, SampleBatch
+
+
+class StyleLoRA(L.LightningModule):
+    """UNet with one LoRA (Hu et al. 2021): W x + alpha / rank * B A x, only A and B are trained, in float32.
+
+    It logs `val/loss` and `val/skill` on held-out pictures, with noise and timesteps fixed per picture, and returns a
+    SampleBatch for prompts. Skill is 1 - loss / loss of the base on the same draws: 0 is the base, and unlike a loss it
+    can be compared between data sets.
+
+    Args:
+        base: `mini`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
+        rank: inner size of A and B.
+        alpha: strength; the update is scaled by alpha / rank.
+        dropout: probability of zeroing an input of A while training.
+        targets: names of the layers that get an adapter; each must match at least one.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW, decoupled.
+        sample_steps: denoising steps per sampled picture.
+        guidance: classifier-free guidance scale of sampled pictures.
+    """
+
+    def __init__(
+        self,
+        base: str = "mini",
+        rank: int = 16,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        targets: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
+        learning_rate: float = 1.0e-4,
+        weight_decay: float = 1.0e-2,
+        sample_steps: int = 20,
+        guidance: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.strict_loading = False  # checkpoints hold the adapter only
+        self.base = base
+        folder = resolve_base(base)
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.unet = load_unet(folder)
+        inject_lora(self.unet, rank, alpha, dropout, targets, seed=self.seed)
+        self.scheduler = load_scheduler(folder)
+        self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
+        self.metrics: dict[str, Metric] = {}
+        self._base_losses: dict[str, Tensor] = {}
+        self._base_images: dict[int, Tensor] = {}
+        self._held_out: list[tuple[str, Tensor, Tensor]] = []
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """Mean squared error of the predicted noise, at timesteps and noise keyed by (seed, epoch, sample)."""
+        del batch_idx
+        keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
+        latents = self._latents(batch, [("posterior", *key) for key in keys])
+        draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
+        steps = self.scheduler.config.num_train_timesteps
+        timesteps = noise.timesteps([("timestep", *key) for key in keys], steps).to(self.device)
+        loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, batch["text"]).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
+        return loss
+
+    def _latents(self, batch: dict, keys: list[tuple]) -> Tensor:
+        """Draw from the autoencoder's posterior, scaled as the UNet expects."""
+        draw = noise.normal(keys, batch["mean"].shape[1:]).to(self.device)
+        return (batch["mean"] + batch["std"] * draw) * self.scaling_factor
+
+    def validation_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> SampleBatch | None:
+        """Measure held-out latents (loader 0) or sample prompts (loader 1)."""
+        del batch_idx
+        if dataloader_idx == 1:
+            return self._sample(batch)
+        losses = self._bank_losses(batch)
+        if any(name not in self._base_losses for name in batch["sha256"]):
+            with adapter_disabled(self.unet):
+                self._base_losses |= dict(zip(batch["sha256"], self._bank_losses(batch), strict=True))
+        self._held_out += [
+            (name, loss, self._base_losses[name]) for name, loss in zip(batch["sha256"], losses, strict=True)
+        ]
+        return None
+
+    def _bank_losses(self, batch: dict) -> Tensor:
+        """Return each held-out picture's mean loss over eight timesteps, noise keyed by the picture, float32 (B,)."""
+        latents = batch["mean"] * self.scaling_factor
+        losses = []
+        for timestep in BANK_TIMESTEPS:
+            keys = [("bank", name, timestep) for name in batch["sha256"]]
+            draw = noise.normal(keys, latents.shape[1:]).to(self.device)
+            timesteps = torch.full((len(latents),), timestep, device=self.device)
+            losses.append(denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, batch["text"]))
+        return torch.stack(losses).mean(0).cpu()
+
+    def _sample(self, batch: dict) -> SampleBatch:
+        """Make the prompts' pictures, and once per run what the base makes of their content."""
+        vae = load_vae(resolve_base(self.base)).to(self.device)
+
+        def pictures(text: Tensor) -> Tensor:
+            start = initial_noise(batch["seed"], batch["latent_shape"]).to(self.device)
+            recipe = (self.hparams.sample_steps, self.hparams.guidance)
+            return decode(vae, denoise(self.unet, self.scheduler, start, text, batch["empty_text"], *recipe))
+
+        if any(index not in self._base_images for index in batch["index"]):
+            with adapter_disabled(self.unet):
+                self._base_images |= dict(zip(batch["index"], pictures(batch["content_text"]), strict=True))
+        base_images = torch.stack([self._base_images[index] for index in batch["index"]])
+        images = pictures(batch["text"])
+        return SampleBatch(batch["index"], batch["prompt"], batch["content"], batch["seed"], images, base_images)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the held-out loss and the skill against the base, over the pictures of all processes."""
+        rows = sorted((row for rows in gather_objects(self._held_out) for row in rows), key=lambda row: row[0])
+        self._held_out = []
+        loss = torch.stack([row[1] for row in rows]).double()
+        base_loss = torch.stack([row[2] for row in rows]).double()
+        skill = skill_interval(loss.numpy(), base_loss.numpy())
+        self.metrics = {"skill": skill}
+        self.log("val/loss", loss.mean(), prog_bar=True)
+        self.log("val/base_loss", base_loss.mean())
+        self.log("val/skill", skill.value, prog_bar=True)
+        self.log_dict({"val/skill_ci_low": skill.ci_low, "val/skill_ci_high": skill.ci_high})
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW on the adapter alone, constant rate."""
+        return torch.optim.AdamW(
+            adapter_parameters(self.unet), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
+        )
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """Return the adapter's tensors under diffusers' key names."""
+        return adapter_state(self.unet)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep only the adapter; the base is loaded from its own folder."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}

@@ -1,0 +1,129 @@
+"""Find a base model and load its parts, each where it is needed and in float32.
+
+A base is a folder in the layout of diffusers' StableDiffusionPipeline. It is given as `mini` (the embedded one), as a
+path, or as a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylelora.records import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MINI = Path(__file__).parent / "mini"
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+@functools.cache
+def resolve_base(name: str) -> Path:
+    """Return the folder of a base, fetching it from the hub if it must.
+
+    Args:
+        name: `mini`, a folder, or a hub id.
+
+    Raises:
+        InputError: if the folder is no Stable Diffusion checkpoint, or the hub has it not or cannot be reached.
+    """
+    folder = MINI if name == "mini" else Path(name)
+    if folder.is_dir():
+        missing = [part for part in PARTS if not (folder / part).is_dir()]
+        if missing or not (folder / "model_index.json").is_file():
+            what = ", ".join(missing) or "model_index.json"
+            raise InputError(f"{folder} is not a Stable Diffusion folder: it has no {what}")
+        return folder
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"base {name!r} is not there; give 'mini', an existing folder or a hub id like owner/name")
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"{part}/{file}" for part in PARTS for file in ("*.json", "*.txt", "model.safetensors")]
+    patterns += ["model_index.json", "*/diffusion_pytorch_model.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub client has a dozen error classes; for a user they are one
+        raise InputError(
+            f"base {name!r} is not in the local hub cache and cannot be fetched ({type(error).__name__}); connect to "
+            "the network once, or give the path of a folder that holds it"
+        ) from error
+
+
+def _load(kind: Any, folder: Path, part: str) -> nn.Module:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; training must not notice
+        module = kind.from_pretrained(folder / part, torch_dtype=torch.float32, use_safetensors=True)
+    return module.eval().requires_grad_(False)
+
+
+def load_unet(folder: Path) -> nn.Module:
+    """Load the UNet, float32, frozen."""
+    from diffusers import UNet2DConditionModel
+
+    return _load(UNet2DConditionModel, folder, "unet")
+
+
+def load_vae(folder: Path) -> nn.Module:
+    """Load the autoencoder, float32, frozen."""
+    from diffusers import AutoencoderKL
+
+    return _load(AutoencoderKL, folder, "vae")
+
+
+def load_text_encoder(folder: Path) -> nn.Module:
+    """Load the text encoder, float32, frozen."""
+    from transformers import CLIPTextModel
+
+    return _load(CLIPTextModel, folder, "text_encoder")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer")
+
+
+def load_scheduler(folder: Path) -> Any:
+    """Load the sampler the checkpoint names; it also carries the noise schedule of training."""
+    import diffusers
+
+    name = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+    return getattr(diffusers, name).from_pretrained(folder / "scheduler")
+
+
+def read_config(folder: Path, part: str) -> dict:
+    """Return the config.json of one part."""
+    return json.loads((folder / part / "config.json").read_text())
+
+
+def check_resolution(folder: Path, resolution: int) -> None:
+    """Refuse a resolution that the autoencoder and the UNet cannot halve often enough.
+
+    Raises:
+        InputError: with the nearest resolutions that work.
+    """
+    levels = len(read_config(folder, "vae")["block_out_channels"]) + len(read_config(folder, "unet")["block_out_channels"])
+    step = 2 ** (levels - 2)
+    if resolution < step or resolution % step:
+        below = max(step, resolution // step * step)
+        raise InputError(
+            f"resolution {resolution} does not suit this base: it must be a multiple of {step}, "
+            f"such as {below} or {below + step}"
+        )
+
+
+@functools.cache
+def fingerprint(folder: Path, part: str) -> str:
+    """Return a hash of one part's config and weights, so that what is derived from them is never stale."""
+    digest = hashlib.sha256()
+    for path in sorted((folder / part).iterdir()):
+        if path.suffix in (".json", ".safetensors", ".txt"):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

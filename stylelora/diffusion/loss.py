@@ -1,0 +1,74 @@
+"""What a denoiser is trained and judged by.
+
+Shapes: B pictures, C latent channels, H and W of the latent, T tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Midpoints of eight equal parts of 1000 timesteps: their mean loss is within 0.4 % of the mean over all.
+BANK_TIMESTEPS = (62, 187, 312, 437, 562, 687, 812, 937)
+
+
+def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """Diffuse latents to their timesteps: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, eq. 4).
+
+    Args:
+        latents: float (B, C, H, W), scaled by the VAE's `scaling_factor`.
+        noise: standard normal, like `latents`.
+        timesteps: int (B,), 0..len(alphas_cumprod)-1.
+        alphas_cumprod: float (steps,), abar of the scheduler.
+    """
+    alpha = alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1)
+    return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+
+def target_of(kind: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """Return what the UNet should predict.
+
+    Args:
+        kind: `epsilon` (the noise) or `v_prediction` (Salimans & Ho 2022, section 4: sqrt(abar) eps - sqrt(1-abar) x_0).
+        latents: as in `add_noise`, and so are the others.
+        noise: see there.
+        timesteps: see there.
+        alphas_cumprod: see there.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        alpha = alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1)
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+    raise ValueError(f"prediction type {kind!r} is not supported; it must be epsilon or v_prediction")
+
+
+def denoising_losses(
+    unet: torch.nn.Module, scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Tensor
+) -> Tensor:
+    """Return the mean squared error of each picture, float32 (B,) (Ho et al. 2020, eq. 14).
+
+    Args:
+        unet: predicts from (x_t, t, text).
+        scheduler: diffusers scheduler; gives `alphas_cumprod` and `config.prediction_type`.
+        latents: float (B, C, H, W).
+        noise: standard normal, like `latents`.
+        timesteps: int (B,).
+        text: float (B, T, D), text encoder's last hidden state.
+    """
+    noisy = add_noise(latents, noise, timesteps, scheduler.alphas_cumprod)
+    target = target_of(scheduler.config.prediction_type, latents, noise, timesteps, scheduler.alphas_cumprod)
+    predicted = unet(noisy, timesteps, encoder_hidden_states=text).sample
+    return (predicted.float() - target.float()).square().mean((1, 2, 3))
+
+
+def min_snr_weight(timesteps: Tensor, alphas_cumprod: Tensor, gamma: float) -> Tensor:
+    """Weight of each picture's eps loss, float (B,): min(SNR, gamma) / SNR (Hang et al. 2023, eq. 6)."""
+    alpha = alphas_cumprod.to(timesteps.device)[timesteps]
+    snr = alpha / (1 - alpha)
+    return snr.clamp(max=gamma) / snr

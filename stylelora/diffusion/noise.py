@@ -1,0 +1,30 @@
+"""Random numbers that depend on what they are for, not on who asks first.
+
+A draw is keyed by a tuple such as (seed, epoch, picture). So it is the same whatever the batch size, the number of
+devices and whether a callback sampled pictures in between; and resuming in the middle of an epoch needs no saved
+generator state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """Return a CPU generator seeded by the hash of `key`."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def normal(keys: Sequence[tuple], shape: Sequence[int]) -> Tensor:
+    """Draw one standard normal tensor per key, float32 (len(keys), *shape)."""
+    return torch.stack([torch.randn(*shape, generator=generator(*key)) for key in keys])
+
+
+def timesteps(keys: Sequence[tuple], count: int) -> Tensor:
+    """Draw one timestep per key, int64 (len(keys),), uniform in 0..count-1."""
+    return torch.cat([torch.randint(count, (1,), generator=generator(*key)) for key in keys])

@@ -1,0 +1,66 @@
+"""Pictures from text embeddings, with explicit seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylelora.diffusion import noise
+
+
+def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Return one start per seed, float32 (len(seeds), *shape); a picture's start depends on its seed alone."""
+    return noise.normal([("start", seed) for seed in seeds], shape)
+
+
+@torch.no_grad()
+def denoise(
+    unet: torch.nn.Module,
+    scheduler: Any,
+    start: Tensor,
+    text: Tensor,
+    empty_text: Tensor,
+    steps: int,
+    guidance: float,
+) -> Tensor:
+    """Walk from noise to latents with classifier-free guidance (Ho & Salimans 2022, eq. 6).
+
+    Args:
+        unet: predicts from (x_t, t, text); used in eval mode and left as it was.
+        scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
+        start: standard normal, float (B, C, H, W).
+        text: float (B, T, D).
+        empty_text: embedding of the empty prompt, float (1, T, D).
+        steps: number of denoising steps.
+        guidance: scale; 1 means no guidance, and then the empty text is not evaluated.
+
+    Returns:
+        latents, float32 (B, C, H, W).
+    """
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps, device=start.device)
+    latents = start * scheduler.init_noise_sigma
+    guided = guidance != 1
+    if guided:
+        text = torch.cat([empty_text.expand(len(text), -1, -1), text])
+    training = unet.training
+    unet.eval()
+    for t in scheduler.timesteps:
+        x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+        predicted = unet(x, t, encoder_hidden_states=text).sample
+        if guided:
+            empty, conditional = predicted.chunk(2)
+            predicted = empty + guidance * (conditional - empty)
+        latents = scheduler.step(predicted, t, latents).prev_sample
+    unet.train(training)
+    return latents
+
+
+@torch.no_grad()
+def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int = 8) -> Tensor:
+    """Turn scaled latents (B, C, h, w) into pictures, uint8 (B, 3, H, W)."""
+    images = [vae.decode(part / vae.config.scaling_factor).sample for part in latents.split(batch_size)]
+    return ((torch.cat(images).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -1,0 +1,22 @@
+"""What one process needs to know of the others."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def gather_objects(obj: T) -> list[T]:
+    """Return every process's object, in the order of ranks and on every rank; `[obj]` where there is one process.
+
+    Args:
+        obj: anything that pickles; CPU data, since tensors would come back on their sender's device.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return [obj]
+    objects: list[T] = [obj] * dist.get_world_size()
+    dist.all_gather_object(objects, obj)
+    return objects

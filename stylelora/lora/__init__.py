@@ -1,0 +1,1 @@
+"""LoRA adapters: put them into a UNet, write and read their files, blend several."""

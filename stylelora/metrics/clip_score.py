@@ -1,0 +1,37 @@
+"""CLIP score: does a picture show what its prompt says?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL.Image import Image
+from torch import Tensor
+
+from stylelora.metrics.encoders import ImageTextEncoder
+from stylelora.records import InputError
+
+
+def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], texts: Sequence[str]) -> Tensor:
+    """Cosine of each picture's vector with its text's: cos(E_I(image), E_T(text)).
+
+    CLIP-S of Hessel et al. 2021 ("CLIPScore") is 2.5 * max(cos, 0) with ViT-B/32; torchmetrics reports 100 * cos,
+    clamped after averaging, with ViT-L/14. Here the cosine is neither scaled nor clamped, since both hide how it is
+    spread, and every picture keeps its own, since intervals need them.
+
+    Values of two encoders cannot be compared: a metric made of these is named `clip_score[<encoder.name>]`. To measure
+    content, give the prompt without trigger and style words; with them, it measures style and content at once.
+
+    Args:
+        encoder: the network that judges; best one that the generator does not contain.
+        images: uint8 (B, 3, H, W), or B PIL images.
+        texts: one for each picture.
+
+    Returns:
+        float32 (B,) in [-1, 1].
+
+    Raises:
+        InputError: not as many texts as pictures, or pictures of a type that the encoder refuses.
+    """
+    if isinstance(texts, str) or len(images) != len(texts):
+        raise InputError(f"CLIP score needs one text for each picture, but got {len(images)} and {len(texts)}.")
+    return (encoder.encode_images(images) * encoder.encode_texts(texts)).sum(-1)

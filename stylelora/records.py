@@ -1,0 +1,67 @@
+"""The records that cross borders between stages, and the one error meant for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One captioned picture on disk.
+
+    Attributes:
+        path: the file.
+        text: caption as given, without trigger word.
+        sha256: hash of the file's bytes; decides the split and keys the cache.
+    """
+
+    path: Path
+    text: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """Pictures made from prompts, with what the base makes of the same prompts and seeds.
+
+    Attributes:
+        index: position in the list of all samples, int (B,).
+        prompts: full prompts with trigger word.
+        contents: the same prompts without trigger and style words.
+        seeds: seed of each picture's initial noise.
+        images: uint8 (B, 3, H, W), made with the adapter.
+        base_images: uint8 (B, 3, H, W), made with no adapter active, from the content prompt.
+    """
+
+    index: list[int]
+    prompts: list[str]
+    contents: list[str]
+    seeds: list[int]
+    images: Tensor
+    base_images: Tensor
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured number with its uncertainty.
+
+    Attributes:
+        value: point estimate.
+        ci_low: lower end of the 95 % interval.
+        ci_high: upper end.
+        n: number of independent units behind it.
+        higher_is_better: direction.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    higher_is_better: bool

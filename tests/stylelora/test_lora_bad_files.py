@@ -1,0 +1,107 @@
+"""Every file that is not one complete adapter for this base is refused, with a sentence that says why."""
+
+import json
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from stylelora.lora.formats import adapter_state, apply_adapter, load_adapter, save_adapter
+from stylelora.lora.inject import inject_lora
+from stylelora.records import InputError
+from tests.tiny_sd import TINY_UNET
+
+CONFIG = "lora_adapter_metadata"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A good adapter file, of rank 4, for the query projections."""
+    unet = UNet2DConditionModel(**TINY_UNET)
+    inject_lora(unet, 4, 8.0, 0.0, ["to_q"], seed=0)
+    path = tmp_path_factory.mktemp("adapter") / "good.safetensors"
+    save_adapter(path, adapter_state(unet), rank=4, alpha=8.0, metadata={"base": "tiny"})
+    return path
+
+
+def edit(source, target, change_state=dict, **config):
+    """Copy an adapter file with other weights or another LoraConfig; the config entry None is removed."""
+    with safe_open(source, framework="pt") as opened:
+        header = opened.metadata()
+        state = {key: opened.get_tensor(key) for key in opened.keys()}
+    kept = {**json.loads(header[CONFIG]), **{f"unet.{key}": value for key, value in config.items()}}
+    header[CONFIG] = json.dumps({key: value for key, value in kept.items() if value is not None})
+    save_file(change_state(state), target, metadata=header)
+
+
+FIRST = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
+BAD_WEIGHTS = {
+    "no-lora": (lambda s: {"conv.weight": torch.ones(2)}, "holds no LoRA weights .* it holds conv.weight"),
+    "empty": (lambda s: {}, "holds no LoRA weights .* it holds nothing"),
+    "stranger": (lambda s: s | {"unet.conv.bias": torch.ones(2)}, "not LoRA weights of a UNet: unet.conv.bias"),
+    "many": (lambda s: s | {f"x{i}": torch.ones(1) for i in range(5)}, "x0, x1, x2 and 2 more"),
+    "half": (
+        lambda s: {k: v for k, v in s.items() if k != f"{FIRST}B.weight"},
+        "lacks lora_A or lora_B of down_blocks",
+    ),
+    "ranks": (lambda s: s | {f"{FIRST}A.weight": torch.ones(3, 16)}, "lora_A of rank 3 and lora_B of rank 4 in down_b"),
+    "mixed": (
+        lambda s: s | {f"{FIRST}A.weight": torch.ones(3, 16), f"{FIRST}B.weight": torch.ones(16, 3)},
+        r"mixes the ranks \[3, 4\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_bad_weights_are_refused(file, tmp_path, name):
+    change, sentence = BAD_WEIGHTS[name]
+    edit(file, tmp_path / "bad.safetensors", change)
+    with pytest.raises(InputError, match=sentence):
+        load_adapter(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"lora_alpha": None}, "does not say its alpha"),
+        ({"lora_alpha": 0}, "has alpha 0, which is not a number above 0"),
+        ({"lora_alpha": "4"}, "has alpha '4', which is not a number above 0"),
+        ({"r": 8}, "says rank 8, but its weights have rank 4"),
+        ({"use_rslora": True, "alpha_pattern": {"to_q": 1}}, "uses use_rslora, alpha_pattern, which is not supported"),
+    ],
+)
+def test_bad_header_is_refused(file, tmp_path, config, sentence):
+    edit(file, tmp_path / "bad.safetensors", **config)
+    with pytest.raises(InputError, match=sentence):
+        load_adapter(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not say its alpha"), ("{}", "its alpha")]
+)
+def test_damaged_header_is_refused(file, tmp_path, entry, sentence):
+    state, _ = load_adapter(file)
+    save_file(state, tmp_path / "bad.safetensors", metadata={CONFIG: entry})
+    with pytest.raises(InputError, match=sentence):
+        load_adapter(tmp_path / "bad.safetensors")
+
+
+def test_missing_and_damaged_files_are_refused(file, tmp_path):
+    for missing in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(InputError, match="there is no adapter file"):
+            load_adapter(missing)
+    damaged = tmp_path / "damaged.safetensors"
+    for content in (b"", b"not a tensor in sight", file.read_bytes()[:-100]):
+        damaged.write_bytes(content)
+        with pytest.raises(InputError, match="is not a safetensors file, or is damaged"):
+            load_adapter(damaged)
+
+
+def test_file_for_another_base_is_refused_and_leaves_the_unet_alone(file):
+    wider = UNet2DConditionModel(**(TINY_UNET | {"block_out_channels": (16, 32, 32, 64)}))
+    with pytest.raises(InputError, match=r"\(made for tiny\) does not fit this base: .* and \d+ more"):
+        apply_adapter(wider, file)
+    assert not hasattr(wider, "peft_config")
+    assert all(parameter.requires_grad for parameter in wider.parameters())
