@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lightning.pytorch.cli import ArgsType, LightningCLI
 
-ROOT = Path(__file__).resolve().parent
+CONFIGS = Path(__file__).resolve().parent / "configs"
+VERBS = ("fit", "validate")
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 
 Style LoRAs for Stable Diffusion: one adapter per art style.
 
 verbs:
-  fit       train; sample and score every epoch           python cli.py fit --config configs/quickstart.yaml
-  validate  sample and score a checkpoint of a run        python cli.py validate --config ... --ckpt_path ...
+  fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
+  validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
 
-Options of a verb: python cli.py fit --help
-Options of a class: python cli.py fit --model.help lightning_modules.StyleLoRA
-Every config file, its question and its cost: configs/README.md
-"""
+Options of a verb:   python cli.py fit --help
+Options of a class:  python cli.py fit --model.help lightning_modules.StyleLoRA
+All config files:    configs/README.md"""
 
 
 def build_cli() -> type[LightningCLI]:
-    """Return the command line class; what it needs takes seconds to load, so it is not loaded for `--help`."""
+    """Return the command line class; what it needs takes seconds to load, so `--help` does without."""
     import lightning.pytorch as L
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -38,6 +38,7 @@ def build_cli() -> type[LightningCLI]:
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
         def __init__(self, **kwargs: object) -> None:
+            defaults = {"default_config_files": [str(CONFIGS / "defaults.yaml")]}
             super().__init__(
                 L.LightningModule,
                 L.LightningDataModule,
@@ -46,21 +47,17 @@ def build_cli() -> type[LightningCLI]:
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
                 save_config_kwargs={"overwrite": True},
-                parser_kwargs={
-                    verb: {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")]}
-                    for verb in ("fit", "validate")
-                },
+                parser_kwargs={verb: defaults for verb in VERBS},
                 **kwargs,
             )
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            """Offer what works: test and predict need modules that measure and blend."""
-            offered = LightningCLI.subcommands()
-            return {verb: offered[verb] for verb in ("fit", "validate")}
+            """Offer the verbs that every module here supports."""
+            return {verb: skipped for verb, skipped in LightningCLI.subcommands().items() if verb in VERBS}
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-            """Add callbacks that a run file can change one number of, where a list could only be replaced."""
+            """Add callbacks as groups: a run file can change one number of them; a list it could only replace."""
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.add_lightning_class_args(callbacks.SampleImages, "sample_images")
             parser.add_lightning_class_args(callbacks.CLIPScore, "clip_score")
@@ -68,30 +65,30 @@ def build_cli() -> type[LightningCLI]:
             parser.add_lightning_class_args(callbacks.WriteResult, "write_result")
 
         def before_instantiate_classes(self) -> None:
-            """Give the run its folder: runs/<path of the config below configs/>."""
+            """Give the run its folder: runs/<path of the config file below configs/>."""
             config = self.config[self.subcommand]
             if config.trainer.default_root_dir is None:
                 file = Path(str(config.config[-1])).resolve().with_suffix("") if config.config else Path("unnamed")
-                below = file.relative_to(ROOT / "configs") if file.is_relative_to(ROOT / "configs") else file.name
-                config.trainer.default_root_dir = str(Path("runs") / below)
-            folder = config.trainer.default_root_dir
+                name = file.relative_to(CONFIGS) if file.is_relative_to(CONFIGS) else file.name
+                config.trainer.default_root_dir = str(Path("runs") / name)
             if config.checkpoint.dirpath is None:
-                config.checkpoint.dirpath = str(Path(folder) / "checkpoints")
+                config.checkpoint.dirpath = str(Path(config.trainer.default_root_dir) / "checkpoints")
             if "init_args" in (config.trainer.logger or {}):
-                config.trainer.logger.init_args.save_dir = folder
+                config.trainer.logger.init_args.save_dir = config.trainer.default_root_dir
 
     return StyleCLI
 
 
 def main(args: ArgsType = None) -> None:
     """Run a command line; `args` stands in for `sys.argv[1:]` in tests and notebooks."""
-    words = sys.argv[1:] if args is None else args
-    if not words or words in (["-h"], ["--help"]):
+    if (sys.argv[1:] if args is None else args) in ([], ["-h"], ["--help"]):
         print(USAGE)
         return
+    from stylelora.quiet import quiet
     from stylelora.records import InputError
 
     try:
+        quiet()
         build_cli()(args=args)
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 
-from stylelora.distributed import gather_objects
+from stylelora.distributed import gather_rows
 from stylelora.metrics.clip_score import clip_scores
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
@@ -30,36 +29,39 @@ class CLIPScore(L.Callback):
     def __init__(self, scorer: str = "mini", every_n_epochs: int = 1) -> None:
         self.scorer, self.every_n_epochs = scorer, every_n_epochs
         self.encoder: ImageTextEncoder | None = None  # the callback's own: a module's would be saved with it
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict] = []
         self.metrics: dict[str, Metric] = {}
 
-    def load_encoder(self, device: torch.device) -> ImageTextEncoder:
+    def load_encoder(self, trainer: L.Trainer) -> ImageTextEncoder:
         """Load the judge."""
-        return ClipEncoder(self.scorer, device)
+        return ClipEncoder(self.scorer, trainer.strategy.root_device)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the judge, whose lack should be known before hours of training; empty the file unless resuming."""
+        """Load the judge now: that it is missing should be known before hours of training."""
         if stage in ("fit", "validate") and self.encoder is None:
-            self.encoder = self.load_encoder(trainer.strategy.root_device)
+            self.encoder = self.load_encoder(trainer)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the file afresh, unless a run is resumed, which `setup` cannot know yet."""
         self.path = Path(trainer.default_root_dir, "clip_score.jsonl")
-        if stage == "fit" and trainer.is_global_zero:
+        if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("a" if trainer.ckpt_path else "w").close()
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:  # noqa: ANN401
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """Score a batch of samples; other batches pass."""
-        epoch, fitting = trainer.current_epoch + 1, trainer.state.fn == "fit"
-        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs or not fitting
+        epoch = trainer.current_epoch + 1
+        due = trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         if isinstance(outputs, SampleBatch) and due and not trainer.sanity_checking:
-            pictures = (outputs.images, outputs.base_images)
-            scores = [clip_scores(self.encoder, some, outputs.contents).tolist() for some in pictures]
-            for values in zip(outputs.index, outputs.contents, outputs.seeds, *scores, strict=True):
-                self.rows.append(dict(zip(("index", "prompt", "seed", "score", "base_score"), values, strict=True)))
+            score, base = (
+                clip_scores(self.encoder, x, outputs.contents) for x in (outputs.images, outputs.base_images)
+            )
+            for row in zip(outputs.index, outputs.contents, outputs.seeds, score.tolist(), base.tolist(), strict=True):
+                self.rows.append(dict(zip(("index", "prompt", "seed", "score", "base_score"), row, strict=True)))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Join all processes' scores (samplers may give two of them one picture), log means, write the file."""
-        unique = {row["index"]: row for rows in gather_objects(self.rows) for row in rows}
-        rows, self.rows, self.metrics = [unique[index] for index in sorted(unique)], [], {}
+        """Join the processes' scores, log the means, write the file."""
+        rows, self.rows, self.metrics = gather_rows(self.rows, key="index"), [], {}
         for name, key in (("clip_score", "score"), ("clip_score_base", "base_score")) if rows else ():
             metric = mean_interval([row[key] for row in rows], groups=[row["prompt"] for row in rows])
             self.metrics[f"{name}[{self.encoder.name}]"] = metric

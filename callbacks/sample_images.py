@@ -34,7 +34,7 @@ class SampleImages(L.Callback):
         if trainer.is_global_zero and not trainer.ckpt_path and folder.is_dir():
             shutil.rmtree(folder)
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:  # noqa: ANN401
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """Keep a batch of samples; other batches pass."""
         del pl_module
         epoch = trainer.current_epoch + 1

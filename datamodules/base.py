@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import lightning.pytorch as L
-import torch
 from torch.utils.data import DataLoader
 
 from datamodules.sampler import EpochSampler, ShareSampler
@@ -62,7 +61,11 @@ class StyleDataModule(L.LightningDataModule):
         super().__init__()
         if root is None and self.style is None:
             raise InputError("this style has no embedded pictures; give data.init_args.root a folder")
-        for name, value in {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}.items():
+        for name, value in {
+            "batch_size": batch_size,
+            "repeats": repeats,
+            "sample_batch_size": sample_batch_size,
+        }.items():
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1")
         self.root = Path(root) if root is not None else embedded_folder(self.style)
@@ -85,18 +88,21 @@ class StyleDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device
         pictures = scan_folder(self.root)
         self.train, self.held_out = split_by_content(pictures, self.held_out_share)
-        where = (base, self.cache, device)
-        sides = {"train": self.train, "held_out": self.held_out}
+        texts = {
+            "train": [self.caption(picture.text) for picture in self.train],
+            "held_out": [self.caption(picture.text) for picture in self.held_out],
+            "text": [self.caption(content) for content in self.contents],
+            "content_text": self.contents,
+            "empty_text": [""],
+        }
+        together = encode_texts([text for some in texts.values() for text in some], base, self.cache, device)
+        encoded = dict(zip(texts, together.split([len(some) for some in texts.values()]), strict=True))
         self.tensors = {
             side: encode_pictures(members, base, self.resolution, self.kernel, self.cache, device)
-            | {"text": encode_texts([self.caption(picture.text) for picture in members], *where)}
-            for side, members in sides.items()
+            | {"text": encoded[side]}
+            for side, members in {"train": self.train, "held_out": self.held_out}.items()
         }
-        self.prompt_texts = {
-            "text": encode_texts([self.caption(content) for content in self.contents], *where),
-            "content_text": encode_texts(self.contents, *where),
-            "empty_text": encode_texts([""], *where),
-        }
+        self.prompt_texts = {name: encoded[name] for name in ("text", "content_text", "empty_text")}
 
     def prepare_data(self) -> None:
         """Fill the cache, in one process only."""

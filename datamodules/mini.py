@@ -9,8 +9,8 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from stylelora.data import augment
 from stylelora.base.tokenizer import train_tokenizer
+from stylelora.data import augment
 from stylelora.data.icon_table import (
     STYLE_PHRASES,
     TEST_SETS,

@@ -58,6 +58,7 @@ class StyleLoRA(L.LightningModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.unet = load_unet(folder)
         inject_lora(self.unet, rank, alpha, dropout, targets, seed=self.seed)
+        self.unet.train()  # Lightning keeps modes as it finds them, and in eval mode there is no LoRA dropout
         self.scheduler = load_scheduler(folder)
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
         self.metrics: dict[str, Metric] = {}

@@ -20,3 +20,16 @@ def gather_objects(obj: T) -> list[T]:
     objects: list[T] = [obj] * dist.get_world_size()
     dist.all_gather_object(objects, obj)
     return objects
+
+
+def gather_rows(rows: list[dict], key: str) -> list[dict]:
+    """Join the rows of all processes, once for each `key` and in its order.
+
+    Samplers hand some items out twice so that every process has as many; of their rows one is kept.
+
+    Args:
+        rows: this process's.
+        key: what tells items apart, such as "index".
+    """
+    unique = {row[key]: row for part in gather_objects(rows) for row in part}
+    return [unique[item] for item in sorted(unique)]

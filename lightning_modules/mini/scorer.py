@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning.pytorch as L
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

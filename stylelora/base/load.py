@@ -108,7 +108,9 @@ def check_resolution(folder: Path, resolution: int) -> None:
     Raises:
         InputError: with the nearest resolutions that work.
     """
-    levels = len(read_config(folder, "vae")["block_out_channels"]) + len(read_config(folder, "unet")["block_out_channels"])
+    levels = len(read_config(folder, "vae")["block_out_channels"]) + len(
+        read_config(folder, "unet")["block_out_channels"]
+    )
     step = 2 ** (levels - 2)
     if resolution < step or resolution % step:
         below = max(step, resolution // step * step)

@@ -47,7 +47,9 @@ def scan_folder(folder: Path | str) -> list[Picture]:
         except InputError:
             unreadable.append(path.name)
     if unreadable:
-        raise InputError(f"{len(unreadable)} pictures in {folder} cannot be read ({_some(unreadable)}); replace or remove them")
+        raise InputError(
+            f"{len(unreadable)} pictures in {folder} cannot be read ({_some(unreadable)}); replace or remove them"
+        )
     return [Picture(path, captions[path.name].strip(), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 

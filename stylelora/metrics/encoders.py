@@ -105,7 +105,7 @@ class ClipEncoder:
             )
         return torch.cat(rows)
 
-    def _unit(self, features: Any, **inputs: Tensor) -> Tensor:  # noqa: ANN401
+    def _unit(self, features: Any, **inputs: Tensor) -> Tensor:
         """Run one of the model's two towers in float32 whatever autocast surrounds it, and normalise."""
         with torch.autocast(self.device.type, enabled=False):
             out = features(**{name: value.to(self.device) for name, value in inputs.items()})
@@ -167,8 +167,7 @@ def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
         from transformers import CLIPImageProcessor as Processor
 
     try:
-        # a layer that the file lacks is initialised at random; a callback may load in the midst of inference mode
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        with torch.random.fork_rng(devices=[]):  # layers that the file lacks draw random numbers
             model, report = CLIPModel.from_pretrained(
                 source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )

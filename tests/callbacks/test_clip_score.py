@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from callbacks import clip_score
 from callbacks.clip_score import CLIPScore
 from stylelora.distributed import gather_objects
 from stylelora.metrics.statistics import mean_interval
@@ -80,7 +79,7 @@ def trainer_in(folder, *callbacks, epochs=2, **options):
 
 def with_fake(**options):
     callback = CLIPScore(**options)
-    callback.load_encoder = lambda device: FakeEncoder()
+    callback.load_encoder = lambda trainer: FakeEncoder()
     return callback
 
 
@@ -121,7 +120,7 @@ def test_the_encoder_is_loaded_once_and_before_training(tmp_path):
     callback = CLIPScore(scorer="no-such-owner/no-such-scorer")
     events = []
 
-    def load(device):
+    def load(trainer):
         events.append("load")
         return FakeEncoder()
 
@@ -183,7 +182,7 @@ def test_a_run_without_samples_logs_nothing(tmp_path):
 
 def test_rows_of_all_processes_count_once(tmp_path, monkeypatch):
     """Two processes that shared the six pictures, and gave the first ones to both."""
-    monkeypatch.setattr(clip_score, "gather_objects", lambda rows: [rows[3:], rows[:4]])
+    monkeypatch.setattr("stylelora.distributed.gather_objects", lambda rows: [rows[3:], rows[:4]])
     callback = with_fake()
     trainer_in(tmp_path, callback, epochs=1, num_sanity_val_steps=0).fit(Samples())
     assert [row["index"] for row in lines(tmp_path)] == list(range(6))
