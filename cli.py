@@ -31,8 +31,6 @@ def build_cli() -> type[LightningCLI]:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
-    import datamodules.mini
-    import lightning_modules.mini  # noqa: F401  short class names in a YAML work for what is imported
 
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as L
 
 from stylelora.distributed import gather_rows
-from stylelora.metrics.clip_score import clip_scores
+from stylelora.metrics.clip_score import score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Metric, SampleBatch
@@ -48,16 +47,14 @@ class CLIPScore(L.Callback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("a" if trainer.ckpt_path else "w").close()
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, *_: object
+    ) -> None:
         """Score a batch of samples; other batches pass."""
         epoch = trainer.current_epoch + 1
         due = trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         if isinstance(outputs, SampleBatch) and due and not trainer.sanity_checking:
-            score, base = (
-                clip_scores(self.encoder, x, outputs.contents) for x in (outputs.images, outputs.base_images)
-            )
-            for row in zip(outputs.index, outputs.contents, outputs.seeds, score.tolist(), base.tolist(), strict=True):
-                self.rows.append(dict(zip(("index", "prompt", "seed", "score", "base_score"), row, strict=True)))
+            self.rows += score_samples(self.encoder, outputs)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Join the processes' scores, log the means, write the file."""
@@ -67,6 +64,6 @@ class CLIPScore(L.Callback):
             self.metrics[f"{name}[{self.encoder.name}]"] = metric
             pl_module.log(f"val/{name}", metric.value)  # every process has all rows: nothing to reduce
         if rows and trainer.is_global_zero and trainer.state.fn == "fit":
-            head = {"epoch": trainer.current_epoch, "encoder": self.encoder.name}
+            lines = [json.dumps({"epoch": trainer.current_epoch, **row}, ensure_ascii=False) + "\n" for row in rows]
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(head | row, ensure_ascii=False) + "\n" for row in rows)
+                file.writelines(lines)

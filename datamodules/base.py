@@ -22,8 +22,8 @@ PROMPTS = ["a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a but
 class StyleDataModule(L.LightningDataModule):
     """Captioned pictures of one style, as cached latents and text embeddings.
 
-    A style sets the class attributes; everything else is here. Pictures are scaled and cropped to a square, encoded once
-    with the base's autoencoder, and split by the hash of their content. The base is the one the model names.
+    A style sets the class attributes; everything else is here. Pictures are scaled and cropped to a square, encoded
+    once with the base's autoencoder, and split by the hash of their content. The base is the one the model names.
 
     Args:
         root: folder of pictures with `metadata.jsonl` or `.txt` captions; left out: the style's embedded pictures.
@@ -61,13 +61,9 @@ class StyleDataModule(L.LightningDataModule):
         super().__init__()
         if root is None and self.style is None:
             raise InputError("this style has no embedded pictures; give data.init_args.root a folder")
-        for name, value in {
-            "batch_size": batch_size,
-            "repeats": repeats,
-            "sample_batch_size": sample_batch_size,
-        }.items():
-            if value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1")
+        counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
+        if low := [name for name, value in counts.items() if value < 1]:
+            raise InputError(f"{' and '.join(low)} must be at least 1")
         self.root = Path(root) if root is not None else embedded_folder(self.style)
         self.trigger = trigger or self.default_trigger
         if not self.trigger:
@@ -115,8 +111,8 @@ class StyleDataModule(L.LightningDataModule):
         needed = self.batch_size * self.trainer.world_size
         if len(self.train) * self.repeats < needed:
             raise InputError(
-                f"one step needs {needed} pictures but {self.root} gives {len(self.train) * self.repeats} per epoch; lower "
-                "batch_size or raise repeats"
+                f"one step needs {needed} pictures but {self.root} gives {len(self.train) * self.repeats} per epoch; "
+                "lower batch_size or raise repeats"
             )
 
     @property

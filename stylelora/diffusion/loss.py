@@ -31,7 +31,7 @@ def target_of(kind: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alph
     """Return what the UNet should predict.
 
     Args:
-        kind: `epsilon` (the noise) or `v_prediction` (Salimans & Ho 2022, section 4: sqrt(abar) eps - sqrt(1-abar) x_0).
+        kind: `epsilon` (the noise) or `v_prediction` (sqrt(abar) eps - sqrt(1 - abar) x_0; Salimans & Ho 2022).
         latents: as in `add_noise`, and so are the others.
         noise: see there.
         timesteps: see there.

@@ -8,7 +8,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from stylelora.metrics.encoders import ImageTextEncoder
-from stylelora.records import InputError
+from stylelora.records import InputError, SampleBatch
 
 
 def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], texts: Sequence[str]) -> Tensor:
@@ -35,3 +35,18 @@ def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], tex
     if isinstance(texts, str) or len(images) != len(texts):
         raise InputError(f"CLIP score needs one text for each picture, but got {len(images)} and {len(texts)}.")
     return (encoder.encode_images(images) * encoder.encode_texts(texts)).sum(-1)
+
+
+def score_samples(encoder: ImageTextEncoder, batch: SampleBatch) -> list[dict]:
+    """Score each sample, and what the base makes of it, against its prompt without trigger and style words.
+
+    Returns:
+        for each sample `index`, `prompt` (the one scored), `seed`, `encoder` (its name), `score`, `base_score`.
+    """
+    scores = clip_scores(encoder, batch.images, batch.contents).tolist()
+    base_scores = clip_scores(encoder, batch.base_images, batch.contents).tolist()
+    rows = zip(batch.index, batch.contents, batch.seeds, scores, base_scores, strict=True)
+    return [
+        {"index": index, "prompt": text, "seed": seed, "encoder": encoder.name, "score": score, "base_score": base}
+        for index, text, seed, score, base in rows
+    ]

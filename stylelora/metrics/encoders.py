@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,7 +105,7 @@ class ClipEncoder:
             )
         return torch.cat(rows)
 
-    def _unit(self, features: Any, **inputs: Tensor) -> Tensor:
+    def _unit(self, features: Callable[..., Any], **inputs: Tensor) -> Tensor:
         """Run one of the model's two towers in float32 whatever autocast surrounds it, and normalise."""
         with torch.autocast(self.device.type, enabled=False):
             out = features(**{name: value.to(self.device) for name, value in inputs.items()})
