@@ -19,9 +19,8 @@ quickstart: $(READY)  ## train a watercolour LoRA on the embedded base: CPU, off
 test: $(READY)  ## fast tests
 	$(PYTHON) -m pytest
 
-test-slow: $(READY)  ## everything else: whole runs, two processes, notebooks
+test-slow: $(READY)  ## whole runs, two processes, notebooks
 	$(PYTHON) -m pytest -m slow
-	$(PYTHON) -m pytest -m "" --nbmake notebooks
 
 lint: $(READY)  ## style
 	$(PYTHON) -m ruff check .

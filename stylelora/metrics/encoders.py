@@ -53,10 +53,10 @@ class ClipEncoder:
     """
 
     def __init__(self, path_or_id: str, device: torch.device | str = "cpu") -> None:
-        folder = MINI_SCORER if path_or_id == "mini" else Path(path_or_id)
-        self.name = folder.resolve().name if path_or_id != "mini" and folder.is_dir() else path_or_id
+        source = str(MINI_SCORER) if path_or_id == "mini" else path_or_id
+        self.name = Path(source).resolve().name if source == path_or_id and Path(source).is_dir() else path_or_id
         self.device = torch.device(device)
-        self.model, self.tokenizer, self.processor = load_clip(str(folder), self.name)
+        self.model, self.tokenizer, self.processor = load_clip(source, self.name)
         self.model.to(self.device)
         self.max_tokens = self.model.config.text_config.max_position_embeddings
         self._reported: set[str] = set()
