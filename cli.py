@@ -36,7 +36,8 @@ def build_cli() -> type[LightningCLI]:
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
         def __init__(self, **kwargs: object) -> None:
-            defaults = {"default_config_files": [str(CONFIGS / "defaults.yaml")]}
+            usage = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # generated, it fills two screens
+            defaults = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "usage": usage}
             super().__init__(
                 L.LightningModule,
                 L.LightningDataModule,
@@ -88,8 +89,13 @@ def main(args: ArgsType = None) -> None:
     try:
         quiet()
         build_cli()(args=args)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    except ValueError as error:
+        cause: BaseException | None = error  # jsonargparse wraps what a constructor raises
+        while cause and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if not cause:
+            raise
+        sys.exit(f"error: {cause}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from stylelora.distributed import gather_rows
 from stylelora.metrics.clip_score import score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
-from stylelora.records import Metric, SampleBatch
+from stylelora.records import InputError, Metric, SampleBatch
 
 
 class CLIPScore(L.Callback):
@@ -26,6 +26,8 @@ class CLIPScore(L.Callback):
     """
 
     def __init__(self, scorer: str = "mini", every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            raise InputError(f"clip_score.every_n_epochs is {every_n_epochs}; it must be at least 1")
         self.scorer, self.every_n_epochs = scorer, every_n_epochs
         self.encoder: ImageTextEncoder | None = None  # the callback's own: a module's would be saved with it
         self.rows: list[dict] = []

@@ -10,7 +10,7 @@ import lightning.pytorch as L
 
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
 from stylelora.distributed import gather_objects
-from stylelora.records import SampleBatch
+from stylelora.records import InputError, SampleBatch
 
 
 class SampleImages(L.Callback):
@@ -24,6 +24,8 @@ class SampleImages(L.Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            raise InputError(f"sample_images.every_n_epochs is {every_n_epochs}; it must be at least 1")
         self.every_n_epochs = every_n_epochs
         self.batches: list[SampleBatch] = []
 

@@ -62,6 +62,9 @@ class StyleDataModule(L.LightningDataModule):
         if root is None and self.style is None:
             raise InputError("this style has no embedded pictures; give data.init_args.root a folder")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
+        counts["samples_per_prompt"] = samples_per_prompt
+        if not 0 < held_out < 1:
+            raise InputError(f"held_out is {held_out}; it is a share between 0 and 1")
         if low := [name for name, value in counts.items() if value < 1]:
             raise InputError(f"{' and '.join(low)} must be at least 1")
         self.root = Path(root) if root is not None else embedded_folder(self.style)
@@ -84,6 +87,12 @@ class StyleDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device
         pictures = scan_folder(self.root)
         self.train, self.held_out = split_by_content(pictures, self.held_out_share)
+        needed = self.batch_size * self.trainer.world_size
+        if len(self.train) * self.repeats < needed:
+            raise InputError(
+                f"one step needs {needed} pictures but {self.root} gives {len(self.train) * self.repeats} per epoch; "
+                "lower batch_size or raise repeats"
+            )
         texts = {
             "train": [self.caption(picture.text) for picture in self.train],
             "held_out": [self.caption(picture.text) for picture in self.held_out],
@@ -108,12 +117,6 @@ class StyleDataModule(L.LightningDataModule):
         """Load what `prepare_data` cached."""
         del stage
         self._encode()
-        needed = self.batch_size * self.trainer.world_size
-        if len(self.train) * self.repeats < needed:
-            raise InputError(
-                f"one step needs {needed} pictures but {self.root} gives {len(self.train) * self.repeats} per epoch; "
-                "lower batch_size or raise repeats"
-            )
 
     @property
     def fingerprint(self) -> str:

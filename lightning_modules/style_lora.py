@@ -16,7 +16,7 @@ from stylelora.distributed import gather_objects
 from stylelora.lora.formats import adapter_state
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
 from stylelora.metrics.statistics import skill_interval
-from stylelora.records import Metric, SampleBatch
+from stylelora.records import InputError, Metric, SampleBatch
 
 
 class StyleLoRA(L.LightningModule):
@@ -54,6 +54,8 @@ class StyleLoRA(L.LightningModule):
         self.save_hyperparameters()
         self.strict_loading = False  # checkpoints hold the adapter only
         self.base = base
+        if sample_steps < 1 or learning_rate <= 0:
+            raise InputError(f"sample_steps is {sample_steps} and learning_rate {learning_rate}; both must be above 0")
         folder = resolve_base(base)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.unet = load_unet(folder)

@@ -57,18 +57,25 @@ def read_captions(folder: Path, paths: list[Path]) -> dict[str, str]:
     """Return file name -> caption."""
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
-        return {path.name: path.with_suffix(".txt").read_text() for path in paths if path.with_suffix(".txt").is_file()}
+        return {path.name: _read(path.with_suffix(".txt")) for path in paths if path.with_suffix(".txt").is_file()}
     captions = {}
-    for number, line in enumerate(listing.read_text().splitlines(), start=1):
+    for number, line in enumerate(_read(listing).splitlines(), start=1):
         try:
             row = json.loads(line)
-            captions[row["file_name"]] = row["text"]
+            captions[row["file_name"]] = row["text"] + ""  # a TypeError unless it is a text
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f'{listing} line {number} is not {{"file_name": ..., "text": ...}}') from error
     lost = sorted(set(captions) - {path.name for path in paths})
     if lost:
         raise InputError(f"{listing} names {len(lost)} pictures that are not there ({_some(lost)})")
     return captions
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8") from error
 
 
 def _some(names: list[str]) -> str:

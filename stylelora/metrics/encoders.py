@@ -38,7 +38,7 @@ class ClipEncoder:
     """A frozen CLIP (Radford et al. 2021) in float32, with the tokenizer and image processor it was trained with.
 
     Stable Diffusion 1.5 reads its prompts with the text encoder of CLIP ViT-L/14; a score from another CLIP, such as
-    "openai/clip-vit-base-patch16", is independent of the generator.
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", is independent of the generator.
 
     Attributes:
         name: "mini", the hub id, or the folder's own name.
