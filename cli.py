@@ -89,13 +89,8 @@ def main(args: ArgsType = None) -> None:
     try:
         quiet()
         build_cli()(args=args)
-    except ValueError as error:
-        cause: BaseException | None = error  # jsonargparse wraps what a constructor raises
-        while cause and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if not cause:
-            raise
-        sys.exit(f"error: {cause}")
+    except ValueError as error:  # jsonargparse wraps what a constructor raises
+        sys.exit(f"error: {InputError.within(error)}")
 
 
 if __name__ == "__main__":

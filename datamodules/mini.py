@@ -54,9 +54,10 @@ class Icons(L.LightningDataModule):
 
     def views(self, rgba: torch.Tensor) -> torch.Tensor:
         """Turn icons uint8 (B, 4, H, W) into random training pictures float (B, 3, H, W) in [-1, 1]."""
+        rgba = augment.random_outline(rgba, 0.2)
         images = augment.composite(rgba, augment.random_background(len(rgba), rgba.shape[-1], white=0.5))
-        images = augment.random_affine(images, zoom=(0.7, 2.0), shift=0.3, degrees=10, p=0.3)
-        images = augment.random_texture(augment.random_colour(augment.random_flip(images), 0.5), 0.15)
+        images = augment.random_affine(images, zoom=(0.5, 2.0), shift=0.3, degrees=10, p=0.3)
+        images = augment.random_texture(augment.random_colour(augment.random_flip(images), 0.5), 0.3)
         return images * 2 - 1
 
     def train_dataloader(self) -> DataLoader:

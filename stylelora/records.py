@@ -11,6 +11,16 @@ from torch import Tensor
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one sentence that says why and what to do."""
 
+    @classmethod
+    def within(cls, error: BaseException) -> InputError:
+        """Return the InputError that an error is or was raised from; raise any other error again."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, cls):
+                return cause
+            cause = cause.__cause__
+        raise error
+
 
 @dataclass(frozen=True)
 class Picture:

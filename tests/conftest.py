@@ -7,6 +7,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.runs import draw_pictures
+from tests.tiny_clip import build_tiny_clip
 from tests.tiny_sd import build_tiny_sd
 
 
@@ -14,3 +16,22 @@ from tests.tiny_sd import build_tiny_sd
 def tiny_sd(tmp_path_factory):
     """Folder of a random checkpoint with SD 1.5's layout; tests only read it."""
     return build_tiny_sd(tmp_path_factory.mktemp("tiny_sd"))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory):
+    """Folder of a random CLIP; tests only read it."""
+    return build_tiny_clip(tmp_path_factory.mktemp("scorers") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Folder of eight captioned pictures; tests only read it."""
+    return draw_pictures(tmp_path_factory.mktemp("style"))
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """Runs leave their seed in the environment; the next test must not inherit it."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -48,6 +49,8 @@ class MiniAutoencoder(L.LightningModule):
         kl_weight: weight of the mean KL per latent number.
         lr: learning rate of the plateau.
         plateau: share of the steps before the rate falls; most of the gain comes as it does.
+        init_from: folder of an autoencoder to go on from; its posterior is narrowed to deviation 0.05 first, which
+            brings back channels that a strong KL has switched off.
         output: folder for the trained autoencoder.
     """
 
@@ -59,6 +62,7 @@ class MiniAutoencoder(L.LightningModule):
         kl_weight: float = 1.0e-3,
         lr: float = 2.0e-3,
         plateau: float = 0.3,
+        init_from: str | None = None,
         output: str = "runs/mini/base/vae",
     ) -> None:
         super().__init__()
@@ -76,7 +80,13 @@ class MiniAutoencoder(L.LightningModule):
             sample_size=64,
             scaling_factor=1.0,
             mid_block_add_attention=False,
-        ).to(memory_format=torch.channels_last)  # 1.3 times faster on a CPU
+        )
+        if init_from is not None:
+            self.vae = AutoencoderKL.from_pretrained(init_from)
+            with torch.no_grad():
+                self.vae.quant_conv.weight[latent_channels:] = 0
+                self.vae.quant_conv.bias[latent_channels:] = 2 * math.log(0.05)
+        self.vae.to(memory_format=torch.channels_last)  # 1.3 times faster on a CPU
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         """Loss on pictures float (B, 3, H, W) in [-1, 1]."""
@@ -94,7 +104,7 @@ class MiniAutoencoder(L.LightningModule):
         del batch_idx
         decoded = self.vae.decode(self.vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
         psnr = 10 * torch.log10(4 / (decoded - images).square().mean((1, 2, 3)))
-        self.log("val/psnr", psnr.mean(), prog_bar=True, batch_size=len(images))
+        self.log("val/psnr", psnr.mean(), prog_bar=True, batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         """AdamW, linear decay."""
@@ -102,6 +112,8 @@ class MiniAutoencoder(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Normalise the latent's channels and save the autoencoder."""
+        if not self.trainer.is_global_zero:
+            return
         data = self.trainer.datamodule
         images = data.views(data.train[torch.randperm(len(data.train))[:1024]])
         normalise_latents(self.vae.eval(), images)

@@ -61,7 +61,7 @@ def _load(kind: Any, folder: Path, part: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; training must not notice
             module = kind.from_pretrained(folder / part, torch_dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder / part} holds no weights in safetensors that can be loaded; fetch it again") from error
+        raise InputError(f"{folder / part} holds no safetensors weights that can be loaded; fetch it again") from error
     return module.eval().requires_grad_(False)
 
 

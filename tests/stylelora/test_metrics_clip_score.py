@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from stylelora.base.tokenizer import train_tokenizer
 from stylelora.metrics.clip_score import clip_scores
 from stylelora.metrics.encoders import ClipEncoder
 from stylelora.records import InputError
@@ -16,31 +15,8 @@ LONG = " ".join(["cat"] * 200)
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """A random CLIP with the layout of the embedded scorer."""
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
-
-    path = tmp_path_factory.mktemp("scorers") / "tiny"
-    tokenizer = train_tokenizer(["a cat on a mat", "a boat on a lake"] * 3, vocab_size=600)
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    end = len(tokenizer) - 1
-    config = CLIPConfig(
-        projection_dim=16,
-        text_config={**size, "vocab_size": len(tokenizer), "bos_token_id": end - 1, "eos_token_id": end,
-                     "pad_token_id": end, "max_position_embeddings": 77},
-        vision_config={**size, "image_size": 32, "patch_size": 8},
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = CLIPModel(config)
-        for parameter in model.parameters():  # CLIP's initial weights are so small that all vectors look alike
-            torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size=32, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=3
-    ).save_pretrained(path)
-    return path
+def folder(tiny_clip):
+    return tiny_clip
 
 
 @pytest.fixture(scope="session")

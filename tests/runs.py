@@ -1,0 +1,68 @@
+"""Pictures and runs for tests of the whole, small enough for a second each."""
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENTS = ["a cat", "a red boat"]
+
+
+def draw_pictures(folder: Path, count: int = 8) -> Path:
+    """Write pictures with captions; held_out 0.4 splits eight of them into five and three."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels = np.random.default_rng(i + 3).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.bmp")  # BMP: the same bytes with every version of Pillow
+        (folder / f"{i}.txt").write_text(f"a thing with number {i}")
+    return folder
+
+
+def fit_words(base, scorer, root, folder, *more, epochs=1) -> list[str]:
+    """Command line of a small run that writes to `folder`; later words win."""
+    return [
+        "fit",
+        f"--config={ROOT / 'configs' / 'quickstart.yaml'}",
+        f"--model.init_args.base={base}",
+        "--model.init_args.rank=4",
+        "--model.init_args.sample_steps=2",
+        f"--data.init_args.root={root}",
+        "--data.init_args.batch_size=2",
+        "--data.init_args.repeats=2",
+        "--data.init_args.held_out=0.4",
+        f"--data.init_args.prompts={CONTENTS}",
+        f"--data.init_args.cache={folder.parent / 'cache'}",
+        f"--clip_score.scorer={scorer}",
+        f"--trainer.max_epochs={epochs}",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        f"--trainer.default_root_dir={folder}",
+        *more,
+    ]
+
+
+def run_cli(words: list[str]) -> tuple[int, str]:
+    """Run a command line in this process; return its exit status and what it says on stderr."""
+    import lightning.pytorch  # noqa: F401  its log goes to the stderr it is loaded under, so not to `said`
+
+    import cli
+
+    said, environment, arguments = io.StringIO(), dict(os.environ), sys.argv
+    sys.argv = ["cli.py"]  # Lightning warns where pytest's own are there
+    try:
+        with contextlib.redirect_stderr(said):
+            cli.main(words)
+        return 0, said.getvalue()
+    except SystemExit as stop:
+        if isinstance(stop.code, int):
+            return stop.code, said.getvalue()
+        return 1, f"{said.getvalue()}{stop.code}\n"  # as the interpreter prints it
+    finally:
+        sys.argv = arguments
+        os.environ.clear()
+        os.environ.update(environment)

@@ -1,0 +1,189 @@
+"""The command line: help at once, and bad input refused in one sentence that leaves nothing behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.runs import ROOT, fit_words, run_cli
+
+
+def python(*words, cwd=ROOT, timeout=120):
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=timeout, env=dict(os.environ)
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], []])
+def test_help_comes_at_once(words):
+    started = time.monotonic()
+    run = python("-X", "importtime", "cli.py", *words)
+    assert time.monotonic() - started < 3
+    assert run.returncode == 0
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in run.stderr.splitlines()}
+    assert "pathlib" in loaded  # the listing was read
+    assert not loaded & {"torch", "lightning", "diffusers", "transformers", "jsonargparse", "numpy"}
+    for verb in ("fit", "validate"):
+        assert f"\n  {verb} " in run.stdout
+    assert "configs/quickstart.yaml" in run.stdout
+
+
+def test_the_verbs_of_the_help_are_those_of_the_parser():
+    import cli
+
+    verbs = cli.build_cli().subcommands()
+    assert verbs
+    assert all(f"\n  {verb} " in cli.USAGE for verb in verbs)
+
+
+def test_options_are_explained():
+    status, said = run_cli(["fit", "--model.help", "lightning_modules.StyleLoRA"])
+    assert (status, said) == (0, "")
+
+
+# Bad input. Each case changes a good run in one thing.
+
+
+def remove(pattern):
+    def edit(folder):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+    return edit
+
+
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def listing(line):
+    rows = [json.dumps({"file_name": f"{i}.bmp", "text": f"thing {i}"}) for i in range(8)]
+    return write("metadata.jsonl", "\n".join([*rows, line]).encode())
+
+
+PICTURES = {
+    "empty": (remove("*"), "holds no pictures"),
+    "unreadable": (write("3.bmp", b"no picture"), "1 pictures in {root} cannot be read (3.bmp)"),
+    "cut off": (write("3.bmp", b"BM" + bytes(60)), "1 pictures in {root} cannot be read (3.bmp)"),
+    "without caption": (remove("3.txt"), "1 of 8 pictures in {root} have no caption (3.bmp)"),
+    "listing with a lost file": (
+        listing('{"file_name": "9.bmp", "text": "x"}'),
+        "1 pictures that are not there (9.bmp)",
+    ),
+    "listing with a broken line": (listing('{"file_name": "9.b'), "metadata.jsonl line 9 is not"),
+    "listing with a number": (listing('{"file_name": "1.bmp", "text": 1}'), "metadata.jsonl line 9 is not"),
+    "of another encoding": (write("3.txt", b"caf\xe9"), "3.txt is not UTF-8"),
+    "too few": (remove("[3-7].*"), "at least 2 each are needed"),
+}
+OPTIONS = {
+    "missing folder": ("--data.init_args.root=no/such/folder", "the data folder no/such/folder does not exist"),
+    "resolution no multiple": ("--data.init_args.resolution=100", "must be a multiple of 64, such as 64 or 128"),
+    "resolution 0": ("--data.init_args.resolution=0", "must be a multiple of 64, such as 64 or 128"),
+    "unknown kernel": ("--data.init_args.kernel=blurry", "kernel 'blurry' is unknown; choose one of nearest"),
+    "batch too large": ("--data.init_args.batch_size=64", "one step needs 64 pictures but"),
+    "batch size 0": ("--data.init_args.batch_size=0", "batch_size must be at least 1"),
+    "no samples": ("--data.init_args.samples_per_prompt=0", "samples_per_prompt must be at least 1"),
+    "share": ("--data.init_args.held_out=1.5", "held_out is 1.5; it is a share between 0 and 1"),
+    "unknown target": ('--model.init_args.targets=["to_q","to_x"]', "no layer of this UNet matches to_x; available:"),
+    "no targets": ("--model.init_args.targets=[]", "no LoRA targets were given"),
+    "rank 0": ("--model.init_args.rank=0", "LoRA rank must be at least 1, got 0"),
+    "rate 0": ("--model.init_args.learning_rate=0", "learning_rate 0.0"),
+    "no steps": ("--model.init_args.sample_steps=0", "sample_steps is 0"),
+    "unknown hub id": ("--model.init_args.base=no-owner/no-model", "base 'no-owner/no-model' is not in the local hub"),
+    "unknown base": ("--model.init_args.base=nothing", "base 'nothing' is not there"),
+    "base without unet": ("--model.init_args.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
+    "base without weights": ("--model.init_args.base={here}/no_weights", "unet holds no safetensors weights"),
+    "base cut off": ("--model.init_args.base={here}/cut_off", "unet holds no safetensors weights"),
+    "every 0th epoch": ("--sample_images.every_n_epochs=0", "every_n_epochs is 0; it must be at least 1"),
+    "score every 0th epoch": ("--clip_score.every_n_epochs=0", "every_n_epochs is 0; it must be at least 1"),
+    "no trigger": ("--data=datamodules.StyleDataModule", "a style needs a trigger word"),
+}
+
+
+def one_sentence(status, said):
+    assert status != 0
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1 and said.endswith("\n")
+    assert "Errors:" not in said and "class_path" not in said  # no shell of the parser's around it
+
+
+@pytest.fixture(scope="module")
+def bases(tiny_sd, tmp_path_factory):
+    """Three folders that are nearly a base."""
+    folder = tmp_path_factory.mktemp("bases")
+    for name in ("no_unet", "no_weights", "cut_off"):
+        shutil.copytree(tiny_sd, folder / name)
+    shutil.rmtree(folder / "no_unet" / "unet")
+    (folder / "no_weights" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    weights = folder / "cut_off" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    return folder
+
+
+@pytest.mark.parametrize("case", PICTURES)
+def test_bad_pictures_are_refused(case, tiny_sd, tiny_clip, pictures, tmp_path):
+    edit, message = PICTURES[case]
+    root = shutil.copytree(pictures, tmp_path / "style")
+    edit(root)
+    status, said = run_cli(fit_words(tiny_sd, tiny_clip, root, tmp_path / "runs" / "bad"))
+    one_sentence(status, said)
+    assert message.format(root=root) in said
+    assert [path.name for path in tmp_path.iterdir()] == ["style"]
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_bad_options_are_refused(case, tiny_sd, tiny_clip, pictures, bases, tmp_path):
+    word, message = OPTIONS[case]
+    run = tmp_path / "runs" / "bad"
+    status, said = run_cli(fit_words(tiny_sd, tiny_clip, pictures, run, word.format(here=bases)))
+    one_sentence(status, said)
+    assert message in said
+    assert not run.exists()
+
+
+def test_an_error_of_ours_is_not_dressed_up_as_the_users(tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
+    """A defect must show its traceback."""
+
+    def broken(*_):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("datamodules.base.scan_folder", broken)
+    with pytest.raises(ValueError, match="a defect"):
+        run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad"))
+
+
+def test_a_process_of_its_own_says_the_same(tiny_sd, tiny_clip, pictures, tmp_path):
+    words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad", "--model.init_args.rank=0")
+    run = python(str(ROOT / "cli.py"), *words, cwd=tmp_path)
+    assert run.returncode == 1
+    assert [line for line in run.stderr.splitlines() if "Seed set" not in line] == [
+        "error: LoRA rank must be at least 1, got 0."
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_named_after_its_config(tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
+    """runs/<path below configs/>, from whatever directory; other files by their own name."""
+    import cli
+
+    class Parser(cli.build_cli()):
+        def instantiate_classes(self):
+            pass
+
+        def _run_subcommand(self, subcommand):
+            self.before_instantiate_classes()
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text((ROOT / "configs" / "quickstart.yaml").read_text())
+    for config, want in {
+        ROOT / "configs" / "train" / "mini" / "anime.yaml": "runs/train/mini/anime",
+        tmp_path / "mine.yaml": "runs/mine",
+    }.items():
+        got = Parser(args=["fit", f"--config={config}"]).config.fit
+        assert got.trainer.default_root_dir == want
+        assert got.checkpoint.dirpath == f"{want}/checkpoints"
+        assert got.trainer.logger.init_args.save_dir == want

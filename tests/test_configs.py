@@ -1,0 +1,89 @@
+"""Every config is parsed by the real command line; those in tests/configs/bad must be refused."""
+
+import pytest
+import yaml
+
+import cli
+from tests.runs import ROOT, run_cli
+
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
+BAD = sorted((ROOT / "tests" / "configs" / "bad").glob("*.yaml"))
+GROUPS = {"checkpoint", "sample_images", "clip_score", "save_adapter", "write_result"}
+
+
+def name_of(path):
+    return path.relative_to(ROOT / "configs").as_posix()
+
+
+@pytest.fixture(scope="module")
+def parse():
+    """Parse a config without building anything; return what the run would get."""
+
+    class Parser(cli.build_cli()):
+        def instantiate_classes(self):
+            pass
+
+        def _run_subcommand(self, subcommand):
+            pass
+
+    return lambda path: Parser(args=["fit", f"--config={path}"]).config.fit
+
+
+@pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter.*")
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_a_config_parses(parse, path):
+    written, parsed = yaml.safe_load(path.read_text()), parse(path)
+    for section in ("model", "data"):  # a run file is complete: nothing comes from elsewhere
+        assert parsed[section].class_path.endswith(written[section]["class_path"])
+        for name, value in written[section].get("init_args", {}).items():
+            assert parsed[section].init_args[name] == value
+
+
+def test_there_are_configs_and_each_says_how_to_run_it():
+    assert len(CONFIGS) >= 12
+    for path in CONFIGS:
+        text = path.read_text()
+        assert text.startswith("# "), path
+        assert f"configs/{name_of(path)}" in text, path
+
+
+def test_the_index_lists_every_config():
+    index = ROOT / "configs" / "README.md"
+    if not index.is_file():
+        pytest.skip("configs/README.md is not there")
+    text = index.read_text()
+    assert [name_of(path) for path in CONFIGS if name_of(path) not in text] == []
+
+
+def test_defaults_name_no_model_and_no_data():
+    """Lightning would carry their arguments over into runs that name another class."""
+    defaults = yaml.safe_load((ROOT / "configs" / "defaults.yaml").read_text())
+    assert set(defaults) <= {"seed_everything", "trainer"} | GROUPS
+    assert "trainer" in defaults
+
+
+def test_styles_differ_in_the_data_class_only():
+    for folder in ("train", "train/mini"):
+        configs = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
+        assert len({config["data"].pop("class_path") for config in configs}) == 4
+        assert all(config == configs[0] for config in configs)
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_a_bad_config_is_refused(path, tiny_sd, tmp_path, monkeypatch):
+    """The file's first line is what must be said."""
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text()
+    message = text.splitlines()[0].removeprefix("# Refused: ")
+    config = tmp_path / "bad.yaml"
+    config.write_text(text.replace("TINY_SD", str(tiny_sd)))
+    status, said = run_cli(["fit", f"--config={config}", "--trainer.accelerator=cpu"])
+    assert status != 0
+    assert message in said
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]  # no run folder, no cache
+
+
+def test_there_are_bad_configs():
+    assert len(BAD) >= 7
+    assert all(path.read_text().startswith("# Refused: ") for path in BAD)
