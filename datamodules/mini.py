@@ -141,7 +141,7 @@ class NamedLatents(Icons):
     def __init__(
         self,
         vae: str = "runs/mini/base/vae",
-        variants: int = 4,
+        variants: int = 2,
         root: str = ".cache/npm",
         batch_size: int = 32,
         size: int = 64,
