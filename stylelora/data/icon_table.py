@@ -85,8 +85,8 @@ def name_of(slug: str) -> str:
 
 
 def with_article(name: str) -> str:
-    """Return `a cat`, `an owl`."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    """Return `a cat`, `an owl`, `a unicorn`."""
+    return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
 
 
 def corpus(table: IconTable) -> list[str]:
