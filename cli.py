@@ -10,18 +10,15 @@ if TYPE_CHECKING:
     from lightning.pytorch.cli import ArgsType, LightningCLI
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
+DEFAULTS = str(CONFIGS / "defaults.yaml")
 VERBS = ("fit", "validate")
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
-
 Style LoRAs for Stable Diffusion: one adapter per art style.
-
 verbs:
   fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
   validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
 
-Options of a verb:   python cli.py fit --help
-Options of a class:  python cli.py fit --model.help lightning_modules.StyleLoRA
-All config files:    configs/README.md"""
+options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""
 
 
 def build_cli() -> type[LightningCLI]:
@@ -31,13 +28,13 @@ def build_cli() -> type[LightningCLI]:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
+    from stylelora.experiments.result import set_aside
 
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
         def __init__(self, **kwargs: object) -> None:
             usage = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # generated, it fills two screens
-            defaults = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "usage": usage}
             super().__init__(
                 L.LightningModule,
                 L.LightningDataModule,
@@ -46,7 +43,7 @@ def build_cli() -> type[LightningCLI]:
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
                 save_config_kwargs={"overwrite": True},
-                parser_kwargs={verb: defaults for verb in VERBS},
+                parser_kwargs={v: {"default_config_files": [DEFAULTS], "usage": usage} for v in VERBS},
                 **kwargs,
             )
 
@@ -64,16 +61,21 @@ def build_cli() -> type[LightningCLI]:
             parser.add_lightning_class_args(callbacks.WriteResult, "write_result")
 
         def before_instantiate_classes(self) -> None:
-            """Give the run its folder: runs/<path of the config file below configs/>."""
+            """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""
             config = self.config[self.subcommand]
-            if config.trainer.default_root_dir is None:
+            trainer, folder = config.trainer, config.trainer.default_root_dir
+            if folder is None:
                 file = Path(str(config.config[-1])).resolve().with_suffix("") if config.config else Path("unnamed")
-                name = file.relative_to(CONFIGS) if file.is_relative_to(CONFIGS) else file.name
-                config.trainer.default_root_dir = str(Path("runs") / name)
-            if config.checkpoint.dirpath is None:
-                config.checkpoint.dirpath = str(Path(config.trainer.default_root_dir) / "checkpoints")
-            if "init_args" in (config.trainer.logger or {}):
-                config.trainer.logger.init_args.save_dir = config.trainer.default_root_dir
+                folder = Path("runs", file.relative_to(CONFIGS) if file.is_relative_to(CONFIGS) else file.name)
+            trainer.default_root_dir = str(Path(folder, "validate" if self.subcommand == "validate" else ""))
+            config.checkpoint.dirpath = str(Path(trainer.default_root_dir, "checkpoints"))
+            if "init_args" in (trainer.logger or {}):
+                trainer.logger.init_args.save_dir = trainer.default_root_dir
+
+        def before_fit(self) -> None:
+            """Move an earlier run out of the way, unless it is resumed."""
+            if self.trainer.is_global_zero and self.config.fit.ckpt_path is None:
+                set_aside(Path(self.trainer.default_root_dir))
 
     return StyleCLI
 

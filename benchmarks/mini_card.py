@@ -100,7 +100,7 @@ def main() -> None:
                 pick = list(range(0, len(names), 5))[:24]
                 cells = {i: images[i] for i in pick}
                 rows = [pick[i : i + 6] for i in range(0, 24, 6)]
-                sheet = {" / ".join(names[i] for i in some): [cells[i] for i in some] for some in rows}
+                sheet = [(" / ".join(names[i] for i in some), [cells[i] for i in some]) for some in rows]
                 labelled_grid(sheet, columns=[""] * 6).save(args.sheet)
                 tile(images, columns=15).save(args.sheet.with_stem(args.sheet.stem + "-all"))
 

@@ -11,7 +11,7 @@ from stylelora.distributed import gather_rows
 from stylelora.metrics.clip_score import score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
-from stylelora.records import InputError, Metric, SampleBatch
+from stylelora.records import Metric, SampleBatch
 
 
 class CLIPScore(L.Callback):
@@ -21,14 +21,11 @@ class CLIPScore(L.Callback):
     folder. `metrics` holds the last validation's means with intervals over prompts, nothing if it made no scores.
 
     Args:
-        scorer: CLIP that judges: "mini", a folder, or a hub id. Best one that the generator does not contain.
-        every_n_epochs: score in every n-th epoch, and in the last one.
+        scorer: the judge: "mini", a folder or a hub id, best one that the generator does not contain; null: no score.
     """
 
-    def __init__(self, scorer: str = "mini", every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise InputError(f"clip_score.every_n_epochs is {every_n_epochs}; it must be at least 1")
-        self.scorer, self.every_n_epochs = scorer, every_n_epochs
+    def __init__(self, scorer: str | None = "mini") -> None:
+        self.scorer = scorer
         self.encoder: ImageTextEncoder | None = None  # the callback's own: a module's would be saved with it
         self.rows: list[dict] = []
         self.metrics: dict[str, Metric] = {}
@@ -39,7 +36,7 @@ class CLIPScore(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the judge now: that it is missing should be known before hours of training."""
-        if stage in ("fit", "validate") and self.encoder is None:
+        if stage in ("fit", "validate") and self.encoder is None and self.scorer is not None:
             self.encoder = self.load_encoder(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -53,9 +50,7 @@ class CLIPScore(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, *_: object
     ) -> None:
         """Score a batch of samples; other batches pass."""
-        epoch = trainer.current_epoch + 1
-        due = trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        if isinstance(outputs, SampleBatch) and due and not trainer.sanity_checking:
+        if self.encoder is not None and isinstance(outputs, SampleBatch) and not trainer.sanity_checking:
             self.rows += score_samples(self.encoder, outputs)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

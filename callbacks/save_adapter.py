@@ -21,12 +21,6 @@ class SaveAdapter(L.Callback):
     def __init__(self) -> None:
         self.best = float("-inf")
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remove the adapters of an earlier run in this folder, unless it is resumed."""
-        if trainer.is_global_zero and not trainer.ckpt_path and hasattr(pl_module, "adapter_state"):
-            for path in Path(trainer.default_root_dir).glob("adapter*.safetensors"):
-                path.unlink()
-
     def state_dict(self) -> dict[str, Any]:
         """Remember the best skill in checkpoints."""
         return {"best": self.best}
@@ -40,13 +34,13 @@ class SaveAdapter(L.Callback):
         skill = trainer.callback_metrics.get("val/skill")
         if trainer.state.fn == "fit" and skill is not None and float(skill) > self.best:
             self.best = float(skill)
-            self._save(trainer, pl_module, "adapter.safetensors")
+            self._save(trainer, pl_module, "adapter.safetensors", trainer.current_epoch)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last adapter."""
-        self._save(trainer, pl_module, "adapter-last.safetensors")
+        self._save(trainer, pl_module, "adapter-last.safetensors", trainer.current_epoch - 1)
 
-    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> None:
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str, epoch: int) -> None:
         if not trainer.is_global_zero or not hasattr(pl_module, "adapter_state"):
             return
         hparams, data = pl_module.hparams, trainer.datamodule
@@ -58,10 +52,10 @@ class SaveAdapter(L.Callback):
             alpha=hparams.alpha,
             metadata={
                 "base": hparams.base,
-                "style": data.style or data.root.name,
+                "style": data.style_name,
                 "trigger": data.trigger,
                 "resolution": str(data.resolution),
-                "epoch": str(trainer.current_epoch),
+                "epoch": str(epoch),
                 "held_out_skill": f"{skill:.6f}",
                 "git": git_hash(),
             },

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 
@@ -14,43 +16,63 @@ from stylelora.records import Metric
 class WriteResult(L.Callback):
     """Writes `result.json` when a run ends: success, failed or cancelled; settings, versions, time, memory, metrics.
 
-    Metrics are those that the module and the other callbacks offer as `metrics`, from the last validation; `epoch` says
-    which that was.
+    Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch with the highest
+    held-out skill, so they belong to `adapter.safetensors`; modules without a skill give those of the last epoch. After
+    an exception they are of what was finished until then.
     """
 
     def __init__(self) -> None:
         self.started: float | None = None
+        self.epoch: int | None = None
+        self.metrics_of_best: dict[str, Metric] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock; from here on a failure is written down."""
-        del pl_module
+        del trainer, pl_module
         if stage == "fit":
             self.started = time.monotonic()
-            if trainer.is_global_zero:
-                Path(trainer.default_root_dir, "result.json").unlink(missing_ok=True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep this epoch's metrics if it is the best so far."""
+        metrics: dict[str, Metric] = {}
+        for source in (pl_module, *trainer.callbacks):
+            offered = getattr(source, "metrics", None)
+            metrics |= offered if isinstance(offered, dict) else {}
+        best = self.metrics_of_best.get("skill")
+        if best is None or "skill" not in metrics or metrics["skill"].value > best.value:
+            self.metrics_of_best, self.epoch = metrics, trainer.current_epoch
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write success."""
-        self._write(trainer, pl_module, "success", None)
+        del pl_module
+        self._write(trainer, "success", None)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write what stopped the run."""
+        del pl_module
         status = "cancelled" if isinstance(exception, KeyboardInterrupt) else "failed"
         if self.started is not None:
-            self._write(trainer, pl_module, status, f"{type(exception).__name__}: {exception}")
+            self._write(trainer, status, f"{type(exception).__name__}: {exception}")
 
-    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, status: str, error: str | None) -> None:
+    def _write(self, trainer: L.Trainer, status: str, error: str | None) -> None:
         if not trainer.is_global_zero:
             return
-        metrics: dict[str, Metric] = {}
-        for source in (pl_module, *trainer.callbacks):
-            metrics |= getattr(source, "metrics", {})
         write_result(
             Path(trainer.default_root_dir),
             status=status,
             error=error,
             seconds=time.monotonic() - self.started,
-            epoch=trainer.current_epoch,
+            epoch=self.epoch,
+            epochs=trainer.current_epoch,
             dataset=getattr(trainer.datamodule, "fingerprint", None),
-            metrics=metrics,
+            metrics=self.metrics_of_best,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the best epoch in checkpoints."""
+        return {"epoch": self.epoch, "metrics": {n: dataclasses.asdict(m) for n, m in self.metrics_of_best.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best epoch before."""
+        self.epoch = state_dict["epoch"]
+        self.metrics_of_best = {name: Metric(**metric) for name, metric in state_dict["metrics"].items()}

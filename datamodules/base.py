@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from stylelora.data.cache import encode_pictures, encode_texts
 from stylelora.data.embedded import folder as embedded_folder
 from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.records import InputError
+
+log = logging.getLogger(__name__)
 
 #: Content of the pictures sampled every epoch, when a run file names no others. All are words that "mini" knows.
 PROMPTS = ["a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot"]
@@ -59,6 +62,7 @@ class StyleDataModule(L.LightningDataModule):
         cache: str = ".cache/stylelora",
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer prompts than processes are no error
         if root is None and self.style is None:
             raise InputError("this style has no embedded pictures; give data.init_args.root a folder")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
@@ -68,6 +72,7 @@ class StyleDataModule(L.LightningDataModule):
         if low := [name for name, value in counts.items() if value < 1]:
             raise InputError(f"{' and '.join(low)} must be at least 1")
         self.root = Path(root) if root is not None else embedded_folder(self.style)
+        self.style_name = self.style if root is None else self.root.resolve().name
         self.trigger = trigger or self.default_trigger
         if not self.trigger:
             raise InputError("a style needs a trigger word; give data.init_args.trigger one")
@@ -112,6 +117,13 @@ class StyleDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Fill the cache, in one process only."""
         self._encode()
+        small = [min(picture.size) for picture in [*self.train, *self.held_out] if min(picture.size) < self.resolution]
+        if small and self.kernel != "nearest":  # pixel art is meant to be enlarged
+            total = len(self.train) + len(self.held_out)
+            log.warning(
+                "%d of %d pictures in %s are smaller than %d px and are enlarged, the smallest from %d px",
+                *(len(small), total, self.root, self.resolution, min(small)),
+            )
 
     def setup(self, stage: str) -> None:
         """Load what `prepare_data` cached."""

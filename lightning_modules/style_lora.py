@@ -36,6 +36,7 @@ class StyleLoRA(L.LightningModule):
         weight_decay: of AdamW, decoupled.
         sample_steps: denoising steps per sampled picture.
         guidance: classifier-free guidance scale of sampled pictures.
+        sample_every_n_epochs: make pictures, to be written and scored, in every n-th epoch and the last of max_epochs.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StyleLoRA(L.LightningModule):
         weight_decay: float = 1.0e-2,
         sample_steps: int = 20,
         guidance: float = 4.0,
+        sample_every_n_epochs: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -56,6 +58,8 @@ class StyleLoRA(L.LightningModule):
         self.base = base
         if sample_steps < 1 or learning_rate <= 0:
             raise InputError(f"sample_steps is {sample_steps} and learning_rate {learning_rate}; both must be above 0")
+        if sample_every_n_epochs < 1:
+            raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.unet = load_unet(folder)
@@ -64,14 +68,22 @@ class StyleLoRA(L.LightningModule):
         self.scheduler = load_scheduler(folder)
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
         self.metrics: dict[str, Metric] = {}
-        self._base_losses: dict[str, Tensor] = {}
-        self._base_images: dict[int, Tensor] = {}
-        self._held_out: list[tuple[str, Tensor, Tensor]] = []
+        self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
+        self._base_images: dict[int, Tensor] = {}  # by index of the samples
+        self._held_out: list[tuple[int, Tensor, Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Forget what was measured on other data; let float32 mean float32 in convolutions, too."""
+        del stage
+        self._base_losses.clear()
+        self._base_images.clear()
+        torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Mean squared error of the predicted noise, at timesteps and noise keyed by (seed, epoch, sample)."""
-        del batch_idx
         keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
+        if self.hparams.dropout:  # PEFT draws its masks from the global generator; so they resume and differ by process
+            torch.manual_seed(noise.seed_of("dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
         steps = self.scheduler.config.num_train_timesteps
@@ -89,15 +101,18 @@ class StyleLoRA(L.LightningModule):
         """Measure held-out latents (loader 0) or sample prompts (loader 1)."""
         del batch_idx
         if dataloader_idx == 1:
-            return self._sample(batch)
+            return self._sample(batch) if self._sampling_is_due() else None
         losses = self._bank_losses(batch)
-        if any(name not in self._base_losses for name in batch["sha256"]):
+        if any(row not in self._base_losses for row in batch["row"]):
             with adapter_disabled(self.unet):
-                self._base_losses |= dict(zip(batch["sha256"], self._bank_losses(batch), strict=True))
-        self._held_out += [
-            (name, loss, self._base_losses[name]) for name, loss in zip(batch["sha256"], losses, strict=True)
-        ]
+                self._base_losses |= dict(zip(batch["row"], self._bank_losses(batch), strict=True))
+        self._held_out += [(row, loss, self._base_losses[row]) for row, loss in zip(batch["row"], losses, strict=True)]
         return None
+
+    def _sampling_is_due(self) -> bool:
+        epoch, fitting = self.current_epoch + 1, self.trainer.state.fn == "fit"
+        every = self.hparams.sample_every_n_epochs
+        return not fitting or epoch % every == 0 or epoch == self.trainer.max_epochs
 
     def _bank_losses(self, batch: dict) -> Tensor:
         """Return each held-out picture's mean loss over eight timesteps, noise keyed by the picture, float32 (B,)."""
@@ -132,6 +147,11 @@ class StyleLoRA(L.LightningModule):
         self._held_out = []
         loss = torch.stack([row[1] for row in rows]).double()
         base_loss = torch.stack([row[2] for row in rows]).double()
+        if not loss.isfinite().all():
+            raise InputError(
+                f"the held-out loss of epoch {self.current_epoch} is not a number: the training has diverged; "
+                "lower model.init_args.learning_rate"
+            )
         skill = skill_interval(loss.numpy(), base_loss.numpy())
         self.metrics = {"skill": skill}
         self.log("val/loss", loss.mean(), prog_bar=True)
@@ -149,7 +169,18 @@ class StyleLoRA(L.LightningModule):
         """Return the adapter's tensors under diffusers' key names."""
         return adapter_state(self.unet)
 
+    def _trained(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep only the adapter; the base is loaded from its own folder."""
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        trained = self._trained()
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse the adapter of other layers, which `strict_loading = False` would load in part."""
+        if different := self._trained() ^ set(checkpoint["state_dict"]):
+            raise InputError(
+                f"the checkpoint holds an adapter for other layers ({len(different)} differ, such as "
+                f"{min(different)}); resume with the base and targets it was made with"
+            )

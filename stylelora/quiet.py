@@ -16,4 +16,3 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tensors in memory need none
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # it is replaced

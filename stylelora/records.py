@@ -30,11 +30,13 @@ class Picture:
         path: the file.
         text: caption as given, without trigger word.
         sha256: hash of the file's bytes; decides the split and keys the cache.
+        size: width and height in pixels.
     """
 
     path: Path
     text: str
     sha256: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)

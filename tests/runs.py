@@ -6,8 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+import lightning.pytorch as L
 import numpy as np
+import torch
 from PIL import Image
+
+from stylelora.records import SampleBatch
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = ["a cat", "a red boat"]
@@ -66,3 +70,23 @@ def run_cli(words: list[str]) -> tuple[int, str]:
         sys.argv = arguments
         os.environ.clear()
         os.environ.update(environment)
+
+
+class Keep(L.Callback):
+    """Remembers what validation gives and logs."""
+
+    def __init__(self):
+        self.samples, self.logged, self.adapters = [], [], []
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, *_):
+        if isinstance(outputs, SampleBatch):
+            self.samples.append(outputs)
+
+    def on_validation_end(self, trainer, pl_module):
+        values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.logged.append(values)
+        self.adapters.append({name: value.clone() for name, value in pl_module.adapter_state().items()})
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

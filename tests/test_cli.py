@@ -98,8 +98,7 @@ OPTIONS = {
     "base without unet": ("--model.init_args.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
     "base without weights": ("--model.init_args.base={here}/no_weights", "unet holds no safetensors weights"),
     "base cut off": ("--model.init_args.base={here}/cut_off", "unet holds no safetensors weights"),
-    "every 0th epoch": ("--sample_images.every_n_epochs=0", "every_n_epochs is 0; it must be at least 1"),
-    "score every 0th epoch": ("--clip_score.every_n_epochs=0", "every_n_epochs is 0; it must be at least 1"),
+    "every 0th epoch": ("--model.init_args.sample_every_n_epochs=0", "sample_every_n_epochs is 0; it must be at least"),
     "no trigger": ("--data=datamodules.StyleDataModule", "a style needs a trigger word"),
 }
 

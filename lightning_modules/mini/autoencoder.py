@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as L
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lightning_modules.mini.schedule import adamw_with_decay
 
@@ -103,8 +104,8 @@ class MiniAutoencoder(L.LightningModule):
         """Log the PSNR in dB (peak to peak 2.0) of reconstructions from the posterior mean."""
         del batch_idx
         decoded = self.vae.decode(self.vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
-        psnr = 10 * torch.log10(4 / (decoded - images).square().mean((1, 2, 3)))
-        self.log("val/psnr", psnr.mean(), prog_bar=True, batch_size=len(images), sync_dist=True)
+        psnr = peak_signal_noise_ratio(decoded, images, data_range=2.0, dim=(1, 2, 3))
+        self.log("val/psnr", psnr, prog_bar=True, batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         """AdamW, linear decay."""
@@ -116,5 +117,5 @@ class MiniAutoencoder(L.LightningModule):
             return
         data = self.trainer.datamodule
         images = data.views(data.train[torch.randperm(len(data.train))[:1024]])
-        normalise_latents(self.vae.eval(), images)
+        normalise_latents(self.vae.cpu().eval(), images)
         self.vae.save_pretrained(Path(self.hparams.output))

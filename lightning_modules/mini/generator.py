@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -12,6 +13,19 @@ from lightning_modules.mini.schedule import adamw_with_decay
 from stylelora.base.mini_networks import mini_scheduler, mini_text_encoder, mini_unet
 from stylelora.diffusion.loss import denoising_losses, min_snr_weight
 from stylelora.diffusion.sample import decode, denoise, initial_noise
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:
+    """Return AveragedModel's update with a warm-up, min(decay, (1 + n) / (10 + n)).
+
+    Without it the random weights of the start stay in the average for several times 1 / (1 - decay) steps.
+    """
+
+    @torch.no_grad()
+    def update(average: list[Tensor], current: list[Tensor], count: int) -> None:
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return update
 
 
 class MiniGenerator(L.LightningModule):
@@ -34,7 +48,7 @@ class MiniGenerator(L.LightningModule):
         text_size: int = 128,
         gamma: float = 5.0,
         caption_dropout: float = 0.1,
-        ema: float = 0.999,
+        ema: float = 0.998,
         lr: float = 1.0e-3,
         plateau: float = 0.5,
         output: str = "runs/mini/base",
@@ -44,9 +58,8 @@ class MiniGenerator(L.LightningModule):
         self.unet = mini_unet(channels, text_size)
         self.text_encoder = mini_text_encoder(text_size)
         self.scheduler = mini_scheduler()
-        average = torch.optim.swa_utils.get_ema_multi_avg_fn(ema)
         trained = torch.nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
-        self.average = torch.optim.swa_utils.AveragedModel(trained, multi_avg_fn=average)
+        self.average = torch.optim.swa_utils.AveragedModel(trained, multi_avg_fn=moving_average(ema))
         self.average.requires_grad_(False)
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
@@ -74,7 +87,7 @@ class MiniGenerator(L.LightningModule):
         text, empty = encode(batch["input_ids"]).last_hidden_state, encode(batch["empty_ids"][None]).last_hidden_state
         start = initial_noise(range(len(text)), batch["shape"])
         latents = denoise(networks["unet"], self.scheduler, start.to(self.device), text, empty, 20, 4.0)
-        self.save_sheet(decode(self.trainer.datamodule.vae, latents))
+        self.save_sheet(decode(self.trainer.datamodule.vae, latents.cpu()))
 
     def save_sheet(self, images: Tensor) -> None:
         """Write pictures uint8 (B, 3, H, W) as one PNG of eight columns."""

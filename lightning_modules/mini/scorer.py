@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.mini.schedule import adamw_with_decay
+from stylelora.base.mini_networks import VOCAB_SIZE
 
 
 class MiniScorer(L.LightningModule):
@@ -41,9 +42,9 @@ class MiniScorer(L.LightningModule):
         config = CLIPConfig(
             projection_dim=128,
             text_config={
-                "vocab_size": 2048, "hidden_size": hidden_size, "intermediate_size": hidden_size * 4,
+                "vocab_size": VOCAB_SIZE, "hidden_size": hidden_size, "intermediate_size": hidden_size * 4,
                 "num_hidden_layers": 2, "num_attention_heads": hidden_size // 32, "max_position_embeddings": 77,
-                "bos_token_id": 2046, "eos_token_id": 2047, "pad_token_id": 2047,
+                "bos_token_id": VOCAB_SIZE - 2, "eos_token_id": VOCAB_SIZE - 1, "pad_token_id": VOCAB_SIZE - 1,
             },
             vision_config={
                 "image_size": 64, "patch_size": patch_size, "hidden_size": hidden_size,
@@ -66,7 +67,7 @@ class MiniScorer(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Embed the names that validation chooses among."""
-        tokens = self.trainer.datamodule.name_tokens
+        tokens = self.trainer.datamodule.name_tokens.to(self.device)
         out = self.clip.text_model(input_ids=tokens)
         self.names = F.normalize(self.clip.text_projection(out.pooler_output), dim=-1)
 

@@ -33,11 +33,7 @@ def resolve_base(name: str) -> Path:
     """
     folder = MINI if name == "mini" else Path(name)
     if folder.is_dir():
-        missing = [part for part in PARTS if not (folder / part).is_dir()]
-        if missing or not (folder / "model_index.json").is_file():
-            what = ", ".join(missing) or "model_index.json"
-            raise InputError(f"{folder} is not a Stable Diffusion folder: it has no {what}")
-        return folder
+        return _checked(folder)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise InputError(f"base {name!r} is not there; give 'mini', an existing folder or a hub id like owner/name")
     from huggingface_hub import snapshot_download
@@ -45,12 +41,25 @@ def resolve_base(name: str) -> Path:
     patterns = [f"{part}/{file}" for part in PARTS for file in ("*.json", "*.txt", "model.safetensors")]
     patterns += ["model_index.json", "*/diffusion_pytorch_model.safetensors"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        snapshot = Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the hub client has a dozen error classes; for a user they are one
         raise InputError(
             f"base {name!r} is not in the local hub cache and cannot be fetched ({type(error).__name__}); connect to "
             "the network once, or give the path of a folder that holds it"
         ) from error
+    return _checked(snapshot)
+
+
+def _checked(folder: Path) -> Path:
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing or not (folder / "model_index.json").is_file():
+        what = ", ".join(missing) or "model_index.json"
+        raise InputError(f"{folder} is not a Stable Diffusion folder: it has no {what}")
+    kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
+    channels = read_config(folder, "unet").get("in_channels"), read_config(folder, "vae").get("latent_channels")
+    if kind != "StableDiffusionPipeline" or channels[0] != channels[1]:
+        raise InputError(f"{folder} holds a {kind}, not a text-to-image Stable Diffusion 1.x or 2.x; give one of these")
+    return folder
 
 
 def _load(kind: Any, folder: Path, part: str) -> nn.Module:

@@ -67,8 +67,9 @@ def encode_pictures(
     def compute() -> dict[str, Tensor]:
         vae = load_vae(folder).to(device)
         means, stds = [], []
-        for start in range(0, len(pictures), 8):
-            images = [fit_square(open_picture(p.path), resolution, kernel) for p in pictures[start : start + 8]]
+        step = max(1, 2**21 // resolution**2)  # 8 pictures of 512 px at once
+        for start in range(0, len(pictures), step):
+            images = [fit_square(open_picture(p.path), resolution, kernel) for p in pictures[start : start + step]]
             pixels = torch.stack([to_tensor(image) for image in images]).to(device).float() / 127.5 - 1
             posterior = vae.encode(pixels).latent_dist
             means.append(posterior.mean.cpu())

@@ -75,28 +75,28 @@ def tile(images: Tensor | Sequence[Tensor], columns: int, gap: int = 2) -> Image
     return sheet
 
 
-def labelled_grid(rows: dict[str, Sequence[Tensor]], columns: Sequence[str], side: int = 96) -> Image.Image:
+def labelled_grid(rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequence[str], side: int = 96) -> Image.Image:
     """Lay rows of pictures out with their names, to be looked at.
 
     Args:
-        rows: name -> pictures uint8 (3, H, W), as many as there are columns.
+        rows: name and pictures uint8 (3, H, W), as many as there are columns.
         columns: heading of each column.
         side: pictures smaller than this are enlarged by a whole factor, pixels kept hard.
     """
     from PIL import ImageDraw, ImageFont
 
     font = ImageFont.load_default(12)
-    first = next(iter(rows.values()))[0]
+    first = rows[0][1][0]
     factor = max(1, -(-side // first.shape[-1]))
     height, width = first.shape[-2] * factor, first.shape[-1] * factor
     gap, top = 4, 20
-    left = max(int(font.getlength(name)) for name in rows) + 3 * gap
+    left = max(int(font.getlength(name)) for name, _ in rows) + 3 * gap
     size = (left + len(columns) * (width + gap), top + len(rows) * (height + gap))
     grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
     for i, heading in enumerate(columns):
         draw.text((left + i * (width + gap) + width // 2, top // 2), heading, fill="black", font=font, anchor="mm")
-    for j, (name, images) in enumerate(rows.items()):
+    for j, (name, images) in enumerate(rows):
         y = top + j * (height + gap)
         draw.text((gap, y + height // 2), name, fill="black", font=font, anchor="lm")
         for i, image in enumerate(images):

@@ -40,17 +40,20 @@ def scan_folder(folder: Path | str) -> list[Picture]:
             f"{len(without)} of {len(paths)} pictures in {folder} have no caption ({_some(without)}); add a line to "
             "metadata.jsonl or a .txt file beside each"
         )
-    unreadable = []
+    sizes, unreadable = {}, []
     for path in paths:
         try:
-            open_picture(path)
+            sizes[path] = open_picture(path).size
         except InputError:
             unreadable.append(path.name)
     if unreadable:
         raise InputError(
             f"{len(unreadable)} pictures in {folder} cannot be read ({_some(unreadable)}); replace or remove them"
         )
-    return [Picture(path, captions[path.name].strip(), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    return [
+        Picture(path, captions[path.name].strip(), hashlib.sha256(path.read_bytes()).hexdigest(), sizes[path])
+        for path in paths
+    ]
 
 
 def read_captions(folder: Path, paths: list[Path]) -> dict[str, str]:

@@ -1,8 +1,7 @@
 """Random numbers that depend on what they are for, not on who asks first.
 
 A draw is keyed by a tuple such as (seed, epoch, picture). So it is the same whatever the batch size, the number of
-devices and whether a callback sampled pictures in between; and resuming in the middle of an epoch needs no saved
-generator state.
+devices and whether a callback sampled pictures in between; and resuming after an epoch needs no saved generator state.
 """
 
 from __future__ import annotations
@@ -14,10 +13,14 @@ import torch
 from torch import Tensor
 
 
+def seed_of(*key: int | str) -> int:
+    """Return the hash of `key`, 0..2**63-1."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
+
+
 def generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator seeded by the hash of `key`."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.Generator().manual_seed(seed_of(*key))
 
 
 def normal(keys: Sequence[tuple], shape: Sequence[int]) -> Tensor:

@@ -50,7 +50,7 @@ def denoise(
     unet.eval()
     for t in scheduler.timesteps:
         x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        predicted = unet(x, t, encoder_hidden_states=text).sample
+        predicted = unet(x, t, encoder_hidden_states=text).sample.float()  # guidance subtracts: no bf16
         if guided:
             empty, conditional = predicted.chunk(2)
             predicted = empty + guidance * (conditional - empty)
@@ -62,5 +62,5 @@ def denoise(
 @torch.no_grad()
 def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int = 8) -> Tensor:
     """Turn scaled latents (B, C, h, w) into pictures, uint8 (B, 3, H, W)."""
-    images = [vae.decode(part / vae.config.scaling_factor).sample for part in latents.split(batch_size)]
+    images = [vae.decode(part / vae.config.scaling_factor).sample.float() for part in latents.split(batch_size)]
     return ((torch.cat(images).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

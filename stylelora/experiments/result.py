@@ -26,6 +26,18 @@ def git_hash() -> str:
         return "unknown"
 
 
+def set_aside(folder: Path) -> None:
+    """Rename a run's folder to `<folder>.1`, `.2`, ... if it holds a run, and say so; nothing is deleted."""
+    if not any((folder / name).exists() for name in ("result.json", "config.yaml", "adapter.safetensors")):
+        return
+    number = 1
+    while folder.with_name(f"{folder.name}.{number}").exists():
+        number += 1
+    aside = folder.with_name(f"{folder.name}.{number}")
+    folder.rename(aside)
+    print(f"{folder} held an earlier run; it is now {aside}", file=sys.stderr)
+
+
 def peak_memory() -> dict[str, int]:
     """Return the highest memory use of this process so far, in bytes: `host`, and `cuda` where there is one."""
     import torch
@@ -43,7 +55,8 @@ def write_result(
     status: str,
     error: str | None,
     seconds: float,
-    epoch: int,
+    epoch: int | None,
+    epochs: int,
     dataset: str | None,
     metrics: dict[str, Metric],
 ) -> Path:
@@ -54,7 +67,8 @@ def write_result(
         status: success, failed or cancelled.
         error: what stopped the run, None if nothing did.
         seconds: wall time.
-        epoch: number of finished epochs.
+        epoch: the epoch, counted from 0, whose adapter was kept and whose metrics these are; None without one.
+        epochs: number of finished epochs.
         dataset: hash of pictures and captions.
         metrics: name -> measured value. Ends of an interval that are not finite become null.
 
@@ -68,7 +82,8 @@ def write_result(
         "status": status,
         "error": error,
         "seconds": round(seconds, 2),
-        "epochs": epoch,
+        "epoch": epoch,
+        "epochs": epochs,
         "metrics": {name: _finite(dataclasses.asdict(metric)) for name, metric in metrics.items()},
         "dataset": dataset,
         "peak_memory_bytes": peak_memory(),

@@ -1,0 +1,111 @@
+"""The adapter that is kept, and result.json."""
+
+import json
+import math
+import signal
+from types import SimpleNamespace
+
+import lightning.pytorch as L
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+from callbacks import SaveAdapter, WriteResult
+from lightning_modules import StyleLoRA
+from stylelora.records import Metric
+
+
+def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
+    module = StyleLoRA(base=str(tiny_sd), rank=4)
+    start = {name: value.clone() for name, value in module.adapter_state().items()}
+    module.adapter_state = lambda: {name: value + trainer.current_epoch for name, value in start.items()}
+    trainer = SimpleNamespace(
+        default_root_dir=tmp_path,
+        is_global_zero=True,
+        ckpt_path=None,
+        state=SimpleNamespace(fn="fit"),
+        datamodule=SimpleNamespace(style_name="watercolor", trigger="zqx", resolution=64),
+    )
+    callback = SaveAdapter()
+    for epoch, (skill, loss) in enumerate([(0.1, 3.0), (0.3, 2.0), (0.2, 1.0), (math.nan, 0.5)]):
+        trainer.current_epoch = epoch
+        trainer.callback_metrics = {"val/skill": torch.tensor(skill), "train/loss": torch.tensor(loss)}
+        callback.on_validation_end(trainer, module)
+    callback.on_train_end(trainer, module)
+
+    def offset(name):
+        saved = load_file(tmp_path / name)
+        return {round((saved[key] - value).mean().item(), 3) for key, value in start.items()}
+
+    assert offset("adapter.safetensors") == {1.0}
+    assert offset("adapter-last.safetensors") == {3.0}
+    assert callback.best == pytest.approx(0.3)
+
+    resumed = SaveAdapter()
+    resumed.load_state_dict(callback.state_dict())
+    trainer.callback_metrics = {"val/skill": torch.tensor(0.25)}
+    resumed.on_validation_end(trainer, module)
+    assert offset("adapter.safetensors") == {1.0}
+
+
+class Breaks(L.LightningModule):
+    """Trains one number; stops in the second epoch."""
+
+    metrics = {"skill": Metric(0.5, -math.inf, math.inf, 1, True)}
+
+    def __init__(self, error):
+        super().__init__()
+        self.number, self.error = torch.nn.Parameter(torch.ones(())), error
+
+    def training_step(self, batch, batch_idx):
+        if self.current_epoch == 1 and self.error:
+            raise self.error
+        return self.number**2
+
+    def validation_step(self, batch, batch_idx):
+        return None
+
+    def train_dataloader(self):
+        return DataLoader(torch.ones(1))
+
+    val_dataloader = train_dataloader
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (RuntimeError("out of paint"), "failed", "RuntimeError: out of paint"),
+        (KeyboardInterrupt(), "cancelled", "KeyboardInterrupt: "),
+        (None, "success", None),
+    ],
+)
+def test_a_run_that_ends_early_says_so(tmp_path, error, status, message):
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, callbacks=[WriteResult()], max_epochs=2, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        if error is None:
+            trainer.fit(Breaks(error))
+        else:
+            with pytest.raises((RuntimeError, SystemExit)):
+                trainer.fit(Breaks(error))
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores a second Ctrl+C
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert (record["status"], record["error"]) == (status, message)
+    assert record["epochs"] == (1 if error else 2)
+    assert record["epoch"] == 0
+    assert record["metrics"]["skill"] == {
+        "value": 0.5,
+        "ci_low": None,
+        "ci_high": None,
+        "n": 1,
+        "higher_is_better": True,
+    }
+    assert record["config"] is None

@@ -1,0 +1,127 @@
+"""What a run leaves in its folder."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from stylelora.experiments import result
+from tests.runs import fit_words, run_cli, same
+
+
+@pytest.fixture(scope="module")
+def run(tiny_sd, tiny_clip, pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "styles" / "first"
+    assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=2))[0] == 0
+    return folder
+
+
+def test_a_run_leaves_these_files(run):
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
+    assert names == {
+        "adapter.safetensors", "adapter-last.safetensors", "checkpoints", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "clip_score.jsonl", "config.yaml", "hparams.yaml", "result.json", "samples",
+        *(f"samples/epoch=00{epoch}{rest}" for epoch in (0, 1) for rest in ("", ".png", "/000.png", "/001.png")),
+    }  # fmt: skip
+    assert len(list(run.glob("*tfevents*"))) == 1
+
+
+def test_a_checkpoint_holds_the_adapter_only(run):
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    names = set(checkpoint["state_dict"])
+    adapter = load_file(run / "adapter-last.safetensors")
+    assert len(names) == len(adapter) - sum(name.endswith(".alpha") for name in adapter) > 0
+    assert all(".lora_A." in name or ".lora_B." in name for name in names)
+    assert (run / "checkpoints" / "last.ckpt").stat().st_size < 2**21
+
+
+def test_adapters_say_what_they_are(run, tiny_sd):
+    with safe_open(run / "adapter.safetensors", "pt") as file:
+        metadata = file.metadata()
+    said = json.dumps(metadata)
+    for word in (str(tiny_sd), "wcstyle", "64"):
+        assert word in said
+
+
+def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny_clip, pictures, tmp_path):
+    folder = tmp_path / "resumed"
+    assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=1))[0] == 0
+    half = load_file(folder / "adapter-last.safetensors")
+    words = fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=2)
+    assert run_cli([*words, f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"])[0] == 0
+    straight = load_file(run / "adapter-last.safetensors")
+    assert same(load_file(folder / "adapter-last.safetensors"), straight)
+    assert not same(half, straight)
+    for name in ("000.png", "001.png"):
+        for epoch in ("epoch=000", "epoch=001"):
+            assert (folder / "samples" / epoch / name).read_bytes() == (run / "samples" / epoch / name).read_bytes()
+    assert (folder / "clip_score.jsonl").read_text() == (run / "clip_score.jsonl").read_text()
+    assert json.loads((folder / "result.json").read_text())["epochs"] == 2
+
+
+def test_the_saved_config_gives_the_same_adapter(run, tmp_path):
+    again = tmp_path / "again"
+    shutil.copy(run / "config.yaml", tmp_path / "config.yaml")
+    before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert run_cli(["fit", f"--config={tmp_path / 'config.yaml'}", f"--trainer.default_root_dir={again}"])[0] == 0
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    for name in ("adapter.safetensors", "adapter-last.safetensors"):
+        assert same(load_file(again / name), load_file(run / name))
+
+
+def test_the_result_says_what_the_run_came_to(run):
+    record = json.loads((run / "result.json").read_text())
+    assert record["status"] == "success"
+    assert record["error"] is None
+    assert record["epochs"] == 2
+    assert record["seconds"] > 0
+    assert record["peak_memory_bytes"]["host"] > 2**26
+    assert set(record["versions"]) == {"python", *result.PACKAGES}
+    assert record["config"] == yaml.safe_load((run / "config.yaml").read_text())
+    assert record["config"]["model"]["init_args"]["rank"] == 4
+    assert len(record["dataset"]) == 64
+    assert set(record["metrics"]) == {"skill", "clip_score[tiny]", "clip_score_base[tiny]"}
+    for metric in record["metrics"].values():
+        assert set(metric) == {"value", "ci_low", "ci_high", "n", "higher_is_better"}
+        assert metric["ci_low"] <= metric["value"] <= metric["ci_high"]
+        assert metric["higher_is_better"] is True
+    assert record["metrics"]["skill"]["n"] == 3  # held-out pictures
+    assert record["metrics"]["clip_score[tiny]"]["n"] == 2  # prompts
+    rows = [json.loads(line) for line in (run / "clip_score.jsonl").read_text().splitlines()]
+    with safe_open(run / "adapter.safetensors", "pt") as file:  # the metrics are those of the adapter that was kept
+        kept = file.metadata()
+    assert record["epoch"] == int(kept["epoch"])
+    assert record["metrics"]["skill"]["value"] == pytest.approx(float(kept["held_out_skill"]), abs=1e-6)
+    scores = [row["score"] for row in rows if row["epoch"] == record["epoch"]]
+    assert record["metrics"]["clip_score[tiny]"]["value"] == pytest.approx(np.mean(scores))
+
+
+def test_a_second_run_moves_the_first_aside(run, tiny_sd, tiny_clip, pictures, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "again")
+    (folder / "adapter-old.safetensors").write_bytes(b"")
+    status, said = run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=1))
+    assert status == 0
+    assert f"{folder} held an earlier run; it is now {folder}.1" in said
+    assert (tmp_path / "again.1" / "adapter-old.safetensors").exists()
+    assert not (folder / "adapter-old.safetensors").exists()
+    assert len(list(folder.glob("*tfevents*"))) == 1
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["epoch=000", "epoch=000.png"]
+    assert {json.loads(line)["epoch"] for line in (folder / "clip_score.jsonl").read_text().splitlines()} == {0}
+    assert json.loads((folder / "result.json").read_text())["epochs"] == 1
+
+
+def test_validating_a_checkpoint_measures_what_training_did(run, tiny_sd, tiny_clip, pictures, tmp_path):
+    """The last checkpoint gives the pictures of the last epoch, and the run's own files stay."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = fit_words(tiny_sd, tiny_clip, pictures, folder)
+    words = ["validate", *words[1:], f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]
+    assert run_cli([word for word in words if "max_epochs" not in word])[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
+    made = {path.name: path.read_bytes() for path in (folder / "validate" / "samples").rglob("00?.png")}
+    assert made == {path.name: path.read_bytes() for path in (run / "samples" / "epoch=001").iterdir()}

@@ -1,0 +1,121 @@
+"""Folders, captions and the split."""
+
+import json
+import shutil
+
+import pytest
+
+from stylelora.data.scan import scan_folder, split_by_content
+from stylelora.records import InputError, Picture
+from tests.runs import draw_pictures
+
+
+@pytest.fixture
+def folder(pictures, tmp_path):
+    return shutil.copytree(pictures, tmp_path / "style")
+
+
+def write_metadata(folder, rows):
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_captions_stand_beside_the_pictures(folder):
+    (folder / "notes.md").write_text("no picture")
+    (folder / "0.txt").write_text("  ein Fuchs, 狐 \n", encoding="utf-8")
+    found = scan_folder(folder)
+    assert [picture.path.name for picture in found] == [f"{i}.bmp" for i in range(8)]
+    assert found[0].text == "ein Fuchs, 狐"
+    assert found[3].text == "a thing with number 3"
+    assert len({picture.sha256 for picture in found}) == 8
+
+
+def test_a_listing_goes_before_text_files(folder):
+    write_metadata(folder, [{"file_name": f"{i}.bmp", "text": f"listed {i}", "source": "x"} for i in range(8)])
+    assert [picture.text for picture in scan_folder(folder)] == [f"listed {i}" for i in range(8)]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(folder):
+    (folder / "0.txt").write_bytes(b"\xef\xbb\xbfa fox")
+    assert scan_folder(folder)[0].text == "a fox"
+
+
+def test_everything_wrong_is_named_at_once(folder):
+    for name in ("1", "2"):
+        (folder / f"{name}.txt").unlink()
+    (folder / "3.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"3 of 8 pictures .*\(1.bmp, 2.bmp, 3.bmp\)"):
+        scan_folder(folder)
+    for i in range(8):
+        (folder / f"{i}.txt").write_text("x")
+    for i in range(6):
+        (folder / f"{i}.bmp").write_bytes(b"BM")
+    with pytest.raises(InputError, match=r"6 pictures .*\(0.bmp, 1.bmp, 2.bmp, 3.bmp, 4.bmp, \.\.\.\)"):
+        scan_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file_name": "gone.png", "text": "x"}', r"names 1 pictures that are not there \(gone.png\)"),
+        ('{"file_name": "0.bmp"', "line 9 is not"),
+        ('{"file_name": "0.bmp"}', "line 9 is not"),
+        ('["0.bmp", "x"]', "line 9 is not"),
+        ('{"file_name": "0.bmp", "text": 5}', "line 9 is not"),
+        ('{"file_name": "0.bmp", "text": null}', "line 9 is not"),
+    ],
+)
+def test_a_bad_line_is_refused(folder, line, message):
+    write_metadata(folder, [{"file_name": f"{i}.bmp", "text": "x"} for i in range(8)])
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=message):
+        scan_folder(folder)
+
+
+def test_text_of_another_encoding_is_refused(folder):
+    (folder / "0.txt").write_bytes("Café".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        scan_folder(folder)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no pictures"):
+        scan_folder(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        scan_folder(tmp_path / "gone")
+
+
+# split
+
+
+def by_hash(fill):
+    return Picture(path=None, text="", sha256=fill, size=(64, 64))
+
+
+def test_a_picture_stays_on_its_side(tmp_path):
+    first = draw_pictures(tmp_path / "first", 30)
+    train, held_out = split_by_content(scan_folder(first), 0.3)
+    assert len(train) + len(held_out) == 30
+    sides = {picture.sha256: "train" for picture in train} | {picture.sha256: "held out" for picture in held_out}
+
+    second = draw_pictures(tmp_path / "second", 60)
+    for i in range(10):
+        (second / f"{i}.bmp").rename(second / f"z{i}.bmp")
+        (second / f"{i}.txt").rename(second / f"z{i}.txt")
+        shutil.copy(second / f"z{i}.bmp", second / f"twin{i}.bmp")
+        (second / f"twin{i}.txt").write_text("another caption")
+    train, held_out = split_by_content(scan_folder(second), 0.3)
+    assert len(train) + len(held_out) == 70
+    later = {picture.sha256: "train" for picture in train}
+    assert not later.keys() & {picture.sha256 for picture in held_out}  # equal files are on one side
+    later |= {picture.sha256: "held out" for picture in held_out}
+    assert {name: later[name] for name in sides} == sides
+
+
+def test_the_share_is_that_of_the_hash():
+    pictures = [by_hash(f"{value:08x}") for value in (0, 0x3FFFFFFF, 0x40000000, 0xFFFFFFFF)]
+    train, held_out = split_by_content(pictures, 0.25)
+    assert (held_out, train) == (pictures[:2], pictures[2:])
+    for share in (0.0, 1.0):
+        with pytest.raises(InputError, match="at least 2 each"):
+            split_by_content(pictures, share)
