@@ -142,6 +142,7 @@ class StyleDataModule(L.LightningDataModule):
         members, tensors = getattr(self, side), self.tensors[side]
         pick = [row % len(members) for row in rows]
         batch = {name: tensor[pick] for name, tensor in tensors.items()}
+        batch["empty_text"] = self.prompt_texts["empty_text"]
         return batch | {"row": rows, "sha256": [members[i].sha256 for i in pick]}
 
     def _prompts(self, rows: list[int]) -> dict:

@@ -127,6 +127,12 @@ class NamedIcons(Icons):
         return DataLoader(self.held_out, 64)
 
 
+def nonsense(count: int) -> list[str]:
+    """Return made-up words, such as trigger words are: what is not known must not hide what is."""
+    letters = random.Random(0)
+    return ["".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=letters.randint(3, 9))) for _ in range(count)]
+
+
 class NamedLatents(Icons):
     """Latents of the concepts in each set's look, with captions, for the generator.
 
@@ -168,6 +174,7 @@ class NamedLatents(Icons):
         latents = [self.vae.encode(part * 2 - 1).latent_dist.mean for part in torch.cat(views).split(64)]
         self.latents = torch.cat(latents)
         wording = ["{name}", "{a_name}", "{a_name}", "a {phrase} of {a_name}", "a {phrase} of {a_name}"]
+        wording += [put for words in nonsense(24) for put in (f"{words}, {{a_name}}", f"{{a_name}}, {words}")]
         texts = [
             words.format(
                 name=concepts[table.slugs[row]],
@@ -189,6 +196,8 @@ class NamedLatents(Icons):
     def collate(self, rows: list[int]) -> dict:
         """Join latents with one wording each."""
         wording = torch.randint(self.captions.shape[1], (len(rows),))
+        known = torch.randint(5, (len(rows),))  # half of the captions are without made-up words
+        wording = torch.where(torch.rand(len(rows)) < 0.5, known, wording)
         return {
             "latents": self.latents[rows],
             "input_ids": self.captions[rows, wording],

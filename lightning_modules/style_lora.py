@@ -31,6 +31,7 @@ class StyleLoRA(L.LightningModule):
         rank: inner size of A and B.
         alpha: strength; the update is scaled by alpha / rank.
         dropout: probability of zeroing an input of A while training.
+        caption_dropout: share of pictures trained with the empty prompt, so that guidance works with the adapter.
         targets: names of the layers that get an adapter; each must match at least one.
         learning_rate: of AdamW.
         weight_decay: of AdamW, decoupled.
@@ -45,6 +46,7 @@ class StyleLoRA(L.LightningModule):
         rank: int = 16,
         alpha: float = 16.0,
         dropout: float = 0.0,
+        caption_dropout: float = 0.1,
         targets: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
         learning_rate: float = 1.0e-4,
         weight_decay: float = 1.0e-2,
@@ -58,6 +60,8 @@ class StyleLoRA(L.LightningModule):
         self.base = base
         if sample_steps < 1 or learning_rate <= 0:
             raise InputError(f"sample_steps is {sample_steps} and learning_rate {learning_rate}; both must be above 0")
+        if not 0 <= caption_dropout < 1:
+            raise InputError(f"caption_dropout is {caption_dropout}; it is a share of at least 0 and below 1")
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
@@ -88,7 +92,9 @@ class StyleLoRA(L.LightningModule):
         draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
         steps = self.scheduler.config.num_train_timesteps
         timesteps = noise.timesteps([("timestep", *key) for key in keys], steps).to(self.device)
-        loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, batch["text"]).mean()
+        dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
+        text = torch.where(dropped[:, None, None], batch["empty_text"], batch["text"])
+        loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, text).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
         return loss
 

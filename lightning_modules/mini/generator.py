@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.mini.schedule import adamw_with_decay
+from stylelora.base.load import load_text_encoder, load_unet
 from stylelora.base.mini_networks import mini_scheduler, mini_text_encoder, mini_unet
 from stylelora.diffusion.loss import denoising_losses, min_snr_weight
 from stylelora.diffusion.sample import decode, denoise, initial_noise
@@ -39,6 +40,7 @@ class MiniGenerator(L.LightningModule):
         ema: decay of the moving average whose weights are saved.
         lr: learning rate of the plateau.
         plateau: share of the steps before the rate falls.
+        init_from: folder of a checkpoint to go on from.
         output: folder for the finished Stable Diffusion checkpoint.
     """
 
@@ -51,12 +53,16 @@ class MiniGenerator(L.LightningModule):
         ema: float = 0.998,
         lr: float = 1.0e-3,
         plateau: float = 0.5,
+        init_from: str | None = None,
         output: str = "runs/mini/base",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.unet = mini_unet(channels, text_size)
-        self.text_encoder = mini_text_encoder(text_size)
+        if init_from is None:
+            self.unet, self.text_encoder = mini_unet(channels, text_size), mini_text_encoder(text_size)
+        else:
+            self.unet = load_unet(Path(init_from)).train().requires_grad_(True)
+            self.text_encoder = load_text_encoder(Path(init_from)).train().requires_grad_(True)
         self.scheduler = mini_scheduler()
         trained = torch.nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
         self.average = torch.optim.swa_utils.AveragedModel(trained, multi_avg_fn=moving_average(ema))

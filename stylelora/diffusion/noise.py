@@ -28,6 +28,11 @@ def normal(keys: Sequence[tuple], shape: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(*shape, generator=generator(*key)) for key in keys])
 
 
+def uniform(keys: Sequence[tuple]) -> Tensor:
+    """Draw one number per key, float32 (len(keys),), uniform in [0, 1)."""
+    return torch.cat([torch.rand(1, generator=generator(*key)) for key in keys])
+
+
 def timesteps(keys: Sequence[tuple], count: int) -> Tensor:
     """Draw one timestep per key, int64 (len(keys),), uniform in 0..count-1."""
     return torch.cat([torch.randint(count, (1,), generator=generator(*key)) for key in keys])

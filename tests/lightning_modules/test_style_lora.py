@@ -149,3 +149,12 @@ def test_a_resumed_run_equals_a_straight_one(train, plain, tmp_path):
 
 
 # The command line's run, with every callback; read by several tests.
+
+
+def test_captions_are_dropped_while_training_and_never_while_measuring(train, plain):
+    """With all captions dropped the prompt cannot matter, and the first held-out loss is as without."""
+    watched = Keep(), Keep()
+    kept = train(watched[0], caption_dropout=0.0, validate_first=True)[1].adapter_state()
+    dropped = train(watched[1], caption_dropout=0.9, validate_first=True)[1].adapter_state()
+    assert not same(kept, dropped)
+    assert watched[0].logged[0]["val/loss"] == watched[1].logged[0]["val/loss"]
