@@ -34,6 +34,7 @@ class StyleLoRA(L.LightningModule):
         caption_dropout: share of pictures trained with the empty prompt, so that guidance works with the adapter.
         targets: names of the layers that get an adapter; each must match at least one.
         learning_rate: of AdamW.
+        decay: share of all steps, the last ones, over which the learning rate falls to 0 in a line; 0: constant rate.
         weight_decay: of AdamW, decoupled.
         sample_steps: denoising steps per sampled picture.
         guidance: classifier-free guidance scale of sampled pictures.
@@ -49,6 +50,7 @@ class StyleLoRA(L.LightningModule):
         caption_dropout: float = 0.1,
         targets: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
         learning_rate: float = 1.0e-4,
+        decay: float = 0.0,
         weight_decay: float = 1.0e-2,
         sample_steps: int = 20,
         guidance: float = 4.0,
@@ -60,6 +62,8 @@ class StyleLoRA(L.LightningModule):
         self.base = base
         if sample_steps < 1 or learning_rate <= 0:
             raise InputError(f"sample_steps is {sample_steps} and learning_rate {learning_rate}; both must be above 0")
+        if not 0 <= decay <= 1:
+            raise InputError(f"decay is {decay}; it is a share between 0 and 1")
         if not 0 <= caption_dropout < 1:
             raise InputError(f"caption_dropout is {caption_dropout}; it is a share of at least 0 and below 1")
         if sample_every_n_epochs < 1:
@@ -165,11 +169,16 @@ class StyleLoRA(L.LightningModule):
         self.log("val/skill", skill.value, prog_bar=True)
         self.log_dict({"val/skill_ci_low": skill.ci_low, "val/skill_ci_high": skill.ci_high})
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW on the adapter alone, constant rate."""
-        return torch.optim.AdamW(
+    def configure_optimizers(self) -> dict:
+        """AdamW on the adapter alone; the rate changes per step."""
+        optimizer = torch.optim.AdamW(
             adapter_parameters(self.unet), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
         )
+        total, decay = self.trainer.estimated_stepping_batches, self.hparams.decay
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (1 - step / total) / decay) if decay else 1.0
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def adapter_state(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under diffusers' key names."""

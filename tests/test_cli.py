@@ -99,6 +99,7 @@ OPTIONS = {
     "base without weights": ("--model.init_args.base={here}/no_weights", "unet holds no safetensors weights"),
     "base cut off": ("--model.init_args.base={here}/cut_off", "unet holds no safetensors weights"),
     "all captions dropped": ("--model.init_args.caption_dropout=1", "caption_dropout is 1.0; it is a share"),
+    "decay": ("--model.init_args.decay=2", "decay is 2.0; it is a share between 0 and 1"),
     "every 0th epoch": ("--model.init_args.sample_every_n_epochs=0", "sample_every_n_epochs is 0; it must be at least"),
     "no trigger": ("--data=datamodules.StyleDataModule", "a style needs a trigger word"),
 }

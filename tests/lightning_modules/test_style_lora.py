@@ -158,3 +158,18 @@ def test_captions_are_dropped_while_training_and_never_while_measuring(train, pl
     dropped = train(watched[1], caption_dropout=0.9, validate_first=True)[1].adapter_state()
     assert not same(kept, dropped)
     assert watched[0].logged[0]["val/loss"] == watched[1].logged[0]["val/loss"]
+
+
+def test_the_rate_stays_or_falls_to_zero(train):
+    class Rates(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            self.seen = []
+
+        def on_train_batch_start(self, trainer, *_):
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    constant, falling = Rates(), Rates()
+    train(constant)
+    train(falling, decay=0.5)
+    assert constant.seen == [1.0e-3] * 10
+    assert falling.seen == pytest.approx([1.0e-3 * min(1, (10 - step) / 5) for step in range(10)])
