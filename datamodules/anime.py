@@ -1,6 +1,6 @@
 """Anime: visual-novel characters on drawn or plain backgrounds."""
 
-from datamodules.base import StyleDataModule
+from datamodules.base import PROMPTS, StyleDataModule
 
 
 class Anime(StyleDataModule):
@@ -8,3 +8,10 @@ class Anime(StyleDataModule):
 
     style = "anime"
     default_trigger = "anistyle"
+    default_prompts = (
+        "a girl with long orange hair, smiling",
+        "a girl with short pink hair, on a blue background",
+        "the face of a girl with long orange hair, laughing",
+        "a close-up of a girl with green hair, in a park",
+        *PROMPTS[:4],
+    )

@@ -19,7 +19,7 @@ from stylelora.records import InputError
 log = logging.getLogger(__name__)
 
 #: Content of the pictures sampled every epoch, when a run file names no others. All are words that "mini" knows.
-PROMPTS = ["a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot"]
+PROMPTS = ("a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot")
 
 
 class StyleDataModule(L.LightningDataModule):
@@ -34,7 +34,7 @@ class StyleDataModule(L.LightningDataModule):
         batch_size: pictures per device and step.
         repeats: how often each picture is seen per epoch.
         held_out: expected share of pictures that are never trained on, 0..1.
-        prompts: content of the sampled pictures, without trigger word; left out: eight everyday things.
+        prompts: content of the sampled pictures, without trigger word; left out: the style's own.
         samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
         sample_batch_size: pictures made at once while sampling.
         kernel: resampling kernel: nearest, box, bilinear, bicubic or lanczos; left out: the style's own.
@@ -45,6 +45,7 @@ class StyleDataModule(L.LightningDataModule):
     style: str | None = None
     default_trigger: str | None = None
     default_kernel = "lanczos"
+    default_prompts: tuple[str, ...] = PROMPTS
     template = "{trigger}, {text}"
 
     def __init__(
@@ -77,7 +78,7 @@ class StyleDataModule(L.LightningDataModule):
         if not self.trigger:
             raise InputError("a style needs a trigger word; give data.init_args.trigger one")
         self.resolution, self.batch_size, self.repeats, self.held_out_share = resolution, batch_size, repeats, held_out
-        self.contents = list(prompts or PROMPTS)
+        self.contents = list(prompts or self.default_prompts)
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
         self.kernel, self.cache = kernel or self.default_kernel, Path(cache)
 

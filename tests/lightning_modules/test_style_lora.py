@@ -1,5 +1,6 @@
 """Training one style LoRA, step by step."""
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
