@@ -169,15 +169,15 @@ class StyleLoRA(L.LightningModule):
         self.log("val/skill", skill.value, prog_bar=True)
         self.log_dict({"val/skill_ci_low": skill.ci_low, "val/skill_ci_high": skill.ci_high})
 
-    def configure_optimizers(self) -> dict:
-        """AdamW on the adapter alone; the rate changes per step."""
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
+        """AdamW on the adapter alone; a rate that falls does so per step."""
         optimizer = torch.optim.AdamW(
             adapter_parameters(self.unet), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
         )
+        if not self.hparams.decay:
+            return optimizer
         total, decay = self.trainer.estimated_stepping_batches, self.hparams.decay
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (1 - step / total) / decay) if decay else 1.0
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (1 - step / total) / decay))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def adapter_state(self) -> dict[str, Tensor]:

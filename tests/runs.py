@@ -34,6 +34,7 @@ def fit_words(base, scorer, root, folder, *more, epochs=1) -> list[str]:
         f"--config={ROOT / 'configs' / 'quickstart.yaml'}",
         f"--model.init_args.base={base}",
         "--model.init_args.rank=4",
+        "--model.init_args.decay=0",  # a falling rate depends on the length of the run, which resuming changes
         "--model.init_args.sample_steps=2",
         f"--data.init_args.root={root}",
         "--data.init_args.batch_size=2",
