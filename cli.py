@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.cli import ArgsType, LightningCLI
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-DEFAULTS = str(CONFIGS / "defaults.yaml")
+PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
+PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate")
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 Style LoRAs for Stable Diffusion: one adapter per art style.
@@ -34,7 +36,6 @@ def build_cli() -> type[LightningCLI]:
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
         def __init__(self, **kwargs: object) -> None:
-            usage = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # generated, it fills two screens
             super().__init__(
                 L.LightningModule,
                 L.LightningDataModule,
@@ -43,7 +44,7 @@ def build_cli() -> type[LightningCLI]:
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
                 save_config_kwargs={"overwrite": True},
-                parser_kwargs={v: {"default_config_files": [DEFAULTS], "usage": usage} for v in VERBS},
+                parser_kwargs=dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False},
                 **kwargs,
             )
 
@@ -85,14 +86,13 @@ def main(args: ArgsType = None) -> None:
     if (sys.argv[1:] if args is None else args) in ([], ["-h"], ["--help"]):
         print(USAGE)
         return
-    from stylelora.quiet import quiet
-    from stylelora.records import InputError
+    from stylelora.quiet import quiet, sentence
 
     try:
         quiet()
         build_cli()(args=args)
-    except ValueError as error:  # jsonargparse wraps what a constructor raises
-        sys.exit(f"error: {InputError.within(error)}")
+    except (ValueError, ArgumentError) as error:  # jsonargparse wraps what a constructor raises
+        sys.exit(f"error: {sentence(error)}")
 
 
 if __name__ == "__main__":

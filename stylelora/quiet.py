@@ -1,9 +1,12 @@
-"""Silence what a user cannot act on; everything else is shown."""
+"""What a program says to its user: no noise, and errors in a sentence."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import warnings
+
+from stylelora.records import InputError
 
 
 def quiet() -> None:
@@ -16,3 +19,17 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tensors in memory need none
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
+
+
+def sentence(error: Exception) -> str:
+    """Return what is wrong in one line, for errors that are the user's; raise any other again.
+
+    Args:
+        error: an InputError or what was raised from one, or what jsonargparse says of a command line or a config, of
+            which the lines that list what it tried are left out.
+    """
+    if not isinstance(error, argparse.ArgumentError):
+        return str(InputError.within(error))
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(noise))
