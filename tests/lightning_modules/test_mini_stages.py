@@ -1,0 +1,97 @@
+"""The stages that made the embedded base run, on random icons, and what they promise holds."""
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+
+from datamodules.mini import Icons, NamedIcons, NamedLatents, nonsense
+from lightning_modules.mini import MiniAutoencoder, MiniGenerator, MiniScorer
+from lightning_modules.mini.autoencoder import normalise_latents
+from lightning_modules.mini.generator import moving_average
+from stylelora.data.augment import composite, random_outline
+from stylelora.data.icon_table import TEST_SETS, TRAIN_SETS, load_concepts, name_of, with_article
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Tables as `build_icon_table` keeps them, so that nothing is fetched."""
+    root = tmp_path_factory.mktemp("icons")
+    slugs = list(load_concepts())[:20]
+    three = {name: TRAIN_SETS[name] for name in ("noto", "twemoji", "fluent")}
+    for sets in (three, TRAIN_SETS, TEST_SETS):
+        rows = [(slug, name) for name in sets for slug in slugs]
+        pixels = np.random.default_rng(0).integers(0, 256, (len(rows), 64, 64, 4), dtype=np.uint8)
+        slug, name = map(np.array, zip(*rows, strict=True))
+        np.savez(root / f"icons-{'+'.join(sets)}-64.npz", pixels=pixels, slugs=slug, sets=name)
+    return str(root)
+
+
+def fit(module, data, folder):
+    trainer = L.Trainer(
+        default_root_dir=folder, max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, val_check_interval=1,
+        check_val_every_n_epoch=None, limit_val_batches=1,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return trainer
+
+
+def test_the_stages_give_a_base_that_loads(root, tmp_path):
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPModel
+
+    base = tmp_path / "base"
+    fit(MiniAutoencoder(output=str(base / "vae")), Icons(root, batch_size=4), tmp_path)
+    fit(MiniAutoencoder(init_from=str(base / "vae"), output=str(base / "vae")), Icons(root, batch_size=4), tmp_path)
+    fit(MiniScorer(output=str(base / "scorer")), NamedIcons(root, batch_size=4), tmp_path)
+    data = NamedLatents(vae=str(base / "vae"), root=root, batch_size=4)
+    fit(MiniGenerator(output=str(base)), data, tmp_path)
+    again = MiniGenerator(init_from=str(base), output=str(base))
+    assert all(parameter.requires_grad for parameter in again.unet.parameters())
+    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat", num_inference_steps=1, height=64, width=64).images[0].size == (64, 64)
+    assert CLIPModel.from_pretrained(base / "scorer").config.vision_config.image_size == 64
+    assert list((tmp_path / "samples").glob("step=*.png"))
+
+
+def test_normalising_latents_changes_no_picture():
+    vae = MiniAutoencoder().vae.eval().requires_grad_(False)
+    images = torch.rand(32, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = vae.encode(images).latent_dist
+    pictures = vae.decode(before.mean).sample
+    std = before.mean.std((0, 2, 3), keepdim=True)
+    normalise_latents(vae, images)
+    after = vae.encode(images).latent_dist
+    assert torch.allclose(after.mean.mean((0, 2, 3)), torch.zeros(24), atol=1e-4)
+    assert torch.allclose(after.mean.std((0, 2, 3)), torch.ones(24), atol=1e-3)
+    assert torch.allclose(after.std * std, before.std, rtol=1e-3)
+    assert torch.allclose(vae.decode(after.mean).sample, pictures, atol=1e-4)
+
+
+def test_the_moving_average_forgets_where_it_started():
+    """After 200 steps at a value of 1, next to nothing is left of the 100 it started from."""
+    average, current = [torch.tensor([100.0])], [torch.tensor([1.0])]
+    for count in range(1, 200):
+        moving_average(0.998)(average, current, torch.tensor(count))
+    assert average[0].item() == pytest.approx(1, abs=0.01)
+
+
+def test_an_outline_is_dark_and_leaves_the_icon():
+    torch.manual_seed(0)
+    icon = torch.zeros(1, 4, 16, 16, dtype=torch.uint8)
+    icon[:, :, 6:10, 6:10] = 255
+    drawn = composite(random_outline(icon, 1.0), torch.ones(()))
+    assert drawn[0, :, 5, 7].max() < 0.4
+    assert drawn[0, :, 7, 7].min() == 1
+    assert drawn[0, :, 1, 1].min() == 1
+    assert torch.equal(random_outline(icon, 0.0), icon)
+
+
+def test_names_read_as_people_say_them():
+    assert name_of("cat-face") == "cat"
+    assert name_of("red-apple") == "red apple"
+    assert [with_article(name) for name in ("cat", "owl", "unicorn")] == ["a cat", "an owl", "a unicorn"]
+    assert nonsense(24) == nonsense(24)
+    assert not set(nonsense(24)) & set(" ".join(load_concepts().values()).split())
