@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from stylelora.base.load import (
     load_scheduler,
@@ -23,8 +24,11 @@ from stylelora.base.load import (
     resolve_base,
 )
 from stylelora.data.augment import composite
+from stylelora.data.embedded import STYLES
+from stylelora.data.embedded import folder as embedded
 from stylelora.data.icon_table import STYLE_PHRASES, TEST_SETS, build_icon_table, load_concepts, name_of, with_article
-from stylelora.data.images import labelled_grid, tile
+from stylelora.data.images import fit_square, labelled_grid, open_picture, tile, to_tensor
+from stylelora.data.scan import scan_folder
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.metrics.encoders import ClipEncoder
 from stylelora.metrics.statistics import mean_interval
@@ -75,9 +79,17 @@ def main() -> None:
     table = build_icon_table(TEST_SETS, args.root)
     pixels = composite(torch.from_numpy(table.pixels).permute(0, 3, 1, 2), torch.ones(()))
     vae = load_vae(folder)
-    error = [(vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1) - x).square().mean((1, 2, 3))
-             for x in (pixels * 2 - 1).split(32)]  # fmt: skip
-    row("autoencoder, PSNR on unseen icon sets", 10 * torch.log10(4 / torch.cat(error)), " dB")
+
+    def psnr(images: torch.Tensor) -> torch.Tensor:
+        decoded = [vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1) for x in images.split(32)]
+        return peak_signal_noise_ratio(torch.cat(decoded), images, data_range=2.0, dim=(1, 2, 3), reduction="none")
+
+    row("autoencoder, PSNR on unseen icon sets", psnr(pixels * 2 - 1), " dB")
+    for style in STYLES:
+        kernel = "nearest" if style == "pixelart" else "lanczos"
+        pictures = [fit_square(open_picture(picture.path), 64, kernel) for picture in scan_folder(embedded(style))]
+        images = torch.stack([to_tensor(picture) for picture in pictures]).float() / 127.5 - 1
+        row(f"autoencoder, PSNR on the embedded {style} pictures", psnr(images), " dB")
 
     known = [(i, names.index(name_of(slug))) for i, slug in enumerate(table.slugs.tolist()) if name_of(slug) in names]
     real = (pixels[[i for i, _ in known]] * 255).round().to(torch.uint8)
