@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
-from stylelora.distributed import gather_objects
+from stylelora.distributed import gather_rows
 from stylelora.records import SampleBatch
 
 
@@ -20,34 +20,32 @@ class SampleImages(L.Callback):
     """
 
     def __init__(self) -> None:
-        self.batches: list[SampleBatch] = []
+        self.rows: list[dict] = []
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """Keep a batch of samples; other batches pass."""
         del pl_module
         if isinstance(outputs, SampleBatch) and not trainer.sanity_checking:
-            self.batches.append(outputs)
+            names = ("index", "content", "seed", "image", "base_image")
+            samples = (outputs.index, outputs.contents, outputs.seeds, outputs.images, outputs.base_images)
+            self.rows += [dict(zip(names, sample, strict=True)) for sample in zip(*samples, strict=True)]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Join the pictures of all processes and write them once."""
         del pl_module
-        samples = {}
-        for batch in (batch for batches in gather_objects(self.batches) for batch in batches):
-            rows = zip(batch.contents, batch.seeds, batch.images, batch.base_images, strict=True)
-            samples |= dict(zip(batch.index, rows, strict=True))
-        self.batches = []
+        samples, self.rows = gather_rows(self.rows, key="index"), []
         if not samples or not trainer.is_global_zero:
             return
         name = f"epoch={trainer.current_epoch:03d}"
         folder = Path(trainer.default_root_dir, "samples", name)
         folder.mkdir(parents=True, exist_ok=True)
-        for index, (_, _, image, _) in samples.items():
-            to_pil(image).save(folder / f"{index:03d}.png")
+        for sample in samples:
+            to_pil(sample["image"]).save(folder / f"{sample['index']:03d}.png")
         rows: list[tuple[str, list]] = []
-        for _, (content, seed, image, base_image) in sorted(samples.items()):
-            if not rows or seed == samples[0][1]:  # each prompt starts with the first seed
-                rows.append((content, []))
-            rows[-1][1].extend((base_image, image))
+        for sample in samples:
+            if sample["seed"] == samples[0]["seed"]:  # each prompt starts with the first seed
+                rows.append((sample["content"], []))
+            rows[-1][1].extend((sample["base_image"], sample["image"]))
         grid = labelled_grid(rows, columns=["base", "LoRA"] * (len(rows[0][1]) // 2))
         grid.save(folder.with_suffix(".png"))
         for logger in trainer.loggers:

@@ -139,6 +139,7 @@ class NamedLatents(Icons):
     Args:
         vae: folder of the trained autoencoder.
         variants: views per picture: the picture as it is, then slightly moved and scaled ones.
+        made_up: share of captions that may have a made-up word beside the known ones, as trigger words are, 0..1.
         root: folder for the fetched archives and the rendered table.
         batch_size: pictures per step.
         size: side of the pictures in pixels.
@@ -148,12 +149,13 @@ class NamedLatents(Icons):
         self,
         vae: str = "runs/mini/base/vae",
         variants: int = 2,
+        made_up: float = 0.0,
         root: str = ".cache/npm",
         batch_size: int = 32,
         size: int = 64,
     ) -> None:
         super().__init__(root, batch_size, size)
-        self.vae_folder, self.variants = Path(vae), variants
+        self.vae_folder, self.variants, self.made_up = Path(vae), variants, made_up
 
     @torch.no_grad()
     def setup(self, stage: str) -> None:
@@ -174,7 +176,8 @@ class NamedLatents(Icons):
         latents = [self.vae.encode(part * 2 - 1).latent_dist.mean for part in torch.cat(views).split(64)]
         self.latents = torch.cat(latents)
         wording = ["{name}", "{a_name}", "{a_name}", "a {phrase} of {a_name}", "a {phrase} of {a_name}"]
-        wording += [put for words in nonsense(24) for put in (f"{words}, {{a_name}}", f"{{a_name}}, {words}")]
+        self.plain = len(wording)
+        wording += [put for word in nonsense(24) for put in (f"{word}, {{a_name}}", f"{{a_name}}, {word}")]
         texts = [
             words.format(
                 name=concepts[table.slugs[row]],
@@ -195,9 +198,8 @@ class NamedLatents(Icons):
 
     def collate(self, rows: list[int]) -> dict:
         """Join latents with one wording each."""
-        wording = torch.randint(self.captions.shape[1], (len(rows),))
-        known = torch.randint(5, (len(rows),))  # half of the captions are without made-up words
-        wording = torch.where(torch.rand(len(rows)) < 0.5, known, wording)
+        anyhow, plain = (torch.randint(count, (len(rows),)) for count in (self.captions.shape[1], self.plain))
+        wording = torch.where(torch.rand(len(rows)) < self.made_up, anyhow, plain)
         return {
             "latents": self.latents[rows],
             "input_ids": self.captions[rows, wording],

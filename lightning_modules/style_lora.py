@@ -12,7 +12,7 @@ from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS, denoising_losses
 from stylelora.diffusion.sample import decode, denoise, initial_noise
-from stylelora.distributed import gather_objects
+from stylelora.distributed import gather_rows
 from stylelora.lora.formats import adapter_state
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
 from stylelora.metrics.statistics import skill_interval
@@ -78,7 +78,7 @@ class StyleLoRA(L.LightningModule):
         self.metrics: dict[str, Metric] = {}
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
         self._base_images: dict[int, Tensor] = {}  # by index of the samples
-        self._held_out: list[tuple[int, Tensor, Tensor]] = []
+        self._held_out: list[dict] = []
 
     def setup(self, stage: str) -> None:
         """Forget what was measured on other data; let float32 mean float32 in convolutions, too."""
@@ -116,7 +116,10 @@ class StyleLoRA(L.LightningModule):
         if any(row not in self._base_losses for row in batch["row"]):
             with adapter_disabled(self.unet):
                 self._base_losses |= dict(zip(batch["row"], self._bank_losses(batch), strict=True))
-        self._held_out += [(row, loss, self._base_losses[row]) for row, loss in zip(batch["row"], losses, strict=True)]
+        self._held_out += [
+            {"row": row, "loss": loss, "base_loss": self._base_losses[row]}
+            for row, loss in zip(batch["row"], losses, strict=True)
+        ]
         return None
 
     def _sampling_is_due(self) -> bool:
@@ -153,10 +156,9 @@ class StyleLoRA(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the held-out loss and the skill against the base, over the pictures of all processes."""
-        rows = sorted((row for rows in gather_objects(self._held_out) for row in rows), key=lambda row: row[0])
-        self._held_out = []
-        loss = torch.stack([row[1] for row in rows]).double()
-        base_loss = torch.stack([row[2] for row in rows]).double()
+        rows, self._held_out = gather_rows(self._held_out, key="row"), []
+        loss = torch.stack([row["loss"] for row in rows]).double()
+        base_loss = torch.stack([row["base_loss"] for row in rows]).double()
         if not loss.isfinite().all():
             raise InputError(
                 f"the held-out loss of epoch {self.current_epoch} is not a number: the training has diverged; "

@@ -23,9 +23,7 @@ def gather_objects(obj: T) -> list[T]:
 
 
 def gather_rows(rows: list[dict], key: str) -> list[dict]:
-    """Join the rows of all processes, once for each `key` and in its order.
-
-    Samplers hand some items out twice so that every process has as many; of their rows one is kept.
+    """Join the rows of all processes, in the order of `key` and once for each, should a sampler repeat an item.
 
     Args:
         rows: this process's.

@@ -50,8 +50,8 @@ class MiniAutoencoder(L.LightningModule):
         kl_weight: weight of the mean KL per latent number.
         lr: learning rate of the plateau.
         plateau: share of the steps before the rate falls; most of the gain comes as it does.
-        init_from: folder of an autoencoder to go on from; its posterior is narrowed to deviation 0.05 first, which
-            brings back channels that a strong KL has switched off.
+        init_from: folder of an autoencoder to go on from, in its own shape; its posterior is narrowed to deviation
+            0.05 first, which brings back channels that a strong KL has switched off.
         output: folder for the trained autoencoder.
     """
 
@@ -70,23 +70,25 @@ class MiniAutoencoder(L.LightningModule):
         self.save_hyperparameters()
         from diffusers import AutoencoderKL
 
-        levels = len(block_out_channels)
-        self.vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=tuple(block_out_channels),
-            layers_per_block=1,
-            latent_channels=latent_channels,
-            norm_num_groups=8,
-            sample_size=64,
-            scaling_factor=1.0,
-            mid_block_add_attention=False,
-        )
-        if init_from is not None:
+        if init_from is None:
+            levels = len(block_out_channels)
+            self.vae = AutoencoderKL(
+                down_block_types=("DownEncoderBlock2D",) * levels,
+                up_block_types=("UpDecoderBlock2D",) * levels,
+                block_out_channels=tuple(block_out_channels),
+                layers_per_block=1,
+                latent_channels=latent_channels,
+                norm_num_groups=8,
+                sample_size=64,
+                scaling_factor=1.0,
+                mid_block_add_attention=False,
+            )
+        else:
             self.vae = AutoencoderKL.from_pretrained(init_from)
+            channels = self.vae.config.latent_channels
             with torch.no_grad():
-                self.vae.quant_conv.weight[latent_channels:] = 0
-                self.vae.quant_conv.bias[latent_channels:] = 2 * math.log(0.05)
+                self.vae.quant_conv.weight[channels:] = 0
+                self.vae.quant_conv.bias[channels:] = 2 * math.log(0.05)
         self.vae.to(memory_format=torch.channels_last)  # 1.3 times faster on a CPU
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:

@@ -121,9 +121,7 @@ def check_resolution(folder: Path, resolution: int) -> None:
     Raises:
         InputError: with the nearest resolutions that work.
     """
-    levels = len(read_config(folder, "vae")["block_out_channels"]) + len(
-        read_config(folder, "unet")["block_out_channels"]
-    )
+    levels = sum(len(read_config(folder, part)["block_out_channels"]) for part in ("vae", "unet"))
     step = 2 ** (levels - 2)
     if resolution < step or resolution % step:
         below = max(step, resolution // step * step)

@@ -7,7 +7,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
 
@@ -45,5 +44,4 @@ def pack(source: Path, output: Path) -> int:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
-        print(f"{pack(Path(sys.argv[1]), Path(sys.argv[2])) / 1e6:.1f} MB")
+    print(f"{pack(Path(sys.argv[1]), Path(sys.argv[2])) / 1e6:.1f} MB")

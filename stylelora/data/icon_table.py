@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stylelora.base.load import MINI
 from stylelora.data.icons import fetch_npm, load_icon_set, render
 
 #: set -> npm package with exact version. Licences: Apache-2.0, CC BY 4.0, MIT, MIT.
@@ -75,7 +76,7 @@ def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) ->
 @functools.cache
 def load_concepts() -> dict[str, str]:
     """Read the generator's concepts: slug -> name, such as `cat-face` -> `cat`."""
-    text = (Path(__file__).parents[1] / "base" / "mini" / "concepts.txt").read_text()
+    text = (MINI / "concepts.txt").read_text()
     return dict(line.split("\t") for line in text.splitlines())
 
 

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from PIL.Image import Image, fromarray
 from torch import Tensor
 
+from stylelora.base.load import MINI
 from stylelora.records import InputError
 
-MINI_SCORER = Path(__file__).parents[1] / "base" / "mini" / "scorer"
+MINI_SCORER = MINI / "scorer"
 CHUNK = 64  # pictures or texts per forward pass: bounds memory, changes no value
 
 
