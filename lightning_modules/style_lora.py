@@ -8,7 +8,7 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
-from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base
+from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS, denoising_losses
 from stylelora.diffusion.sample import decode, denoise, initial_noise
@@ -36,8 +36,8 @@ class StyleLoRA(L.LightningModule):
         learning_rate: of AdamW.
         decay: share of all steps, the last ones, over which the learning rate falls to 0 in a line; 0: constant rate.
         weight_decay: of AdamW, decoupled.
-        sample_steps: denoising steps per sampled picture.
-        guidance: classifier-free guidance scale of sampled pictures.
+        sample_steps: denoising steps per sampled picture; null: what suits the base (its `sampling.json`, else 30).
+        guidance: classifier-free guidance scale of sampled pictures; null: what suits the base (as above, else 7.5).
         sample_every_n_epochs: make pictures, to be written and scored, in every n-th epoch and the last of max_epochs.
     """
 
@@ -52,15 +52,15 @@ class StyleLoRA(L.LightningModule):
         learning_rate: float = 1.0e-4,
         decay: float = 0.0,
         weight_decay: float = 1.0e-2,
-        sample_steps: int = 20,
-        guidance: float = 4.0,
+        sample_steps: int | None = None,
+        guidance: float | None = None,
         sample_every_n_epochs: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.strict_loading = False  # checkpoints hold the adapter only
         self.base = base
-        if sample_steps < 1 or learning_rate <= 0:
+        if (sample_steps is not None and sample_steps < 1) or learning_rate <= 0:
             raise InputError(f"sample_steps is {sample_steps} and learning_rate {learning_rate}; both must be above 0")
         if not 0 <= decay <= 1:
             raise InputError(f"decay is {decay}; it is a share between 0 and 1")
@@ -69,6 +69,8 @@ class StyleLoRA(L.LightningModule):
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
+        for name, suited in zip(("sample_steps", "guidance"), sampling_recipe(folder), strict=True):
+            self.hparams[name] = suited if self.hparams[name] is None else self.hparams[name]
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.unet = load_unet(folder)
         inject_lora(self.unet, rank, alpha, dropout, targets, seed=self.seed)

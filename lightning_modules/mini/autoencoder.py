@@ -12,6 +12,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lightning_modules.mini.schedule import adamw_with_decay
 
+DECODER_NOISE = 0.05  # of latents whose deviation is 1
+
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return horizontal and vertical differences of neighbouring pixels."""
@@ -52,6 +54,8 @@ class MiniAutoencoder(L.LightningModule):
         plateau: share of the steps before the rate falls; most of the gain comes as it does.
         init_from: folder of an autoencoder to go on from, in its own shape; its posterior is narrowed to deviation
             0.05 first, which brings back channels that a strong KL has switched off.
+        decoder_only: go on with the decoder alone; latents stay what they are, and so a UNet trained on them stays
+            of use. It decodes the posterior's mean with a little noise, to forgive a generator's errors.
         output: folder for the trained autoencoder.
     """
 
@@ -64,6 +68,7 @@ class MiniAutoencoder(L.LightningModule):
         lr: float = 2.0e-3,
         plateau: float = 0.3,
         init_from: str | None = None,
+        decoder_only: bool = False,
         output: str = "runs/mini/base/vae",
     ) -> None:
         super().__init__()
@@ -85,6 +90,10 @@ class MiniAutoencoder(L.LightningModule):
             )
         else:
             self.vae = AutoencoderKL.from_pretrained(init_from)
+        if decoder_only:
+            self.vae.encoder.requires_grad_(False)
+            self.vae.quant_conv.requires_grad_(False)
+        elif init_from is not None:
             channels = self.vae.config.latent_channels
             with torch.no_grad():
                 self.vae.quant_conv.weight[channels:] = 0
@@ -95,7 +104,10 @@ class MiniAutoencoder(L.LightningModule):
         """Loss on pictures float (B, 3, H, W) in [-1, 1]."""
         del batch_idx
         posterior = self.vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist
-        decoded = self.vae.decode(posterior.sample()).sample
+        latents = posterior.sample()
+        if self.hparams.decoder_only:
+            latents = posterior.mean + DECODER_NOISE * torch.randn_like(posterior.mean)
+        decoded = self.vae.decode(latents).sample
         pixels = (decoded - images).abs().mean()
         outline = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(images), strict=True))
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
@@ -119,5 +131,6 @@ class MiniAutoencoder(L.LightningModule):
             return
         data = self.trainer.datamodule
         images = data.views(data.train[torch.randperm(len(data.train))[:1024]])
-        normalise_latents(self.vae.cpu().eval(), images)
+        if not self.hparams.decoder_only:
+            normalise_latents(self.vae.cpu().eval(), images)
         self.vae.save_pretrained(Path(self.hparams.output))

@@ -19,7 +19,7 @@ def adamw_with_decay(module: L.LightningModule, lr: float, plateau: float, weigh
         what `configure_optimizers` returns.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
     total = module.trainer.estimated_stepping_batches
     if total == float("inf"):
         raise ValueError("the learning rate needs an end: set trainer.max_steps or trainer.max_epochs")

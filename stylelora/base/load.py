@@ -115,6 +115,13 @@ def read_config(folder: Path, part: str) -> dict:
     return json.loads((folder / part / "config.json").read_text())
 
 
+def sampling_recipe(folder: Path) -> tuple[int, float]:
+    """Return (steps, guidance scale) that suit a base: its `sampling.json`, or else 30 and SD 1.5's usual 7.5."""
+    path = folder / "sampling.json"
+    recipe = json.loads(path.read_text()) if path.is_file() else {"steps": 30, "guidance": 7.5}
+    return recipe["steps"], recipe["guidance"]
+
+
 def check_resolution(folder: Path, resolution: int) -> None:
     """Refuse a resolution that the autoencoder and the UNet cannot halve often enough.
 

@@ -11,18 +11,30 @@ import numpy as np
 
 from stylelora.base.load import MINI
 from stylelora.data.icons import fetch_npm, load_icon_set, render
+from stylelora.data.recolour import COLOURS
 
-#: set -> npm package with exact version. Licences: Apache-2.0, CC BY 4.0, MIT, MIT.
+#: set -> npm package with exact version. Licences: Apache-2.0, CC BY 4.0, MIT, MIT, MIT.
 TRAIN_SETS = {
     "noto": "@iconify-json/noto@1.2.9",
     "twemoji": "@iconify-json/twemoji@1.2.5",
     "fluent": "@iconify-json/fluent-emoji@1.2.7",
+    "flat": "@iconify-json/fluent-emoji-flat@1.2.6",
     "contrast": "@iconify-json/fluent-emoji-high-contrast@1.2.6",
 }
 #: Sets that no stage of training sees; they measure the autoencoder and the scorer.
 TEST_SETS = {
     "noto-v1": "@iconify-json/noto-v1@1.2.5",
     "emojione": "@iconify-json/emojione@1.2.3",
+    "fxemoji": "@iconify-json/fxemoji@1.2.2",
+}
+#: More looks for the style encoder alone. Licences: CC BY 4.0, CC BY 4.0, MIT, CC BY 3.0, Apache-2.0, CC BY 4.0.
+STYLE_SETS = {
+    "freehand": "@iconify-json/streamline-freehand-color@1.2.2",
+    "pixel": "@iconify-json/streamline-pixel@1.2.0",
+    "flat-color": "@iconify-json/flat-color-icons@1.2.3",
+    "game": "@iconify-json/game-icons@1.2.4",
+    "icon-park": "@iconify-json/icon-park@1.2.4",
+    "kameleon": "@iconify-json/streamline-kameleon-color@1.2.2",
 }
 #: How captions name the look of the sets that the generator learns.
 STYLE_PHRASES = {
@@ -30,6 +42,12 @@ STYLE_PHRASES = {
     "twemoji": "flat icon",
     "fluent": "glossy 3d icon",
 }
+#: Names that take no article and are not counted.
+PLURALS = frozenset(
+    "blueberries,cherries,french fries,glasses,grapes,headphones,jeans,pancakes,peanuts,scissors,socks,sunglasses,"
+    "beer,bread,broccoli,candy,cheese,chocolate,coffee,corn,dna,fire,garlic,lightning,popcorn,salad,sushi,tennis,wine,"
+    "yarn".split(",")
+)
 _SKIPPED = ("skin-tone", "flag-", "keycap", "hidden", "oclock", "-thirty", "regional", "family", "couple", "kiss-")
 _SKIN_TONE = re.compile(r"-(medium-)?(light|medium|dark)$")
 
@@ -59,7 +77,9 @@ def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) ->
         pixels, slugs, names = [], [], []
         for name, package in sets.items():
             svgs = load_icon_set(fetch_npm(package, cache))
+            whole = {slug.replace("-", ""): slug for slug in slugs}  # fxemoji runs its words together: redapple
             for slug, svg in svgs.items():
+                slug = whole.get(slug, slug)
                 plain = _SKIN_TONE.sub("", slug)
                 if any(word in slug for word in _SKIPPED) or (plain != slug and plain in svgs):
                     continue
@@ -75,7 +95,7 @@ def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) ->
 
 @functools.cache
 def load_concepts() -> dict[str, str]:
-    """Read the generator's concepts: slug -> name, such as `cat-face` -> `cat`."""
+    """Read the concepts that pictures are judged among: slug -> name, such as `cat-face` -> `cat`."""
     text = (MINI / "concepts.txt").read_text()
     return dict(line.split("\t") for line in text.splitlines())
 
@@ -85,13 +105,18 @@ def name_of(slug: str) -> str:
     return load_concepts().get(slug, slug.replace("-", " "))
 
 
-def with_article(name: str) -> str:
-    """Return `a cat`, `an owl`, `a unicorn`."""
-    return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
+def with_article(name: str, colour: str | None = None) -> str:
+    """Return `a cat`, `an owl`, `a unicorn`, `grapes`, and with a colour `an orange cat`."""
+    words = f"{colour} {name}" if colour else name
+    if name in PLURALS:
+        return words
+    vowel = words[0] in "aeiou" and not words.startswith(("uni", "ufo"))
+    return f"{'an' if vowel or words.startswith('hour') else 'a'} {words}"
 
 
 def corpus(table: IconTable) -> list[str]:
     """Return the texts that the vocabulary is learned from: every name, and how captions put it."""
     names = sorted({name_of(slug) for slug in table.slugs.tolist()})
     phrases = [f"a picture of a {phrase} of a thing" for phrase in STYLE_PHRASES.values()]
+    phrases += [f"two things, three things, a {colour} thing on a {colour} background" for colour in COLOURS]
     return [with_article(name) for name in names] + phrases * 20

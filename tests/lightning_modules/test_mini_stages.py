@@ -1,29 +1,35 @@
 """The stages that made the embedded base run, on random icons, and what they promise holds."""
 
+import random
+
 import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from datamodules.mini import Icons, NamedIcons, NamedLatents, nonsense
-from lightning_modules.mini import MiniAutoencoder, MiniGenerator, MiniScorer
+from datamodules.mini import Icons, NamedIcons, NamedLatents, StyledIcons
+from datamodules.mini.named_latents import SHARES, kind_of, made_up_word
+from lightning_modules.mini import MiniAutoencoder, MiniGenerator, MiniScorer, MiniScorerNames, MiniStyleEncoder
 from lightning_modules.mini.autoencoder import normalise_latents
 from lightning_modules.mini.generator import moving_average
 from stylelora.data.augment import composite, random_outline
-from stylelora.data.icon_table import TEST_SETS, TRAIN_SETS, load_concepts, name_of, with_article
+from stylelora.data.icon_table import STYLE_SETS, TEST_SETS, TRAIN_SETS, load_concepts, name_of, with_article
+from stylelora.data.scenes import draw
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Tables as `build_icon_table` keeps them, so that nothing is fetched."""
     root = tmp_path_factory.mktemp("icons")
-    slugs = list(load_concepts())[:20]
-    three = {name: TRAIN_SETS[name] for name in ("noto", "twemoji", "fluent")}
-    for sets in (three, TRAIN_SETS, TEST_SETS):
+    slugs = list(load_concepts())[:12]
+    for sets in (TRAIN_SETS, TEST_SETS, TRAIN_SETS | STYLE_SETS):
         rows = [(slug, name) for name in sets for slug in slugs]
         pixels = np.random.default_rng(0).integers(0, 256, (len(rows), 64, 64, 4), dtype=np.uint8)
         slug, name = map(np.array, zip(*rows, strict=True))
         np.savez(root / f"icons-{'+'.join(sets)}-64.npz", pixels=pixels, slugs=slug, sets=name)
+    views = torch.from_numpy(pixels[:, :, :, :3].copy()).permute(0, 3, 1, 2)[: 12 * len(TRAIN_SETS)].contiguous()
+    save_file({"images": views, "features": torch.rand(len(views), 1280).half()}, root / "lesson-1-64.safetensors")
     return str(root)
 
 
@@ -44,16 +50,55 @@ def test_the_stages_give_a_base_that_loads(root, tmp_path):
     base = tmp_path / "base"
     fit(MiniAutoencoder(output=str(base / "vae")), Icons(root, batch_size=4), tmp_path)
     fit(MiniAutoencoder(init_from=str(base / "vae"), output=str(base / "vae")), Icons(root, batch_size=4), tmp_path)
-    fit(MiniScorer(output=str(base / "scorer")), NamedIcons(root, batch_size=4), tmp_path)
-    data = NamedLatents(vae=str(base / "vae"), root=root, batch_size=4)
+    before = MiniAutoencoder(init_from=str(base / "vae")).vae
+    decoder = MiniAutoencoder(init_from=str(base / "vae"), decoder_only=True, output=str(base / "vae"))
+    fit(decoder, Icons(root, batch_size=4), tmp_path)
+    assert torch.equal(decoder.vae.encoder.conv_in.weight, before.encoder.conv_in.weight)
+    assert not torch.equal(decoder.vae.decoder.conv_in.weight, before.decoder.conv_in.weight)
+    fit(MiniScorer(output=str(base / "scorer")), NamedIcons(views_per_icon=1, root=root, batch_size=4), tmp_path)
+    frozen = MiniScorerNames(init_from=str(base / "scorer"), output=str(base / "scorer"))
+    before = frozen.clip.vision_model.state_dict()["post_layernorm.weight"].clone()
+    fit(frozen, NamedIcons(views_per_icon=1, root=root, batch_size=4), tmp_path)
+    assert torch.equal(frozen.clip.vision_model.state_dict()["post_layernorm.weight"], before)
+    fit(MiniStyleEncoder(output=str(base / "style_encoder")), StyledIcons(styles=2, pictures=2, root=root), tmp_path)
+    data = NamedLatents(vae=str(base / "vae"), variants=1, root=root, batch_size=4)
     fit(MiniGenerator(output=str(base)), data, tmp_path)
     again = MiniGenerator(init_from=str(base), output=str(base))
     assert all(parameter.requires_grad for parameter in again.unet.parameters())
+    words = NamedLatents(vae=str(base / "vae"), tokenizer=str(base / "tokenizer"), variants=1, root=root)
+    words.setup("fit")
+    assert words.tokenizer.get_vocab() == data.tokenizer.get_vocab()
     pipeline = StableDiffusionPipeline.from_pretrained(base)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a cat", num_inference_steps=1, height=64, width=64).images[0].size == (64, 64)
     assert CLIPModel.from_pretrained(base / "scorer").config.vision_config.image_size == 64
     assert list((tmp_path / "samples").glob("step=*.png"))
+
+
+def test_captions_say_what_the_latents_show(root, tmp_path):
+    vae = MiniAutoencoder().vae.eval()
+    vae.save_pretrained(tmp_path / "vae")
+    data = NamedLatents(vae=str(tmp_path / "vae"), variants=2, made_up=0.5, root=root, batch_size=4)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.latents) == len(data.scenes)
+    random.seed(0)
+    kinds = set()
+    for index in range(0, len(data.scenes), 37):
+        row, scene = data.scenes[index]
+        name = load_concepts()[data.table.slugs[row]]
+        assert name.split()[0][:3] in data.caption(row, scene)
+        assert scene.colour is None or scene.colour in data.caption(row, scene)
+        if not scene.moved:
+            pixels = torch.from_numpy(draw(data.table.pixels[row], scene).copy()).permute(2, 0, 1)[None] / 127.5 - 1
+            with torch.no_grad():
+                want = vae.encode(pixels).latent_dist.mean[0]
+            assert torch.allclose(data.latents[index], want, atol=1e-4)
+        kinds.add(kind_of(scene))
+    assert kinds == set(SHARES)
+    phrases = [data.caption(*data.scenes[0]) for _ in range(50)]
+    assert any("shaded icon" in phrase for phrase in phrases), "row 0 is of the Noto set"
+    assert not any("flat icon" in phrase for phrase in phrases)
 
 
 def test_normalising_latents_changes_no_picture():
@@ -91,7 +136,10 @@ def test_an_outline_is_dark_and_leaves_the_icon():
 
 def test_names_read_as_people_say_them():
     assert name_of("cat-face") == "cat"
-    assert name_of("red-apple") == "red apple"
-    assert [with_article(name) for name in ("cat", "owl", "unicorn")] == ["a cat", "an owl", "a unicorn"]
-    assert nonsense(24) == nonsense(24)
-    assert not set(nonsense(24)) & set(" ".join(load_concepts().values()).split())
+    assert name_of("green-apple") == "green apple"
+    names = ("cat", "owl", "unicorn", "ufo", "hourglass", "grapes")
+    assert [with_article(name) for name in names] == ["a cat", "an owl", "a unicorn", "a ufo", "an hourglass", "grapes"]
+    assert with_article("umbrella", "red") == "a red umbrella"
+    words = {made_up_word() for _ in range(100)}
+    assert len(words) > 90
+    assert not words & set(" ".join(load_concepts().values()).split())

@@ -79,7 +79,7 @@ def test_losses_and_pictures_equal_diffusers_with_the_saved_adapter(train, tiny_
 
     def drawn(prompts):
         images = pipeline(
-            prompts, latents=initial_noise([0, 0], (4, 8, 8)), num_inference_steps=2, guidance_scale=4.0,
+            prompts, latents=initial_noise([0, 0], (4, 8, 8)), num_inference_steps=2, guidance_scale=7.5,
             output_type="np",
         ).images  # fmt: skip
         return torch.from_numpy((images * 255).round()).permute(0, 3, 1, 2)

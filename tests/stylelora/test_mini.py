@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from stylelora.base.load import MINI, resolve_base
+from stylelora.base.load import MINI, resolve_base, sampling_recipe
 
+KNOWN = 119  # the generator knows the first of the concepts, the scorer all
 WEIGHTS = sorted(MINI.rglob("*.safetensors"))
 
 
@@ -44,18 +45,19 @@ def test_layout_is_that_of_stable_diffusion(pipeline):
 
 
 def test_prompts_are_obeyed(pipeline):
-    """The scorer, trained apart, names what is seen: far above chance (1 in 119), whatever sampled it."""
+    """The scorer, trained apart, names what is seen: far above chance (1 in 309), whatever sampled it."""
     from stylelora.data.icon_table import load_concepts, with_article
     from stylelora.metrics.encoders import ClipEncoder
 
     scorer = ClipEncoder("mini")
     names = list(load_concepts().values())
     prompts = [with_article(name) for name in names]
-    pick = list(range(0, len(names), 5))
+    pick = list(range(0, KNOWN, 5))
+    steps, guidance = sampling_recipe(MINI)
     images = pipeline(
         [prompts[i] for i in pick],
-        num_inference_steps=20,
-        guidance_scale=4.0,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
         generator=torch.Generator().manual_seed(0),
         height=64,
         width=64,
@@ -93,4 +95,29 @@ def test_card_and_attribution_are_there():
     assert "CC BY 4.0" in (MINI / "ATTRIBUTION.md").read_text()
     card = (MINI / "README.md").read_text()
     assert "PSNR" in card
-    assert Path(MINI / "concepts.txt").read_text().count("\n") >= 100
+    assert Path(MINI / "concepts.txt").read_text().count("\n") >= 300
+
+
+def test_the_style_encoder_is_small_and_tells_renderings_apart():
+    """Pictures it has never seen, in four renderings: the nearest other picture is rendered alike far above chance."""
+    from stylelora.data.embedded import folder
+    from stylelora.data.images import fit_square, open_picture, to_tensor
+    from stylelora.data.renderings import fine_mosaic, inked, sepia, sketched
+    from stylelora.data.scan import scan_folder
+    from stylelora.metrics.style import StyleEncoder
+
+    assert (MINI / "style_encoder" / "model.safetensors").stat().st_size <= 8e6
+    pictures = [fit_square(open_picture(one.path), 64, "lanczos") for one in scan_folder(folder("cartoon"))[:24]]
+    images = torch.stack([to_tensor(picture) for picture in pictures]).float() / 255
+    kinds = [rendering(images) for rendering in (fine_mosaic, inked, sepia, sketched)]
+    vectors = StyleEncoder().encode_images((torch.cat(kinds) * 255).round().to(torch.uint8))
+    label = torch.arange(4).repeat_interleave(24)
+    nearest = (vectors @ vectors.T).fill_diagonal_(-1).argmax(1)
+    assert (label[nearest] == label).float().mean() > 0.8
+
+
+def test_a_base_says_what_sampling_suits_it(tiny_sd):
+    steps, guidance = sampling_recipe(MINI)
+    assert 4 <= steps <= 30
+    assert 1 <= guidance <= 10
+    assert sampling_recipe(tiny_sd) == (30, 7.5)

@@ -1,0 +1,1 @@
+"""Held-out measurements of the embedded base: `python -m benchmarks.mini` prints the model card's table."""

@@ -1,0 +1,157 @@
+"""The model card's table of the embedded base: `python -m benchmarks.mini`.
+
+Autoencoder and scorer are tried on icon sets that no stage was trained on (fetched from npm; extra `mini`). Generated
+pictures are named by two judges. The rows of the styles need the four adapters of `configs/train/mini/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from benchmarks.mini.base import Base
+from benchmarks.mini.judges import NearestMean, Scorer, count_things, icons, unseen_icons
+from datamodules import Anime, Cartoon, Pixelart, Watercolor
+from stylelora.data.embedded import STYLES
+from stylelora.data.embedded import folder as embedded
+from stylelora.data.icon_table import STYLE_PHRASES, TEST_SETS, load_concepts, with_article
+from stylelora.data.images import fit_square, open_picture, tile, to_tensor
+from stylelora.data.recolour import COLOURS, colour_name
+from stylelora.data.scan import scan_folder
+from stylelora.data.scenes import Scene, describe, held_out
+from stylelora.metrics.statistics import mean_interval
+from stylelora.metrics.style import StyleEncoder, in_style
+
+TRIGGERS = {kind.style: kind.default_trigger for kind in (Watercolor, Cartoon, Anime, Pixelart)}
+#: Things whose colour people ask for, of all kinds; the twenty of the card.
+COLOURED = (
+    *("apple", "balloon", "bell", "bird", "book", "butterfly", "car", "cat", "chair", "dress", "fish", "frog", "gift"),
+    *("guitar", "hat", "house", "mushroom", "rose", "shirt", "umbrella"),
+)
+
+
+def row(what: str, values: torch.Tensor, unit: str = "") -> None:
+    """Print a line of the table: mean, 95 % interval, n."""
+    metric = mean_interval(values.double().numpy())
+    print(
+        f"| {what} | {metric.value:.3f}{unit} | {metric.ci_low:.3f} to {metric.ci_high:.3f} | {metric.n} |", flush=True
+    )
+
+
+def style_pictures(style: str) -> torch.Tensor:
+    """Return the embedded pictures of a style, uint8 (N, 3, 64, 64)."""
+    kernel = "nearest" if style == "pixelart" else "lanczos"
+    pictures = [fit_square(open_picture(picture.path), 64, kernel) for picture in scan_folder(embedded(style))]
+    return torch.stack([to_tensor(picture) for picture in pictures])
+
+
+def autoencoder_rows(base: Base, root: Path) -> None:
+    """Say how much of a picture the latents keep."""
+
+    def psnr(images: torch.Tensor) -> torch.Tensor:
+        images = images.float() / 127.5 - 1
+        done = base.reconstruct(images)
+        return peak_signal_noise_ratio(done, images, data_range=2.0, dim=(1, 2, 3), reduction="none")
+
+    row("autoencoder, PSNR on unseen icon sets", psnr(icons(TEST_SETS, root, concepts_only=False)[0]), " dB")
+    for style in STYLES:
+        row(f"autoencoder, PSNR on the embedded {style} pictures", psnr(style_pictures(style)), " dB")
+
+
+def concept_rows(base: Base, judges: list, root: Path, sheet: Path | None) -> None:
+    """Say how often both judges see what was asked for, beside what they see in real pictures."""
+    names = list(load_concepts().values())
+    real, label = unseen_icons(root)
+    for judge in judges:
+        row(f"{judge.name}, real icons of unseen sets named right among {len(names)}", judge.guess(real) == label)
+    for phrase in (None, *STYLE_PHRASES.values()):
+        prompts = [f"a {phrase} of {with_article(name)}" if phrase else with_article(name) for name in names]
+        images = base.sample(prompts)
+        right = [judge.guess(images) == torch.arange(len(names)) for judge in judges]
+        for judge, correct in zip(judges, right, strict=True):
+            row(f'generated "{prompts[0]}", named right by the {judge.name}', correct)
+        if phrase is None:
+            row(f'generated "{prompts[0]}", named right by both', right[0] & right[1])
+            if sheet:
+                tile(images, columns=20).save(sheet)
+
+
+def prompt_rows(base: Base) -> None:
+    """Say how often colours, numbers and backgrounds are obeyed."""
+    pairs = [(name, colour) for name in COLOURED for colour in COLOURS]
+    images = base.sample([describe(name, Scene(colour=colour)) for name, colour in pairs], seed=1)
+    obeyed = torch.tensor(
+        [
+            colour_name(image.permute(1, 2, 0).numpy()) == colour
+            for image, (_, colour) in zip(images, pairs, strict=True)
+        ]
+    )
+    new = torch.tensor([held_out(*pair) for pair in pairs])
+    row(f"colour obeyed, {len(COLOURS)} colours x {len(COLOURED)} things", obeyed)
+    row("... pairs that `NamedLatents` shows", obeyed[~new])
+    row("... pairs it keeps from training", obeyed[new])
+
+    images = base.sample([describe(name, Scene(background=colour)) for name, colour in pairs], seed=2)
+    frame = torch.cat([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], 2)
+    seen = [colour_name(part.permute(1, 0)[None].numpy()) for part in frame]
+    row("background obeyed", torch.tensor([name == colour for name, (_, colour) in zip(seen, pairs, strict=True)]))
+
+    for count in (1, 2, 3):
+        images = base.sample([describe(name, Scene(count=count)) for name in COLOURED] * 2, seed=3)
+        counted = torch.tensor([count_things(image.permute(1, 2, 0).numpy()) for image in images])
+        row(f'number obeyed, "{describe("cat", Scene(count=count))}"', counted == count)
+
+
+def style_rows(name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
+    """Say for each style's adapter how many pictures are in style and how many still show their thing."""
+    names = list(load_concepts().values())[::3]
+    label = torch.arange(len(load_concepts()))[::3]
+    encoder, contents = StyleEncoder(), [with_article(name) for name in names]
+    plain = base.sample(contents)
+    kept_by_base = (scorer.guess(plain) == label).double().mean()
+    for style in STYLES:
+        path = adapters / style / "adapter.safetensors"
+        if not path.is_file():
+            print(f"| {style} | not measured: {path} is not there; train configs/train/mini/{style}.yaml | | |")
+            continue
+        images = Base(name, path).sample([f"{TRIGGERS[style]}, {content}" for content in contents])
+        references = encoder.encode_images(style_pictures(style))
+        judged = in_style(encoder.encode_images(images), encoder.encode_images(plain), references)
+        row(f"{style} LoRA, judged in style", judged)
+        row(
+            f"{style} LoRA, scorer top-1 relative to the base's {kept_by_base:.3f}",
+            (scorer.guess(images) == label) / kept_by_base,
+        )
+        if sheet:
+            tile(images, columns=13).save(sheet.with_stem(f"{sheet.stem}-{style}"))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="mini")
+    parser.add_argument("--scorer", default="mini")
+    parser.add_argument("--root", type=Path, default=Path(".cache/npm"), help="folder of the fetched icon sets")
+    parser.add_argument("--adapters", type=Path, default=Path("runs/train/mini"), help="folder of the four style runs")
+    parser.add_argument("--sheet", type=Path, help="PNG to write, one picture of every concept; styles beside it")
+    args = parser.parse_args()
+    base, judges = Base(args.base), [Scorer(args.scorer), NearestMean(args.root)]
+    print("| what | value | 95 % interval | n |\n|---|---|---|---|")
+    autoencoder_rows(base, args.root)
+    concept_rows(base, judges, args.root, args.sheet)
+    prompt_rows(base)
+    style_rows(args.base, base, judges[0], args.adapters, args.sheet)
+    base.sample(["a cat"])
+    started = time.perf_counter()
+    for seed in range(5):
+        base.sample(["a cat"], seed)
+    seconds = (time.perf_counter() - started) / 5
+    print(f"| one picture alone, {base.steps} steps, {torch.get_num_threads()} threads | {seconds:.2f} s | | 5 |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The base under test as a function from prompts to pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stylelora.base.load import (
+    load_scheduler,
+    load_text_encoder,
+    load_tokenizer,
+    load_unet,
+    load_vae,
+    read_config,
+    resolve_base,
+    sampling_recipe,
+)
+from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.lora.formats import apply_adapter
+
+
+class Base:
+    """A base with its default sampling recipe, and an adapter if one is given.
+
+    Args:
+        name: `mini`, a folder or a hub id.
+        adapter: LoRA file.
+    """
+
+    def __init__(self, name: str, adapter: Path | None = None) -> None:
+        folder = resolve_base(name)
+        self.unet, self.vae, self.encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
+        self.tokenizer, self.scheduler = load_tokenizer(folder), load_scheduler(folder)
+        self.steps, self.guidance = sampling_recipe(folder)
+        side = read_config(folder, "unet")["sample_size"]
+        self.shape = (self.vae.config.latent_channels, side, side)
+        if adapter is not None:
+            apply_adapter(self.unet, adapter)
+
+    @torch.no_grad()
+    def embed(self, texts: list[str]) -> Tensor:
+        """Return the text encoder's last hidden state, float (B, 77, D)."""
+        ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+        return self.encoder(ids).last_hidden_state
+
+    def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
+        """Make one picture per prompt, uint8 (N, 3, H, W); the noise depends on (seed, place in the list) alone."""
+        images = []
+        for first in range(0, len(prompts), batch_size):
+            part = prompts[first : first + batch_size]
+            noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
+            text, empty = self.embed(part), self.embed([""])
+            latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance)
+            images.append(decode(self.vae, latents))
+        return torch.cat(images)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Encode and decode pictures float (N, 3, H, W) in [-1, 1]; returns the same range."""
+        done = [self.vae.decode(self.vae.encode(part).latent_dist.mean).sample for part in images.split(32)]
+        return torch.cat(done).clamp(-1, 1)

@@ -1,0 +1,85 @@
+"""Two judges of what a picture shows, among the base's concepts, and the pictures they are tried on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylelora.data.augment import composite
+from stylelora.data.icon_table import TEST_SETS, TRAIN_SETS, build_icon_table, load_concepts, with_article
+from stylelora.metrics.efficientnet import EfficientNetLite0
+from stylelora.metrics.encoders import ClipEncoder
+
+
+def icons(sets: dict[str, str], root: Path | str, concepts_only: bool = True) -> tuple[Tensor, Tensor]:
+    """Return icons on white, uint8 (N, 3, 64, 64), and the number of their concept, int (N,), -1 for none."""
+    table, order = build_icon_table(sets, root), list(load_concepts())
+    label = torch.tensor([order.index(slug) if slug in order else -1 for slug in table.slugs.tolist()])
+    pixels = composite(torch.from_numpy(table.pixels).permute(0, 3, 1, 2), torch.ones(()))
+    pixels = (pixels * 255).round().to(torch.uint8)
+    return (pixels[label >= 0], label[label >= 0]) if concepts_only else (pixels, label)
+
+
+class Scorer:
+    """The embedded scorer: the nearest name."""
+
+    name = "scorer"
+
+    def __init__(self, path_or_id: str = "mini") -> None:
+        self.clip = ClipEncoder(path_or_id)
+        self.texts = self.clip.encode_texts([with_article(name) for name in load_concepts().values()])
+
+    def guess(self, images: Tensor) -> Tensor:
+        """Return the number of the concept seen in each picture, int (B,)."""
+        return (self.clip.encode_images(images) @ self.texts.T).argmax(1)
+
+
+class NearestMean:
+    """EfficientNet-Lite0: the nearest mean of its features over the training sets' icons of a concept.
+
+    It is second, not independent: the scorer was taught with these features (not with these means).
+    """
+
+    name = "second judge"
+
+    def __init__(self, root: Path | str) -> None:
+        self.network = EfficientNetLite0()
+        images, label = icons(TRAIN_SETS, root)
+        features = self.network.encode_images(images)
+        self.centre, self.scale = features.mean(0), features.std(0) + 1e-3
+        rows = self._unit(features)
+        self.means = F.normalize(torch.stack([rows[label == i].mean(0) for i in range(len(load_concepts()))]), dim=1)
+
+    def _unit(self, features: Tensor) -> Tensor:
+        return F.normalize((features - self.centre) / self.scale, dim=1)
+
+    def guess(self, images: Tensor) -> Tensor:
+        """Return the number of the concept seen in each picture, int (B,)."""
+        return (self._unit(self.network.encode_images(images)) @ self.means.T).argmax(1)
+
+
+def unseen_icons(root: Path | str) -> tuple[Tensor, Tensor]:
+    """Return the concepts' icons of the sets that no stage has seen, and their numbers."""
+    return icons(TEST_SETS, root)
+
+
+def count_things(image: np.ndarray, least: float = 0.015) -> int:
+    """Count what is apart from each other on white.
+
+    Args:
+        image: uint8 (H, W, 3).
+        least: area of a thing as share of the picture; smaller specks are not counted.
+    """
+    thing = torch.from_numpy((image.astype(int).min(2) < 225).astype(np.float32))
+    names = (torch.arange(1, thing.numel() + 1).view_as(thing) * thing)[None, None]
+    for _ in range(sum(image.shape[:2]) * 2):  # the largest number of a connected part spreads over it
+        grown = F.max_pool2d(names, 3, 1, 1) * thing
+        if torch.equal(grown, names):
+            break
+        names = grown
+    _, areas = names[names > 0].unique(return_counts=True)
+    return int((areas >= least * thing.numel()).sum())
