@@ -14,7 +14,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from benchmarks.mini.base import Base
-from benchmarks.mini.judges import NearestMean, Scorer, count_things, icons, unseen_icons
+from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
 from datamodules import Anime, Cartoon, Pixelart, Watercolor
 from stylelora.data.embedded import STYLES
 from stylelora.data.embedded import folder as embedded
@@ -27,11 +27,6 @@ from stylelora.metrics.statistics import mean_interval
 from stylelora.metrics.style import StyleEncoder, in_style
 
 TRIGGERS = {kind.style: kind.default_trigger for kind in (Watercolor, Cartoon, Anime, Pixelart)}
-#: Things whose colour people ask for, of all kinds; the twenty of the card.
-COLOURED = (
-    *("apple", "balloon", "bell", "bird", "book", "butterfly", "car", "cat", "chair", "dress", "fish", "frog", "gift"),
-    *("guitar", "hat", "house", "mushroom", "rose", "shirt", "umbrella"),
-)
 
 
 def row(what: str, values: torch.Tensor, unit: str = "") -> None:
@@ -65,7 +60,7 @@ def autoencoder_rows(base: Base, root: Path) -> None:
 def concept_rows(base: Base, judges: list, root: Path, sheet: Path | None) -> None:
     """Say how often both judges see what was asked for, beside what they see in real pictures."""
     names = list(load_concepts().values())
-    real, label = unseen_icons(root)
+    real, label = icons(TEST_SETS, root)
     for judge in judges:
         row(f"{judge.name}, real icons of unseen sets named right among {len(names)}", judge.guess(real) == label)
     for phrase in (None, *STYLE_PHRASES.values()):
@@ -84,12 +79,7 @@ def prompt_rows(base: Base) -> None:
     """Say how often colours, numbers and backgrounds are obeyed."""
     pairs = [(name, colour) for name in COLOURED for colour in COLOURS]
     images = base.sample([describe(name, Scene(colour=colour)) for name, colour in pairs], seed=1)
-    obeyed = torch.tensor(
-        [
-            colour_name(image.permute(1, 2, 0).numpy()) == colour
-            for image, (_, colour) in zip(images, pairs, strict=True)
-        ]
-    )
+    obeyed = colours_obeyed(images, [colour for _, colour in pairs])
     new = torch.tensor([held_out(*pair) for pair in pairs])
     row(f"colour obeyed, {len(COLOURS)} colours x {len(COLOURED)} things", obeyed)
     row("... pairs that `NamedLatents` shows", obeyed[~new])
@@ -112,6 +102,7 @@ def style_rows(name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Pat
     label = torch.arange(len(load_concepts()))[::3]
     encoder, contents = StyleEncoder(), [with_article(name) for name in names]
     plain = base.sample(contents)
+    plain_vectors = encoder.encode_images(plain)
     kept_by_base = (scorer.guess(plain) == label).double().mean()
     for style in STYLES:
         path = adapters / style / "adapter.safetensors"
@@ -120,7 +111,7 @@ def style_rows(name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Pat
             continue
         images = Base(name, path).sample([f"{TRIGGERS[style]}, {content}" for content in contents])
         references = encoder.encode_images(style_pictures(style))
-        judged = in_style(encoder.encode_images(images), encoder.encode_images(plain), references)
+        judged = in_style(encoder.encode_images(images), plain_vectors, references)
         row(f"{style} LoRA, judged in style", judged)
         row(
             f"{style} LoRA, scorer top-1 relative to the base's {kept_by_base:.3f}",

@@ -47,12 +47,11 @@ class Base:
 
     def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
         """Make one picture per prompt, uint8 (N, 3, H, W); the noise depends on (seed, place in the list) alone."""
-        images = []
+        images, empty = [], self.embed([""])
         for first in range(0, len(prompts), batch_size):
             part = prompts[first : first + batch_size]
             noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
-            text, empty = self.embed(part), self.embed([""])
-            latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance)
+            latents = denoise(self.unet, self.scheduler, noise, self.embed(part), empty, self.steps, self.guidance)
             images.append(decode(self.vae, latents))
         return torch.cat(images)
 

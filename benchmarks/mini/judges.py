@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylelora.data.augment import composite
-from stylelora.data.icon_table import TEST_SETS, TRAIN_SETS, build_icon_table, load_concepts, with_article
+from stylelora.data.icon_table import TRAIN_SETS, build_icon_table, load_concepts, with_article
+from stylelora.data.recolour import colour_name
 from stylelora.metrics.efficientnet import EfficientNetLite0
 from stylelora.metrics.encoders import ClipEncoder
+
+#: Things whose colour people ask for, of all kinds; the twenty of the card.
+COLOURED = (
+    *("apple", "balloon", "bell", "bird", "book", "butterfly", "car", "cat", "chair", "dress", "fish", "frog", "gift"),
+    *("guitar", "hat", "house", "mushroom", "rose", "shirt", "umbrella"),
+)
 
 
 def icons(sets: dict[str, str], root: Path | str, concepts_only: bool = True) -> tuple[Tensor, Tensor]:
@@ -62,9 +70,10 @@ class NearestMean:
         return (self._unit(self.network.encode_images(images)) @ self.means.T).argmax(1)
 
 
-def unseen_icons(root: Path | str) -> tuple[Tensor, Tensor]:
-    """Return the concepts' icons of the sets that no stage has seen, and their numbers."""
-    return icons(TEST_SETS, root)
+def colours_obeyed(images: Tensor, colours: Sequence[str]) -> Tensor:
+    """Tell for each picture uint8 (B, 3, H, W) whether its thing has the colour asked for, bool (B,)."""
+    seen = [colour_name(image.permute(1, 2, 0).numpy()) for image in images]
+    return torch.tensor([name == colour for name, colour in zip(seen, colours, strict=True)])
 
 
 def count_things(image: np.ndarray, least: float = 0.015) -> int:

@@ -13,11 +13,10 @@ from pathlib import Path
 import diffusers
 import torch
 
-from benchmarks.mini.__main__ import COLOURED
 from benchmarks.mini.base import Base
-from benchmarks.mini.judges import NearestMean, Scorer
+from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed
 from stylelora.data.icon_table import load_concepts, with_article
-from stylelora.data.recolour import COLOURS, colour_name
+from stylelora.data.recolour import COLOURS
 from stylelora.data.scenes import Scene, describe
 
 SAMPLERS = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DDIMScheduler", "EulerDiscreteScheduler")
@@ -54,8 +53,7 @@ def main() -> None:
                 seconds = (time.perf_counter() - started) / len(prompts)
                 things, coloured = images[: len(label)], images[len(label) :]
                 first, other = ((judge.guess(things) == label).float().mean() for judge in (scorer, second))
-                seen = [colour_name(image.permute(1, 2, 0).numpy()) for image in coloured]
-                obeyed = sum(name == colour for name, (_, colour) in zip(seen, pairs, strict=True)) / len(pairs)
+                obeyed = colours_obeyed(coloured, [colour for _, colour in pairs]).float().mean()
                 error = (images.float() - limit).square().mean().sqrt()
                 print(
                     f"| {sampler} | {steps} | {guidance} | {first:.3f} | {other:.3f} | {obeyed:.3f} | {error:.1f} "

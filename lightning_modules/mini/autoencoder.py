@@ -104,9 +104,10 @@ class MiniAutoencoder(L.LightningModule):
         """Loss on pictures float (B, 3, H, W) in [-1, 1]."""
         del batch_idx
         posterior = self.vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist
-        latents = posterior.sample()
         if self.hparams.decoder_only:
             latents = posterior.mean + DECODER_NOISE * torch.randn_like(posterior.mean)
+        else:
+            latents = posterior.sample()
         decoded = self.vae.decode(latents).sample
         pixels = (decoded - images).abs().mean()
         outline = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(images), strict=True))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.mini.schedule import adamw_with_decay
-from stylelora.base.mini_networks import VOCAB_SIZE
+from stylelora.base.mini_networks import VOCAB_SIZE, mini_image_processor
 from stylelora.data.augment import composite
 
 TEACHER_SIZE = 1280  # EfficientNet-Lite0's pooled features
@@ -101,14 +101,10 @@ class MiniScorer(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Save the scorer with its tokenizer and image processor."""
-        from transformers import CLIPImageProcessor
-
         output = Path(self.hparams.output)
         self.clip.save_pretrained(output)
         self.trainer.datamodule.tokenizer.save_pretrained(output)
-        CLIPImageProcessor(
-            size={"shortest_edge": 64}, crop_size=64, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=3
-        ).save_pretrained(output)
+        mini_image_processor().save_pretrained(output)
 
 
 class MiniScorerNames(MiniScorer):

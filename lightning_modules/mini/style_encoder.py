@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.mini.schedule import adamw_with_decay
+from stylelora.base.mini_networks import mini_image_processor
 
 
 def contrast_of_styles(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -88,10 +89,6 @@ class MiniStyleEncoder(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Save the encoder with its image processor."""
-        from transformers import CLIPImageProcessor
-
         output = Path(self.hparams.output)
         self.encoder.save_pretrained(output)
-        CLIPImageProcessor(
-            size={"shortest_edge": 64}, crop_size=64, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=3
-        ).save_pretrained(output)
+        mini_image_processor().save_pretrained(output)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel
+    from transformers import CLIPImageProcessor, CLIPTextModel
 
 LATENT_CHANNELS = 24
 VOCAB_SIZE = 2048
@@ -67,4 +67,13 @@ def mini_scheduler() -> DPMSolverMultistepScheduler:
         prediction_type="epsilon",
         algorithm_type="dpmsolver++",
         steps_offset=1,
+    )
+
+
+def mini_image_processor() -> CLIPImageProcessor:
+    """Build what brings pictures of any size to 64 px in [-1, 1] for the scorer and the style encoder."""
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor(
+        size={"shortest_edge": 64}, crop_size=64, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=3
     )
