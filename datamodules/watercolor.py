@@ -1,10 +1,11 @@
 """Watercolour: icons repainted with wet edges, granulation and paper."""
 
 from datamodules.base import StyleDataModule
+from stylelora.data.embedded import TRIGGERS
 
 
 class Watercolor(StyleDataModule):
     """92 pictures: Fluent Emoji (flat) by Microsoft, MIT, repainted by `stylelora/data/watercolor.py`."""
 
     style = "watercolor"
-    default_trigger = "wcstyle"
+    default_trigger = TRIGGERS["watercolor"]

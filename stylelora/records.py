@@ -22,21 +22,30 @@ class InputError(ValueError):
         raise error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """One captioned picture on disk.
+    """One captioned picture on disk. There may be many: a third of a kilobyte each, for a Path alone takes more.
 
     Attributes:
-        path: the file.
+        folder: where it is.
+        name: of the file in the folder.
         text: caption as given, without trigger word.
-        sha256: hash of the file's bytes; decides the split and keys the cache.
+        sha256: hash of the file's bytes; keys the cache.
+        group: decides the split; near-duplicates share it, other pictures have their own `sha256`.
         size: width and height in pixels.
     """
 
-    path: Path
+    folder: Path
+    name: str
     text: str
     sha256: str
+    group: str
     size: tuple[int, int]
+
+    @property
+    def path(self) -> Path:
+        """Return the file."""
+        return self.folder / self.name
 
 
 @dataclass(frozen=True)

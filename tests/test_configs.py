@@ -66,6 +66,26 @@ def test_styles_differ_in_the_data_class_only():
         assert all(config == configs[0] for config in configs)
 
 
+@pytest.mark.parametrize(
+    ("base", "reference", "sizes"),
+    [
+        ("mini", "train/mini/watercolor.yaml", [4, 8, 16, 32, 64]),
+        ("sd15", "train/watercolor.yaml", [16, 32, 64, 128, 256, 512]),
+    ],
+)
+def test_runs_on_resolution_differ_in_one_value(base, reference, sizes):
+    """From one another in source_size, their groups in upscale_kernel, and from the reference run in these two."""
+    folder = ROOT / "configs" / "ablations" / "resolution"
+    reference, seen = yaml.safe_load((ROOT / "configs" / reference).read_text()), []
+    for path in sorted(folder.glob(f"{base}_*.yaml")):
+        config = yaml.safe_load(path.read_text())
+        options = config["data"]["init_args"]
+        seen.append((options.pop("upscale_kernel"), options.pop("source_size")))
+        assert config == reference
+        assert path.stem == f"{base}_{seen[-1][0]}_{seen[-1][1]:0{len(str(sizes[-1]))}}"
+    assert seen == [(kernel, size) for kernel in ("bicubic", "nearest") for size in sizes]
+
+
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_a_bad_config_is_refused(path, tiny_sd, tmp_path, monkeypatch):
     """The file's first line is what must be said."""

@@ -15,18 +15,16 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
-from datamodules import Anime, Cartoon, Pixelart, Watercolor
-from stylelora.data.embedded import STYLES
+from stylelora.data.embedded import STYLES, TRIGGERS
 from stylelora.data.embedded import folder as embedded
 from stylelora.data.icon_table import STYLE_PHRASES, TEST_SETS, load_concepts, with_article
-from stylelora.data.images import fit_square, open_picture, tile, to_tensor
+from stylelora.data.images import fit, tile, to_tensor
+from stylelora.data.reading import open_picture
 from stylelora.data.recolour import COLOURS, colour_name
 from stylelora.data.scan import scan_folder
 from stylelora.data.scenes import Scene, describe, held_out
 from stylelora.metrics.statistics import mean_interval
 from stylelora.metrics.style import StyleEncoder, in_style
-
-TRIGGERS = {kind.style: kind.default_trigger for kind in (Watercolor, Cartoon, Anime, Pixelart)}
 
 
 def row(what: str, values: torch.Tensor, unit: str = "") -> None:
@@ -40,7 +38,7 @@ def row(what: str, values: torch.Tensor, unit: str = "") -> None:
 def style_pictures(style: str) -> torch.Tensor:
     """Return the embedded pictures of a style, uint8 (N, 3, 64, 64)."""
     kernel = "nearest" if style == "pixelart" else "lanczos"
-    pictures = [fit_square(open_picture(picture.path), 64, kernel) for picture in scan_folder(embedded(style))]
+    pictures = [fit(open_picture(picture.path), (64, 64), kernel) for picture in scan_folder(embedded(style))]
     return torch.stack([to_tensor(picture) for picture in pictures])
 
 

@@ -122,14 +122,19 @@ def sampling_recipe(folder: Path) -> tuple[int, float]:
     return recipe["steps"], recipe["guidance"]
 
 
+def size_step(folder: Path) -> int:
+    """Return what sides must be a multiple of, so that the base can halve them often enough: 64 px for SD 1.5."""
+    levels = sum(len(read_config(folder, part)["block_out_channels"]) for part in ("vae", "unet"))
+    return 2 ** (levels - 2)
+
+
 def check_resolution(folder: Path, resolution: int) -> None:
     """Refuse a resolution that the autoencoder and the UNet cannot halve often enough.
 
     Raises:
         InputError: with the nearest resolutions that work.
     """
-    levels = sum(len(read_config(folder, part)["block_out_channels"]) for part in ("vae", "unet"))
-    step = 2 ** (levels - 2)
+    step = size_step(folder)
     if resolution < step or resolution % step:
         below = max(step, resolution // step * step)
         raise InputError(

@@ -1,112 +1,202 @@
-"""Latents and text embeddings, computed once and kept on disk.
+"""Latents and text embeddings, computed once and kept on disk, each in a small file of its own.
 
-So the autoencoder and the text encoder are not in memory while an adapter trains. A file's name is the hash of
-everything that decides its content, so it is never stale: changing a picture, a caption, the base or the resolution
-gives another name.
+So neither the autoencoder nor the text encoder is in memory while an adapter trains, nor are the latents of all
+pictures. A file's name is the hash of everything that decides its content, so it is never stale: changing a picture, a
+caption, the base or the resolution gives another name. Pictures and captions are encoded one at a time; so a value does
+not depend on what else was asked for with it, or was there already.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Sequence
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from PIL import Image, ImageOps
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from stylelora.base.load import fingerprint, load_text_encoder, load_tokenizer, load_vae
-from stylelora.data.images import fit_square, open_picture, to_tensor
-from stylelora.records import Picture
+from stylelora.data.images import degrade, fit, to_tensor
+from stylelora.data.reading import read_picture
+from stylelora.records import InputError, Picture
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
+#: Raise it whenever the same file or caption is read, resized or encoded to something else than before.
+FORMAT = 1
+ABANDONED = 3600  # seconds after which a partial file has no writer any more; writing takes milliseconds
 
-def cached(cache: Path, kind: str, key: object, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return what is stored under a key, computing and storing it if it is not there or cannot be read.
+
+@dataclass(frozen=True)
+class View:
+    """What the autoencoder is shown of a picture.
+
+    Attributes:
+        size: width and height in pixels.
+        kernel: resampling kernel, one of `images.KERNELS`.
+        source_size: side to which the picture's middle is reduced before; None: it is not.
+        flip: whether left and right are exchanged.
+    """
+
+    size: tuple[int, int]
+    kernel: str
+    source_size: int | None = None
+    flip: bool = False
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """Return the view of a picture, RGB."""
+        if self.source_size is not None:
+            image = degrade(image, self.source_size)
+        image = fit(image, self.size, self.kernel)
+        return ImageOps.mirror(image) if self.flip else image
+
+
+class Cache:
+    """The latents and text embeddings of one base.
+
+    Several processes may fill and read one folder at once. What is damaged is computed again, and a warning says so.
 
     Args:
-        cache: folder of the cache.
-        kind: first part of the file's name, for people.
-        key: anything JSON can write; its hash is the second part.
-        compute: makes the tensors.
+        folder: where the files are.
+        base: folder of the base model.
+        device: where autoencoder and text encoder run.
     """
-    path = cache / f"{kind}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.safetensors"
-    if path.is_file():
-        try:
-            return load_file(path)
-        except SafetensorError:
-            log.warning("%s is damaged and is computed again", path)
-    tensors = compute()
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+
+    def __init__(self, folder: Path, base: Path, device: torch.device | str) -> None:
+        self.folder, self.base, self.device = folder, base, device
+
+    def _path(self, kind: str, *key: object) -> Path:
+        name = hashlib.sha256(json.dumps([FORMAT, kind, *key]).encode()).hexdigest()
+        return self.folder / kind / name[:2] / f"{name}.safetensors"
+
+    def latent_path(self, picture: Picture, view: View) -> Path:
+        """Return the file of a picture's latent."""
+        return self._path("latents", picture.sha256, fingerprint(self.base, "vae"), *astuple(view))
+
+    def text_path(self, text: str) -> Path:
+        """Return the file of a text's embedding."""
+        return self._path("texts", text, fingerprint(self.base, "text_encoder"), fingerprint(self.base, "tokenizer"))
+
+    def latent(self, picture: Picture, view: View) -> dict[str, Tensor]:
+        """Return `mean` and `std` of the latent, float32 (C, h, w), not yet scaled by `scaling_factor`."""
+        path = self.latent_path(picture, view)
+        return read(path) or write(path, _encode_picture(picture, view, self._vae()))
+
+    def text(self, text: str) -> Tensor:
+        """Return the text encoder's last hidden state, float32 (T, D)."""
+        path = self.text_path(text)
+        return (read(path) or write(path, self._encode_text(text, self._text_encoder())))["text"]
+
+    def missing(self, wanted: Iterable[tuple[Picture, View]]) -> list[tuple[Picture, View]]:
+        """Return the views that have no file yet, those of equal pictures once."""
+        return list({path: each for each in wanted if not (path := self.latent_path(*each)).is_file()}.values())
+
+    def add_latents(self, wanted: Sequence[tuple[Picture, View]]) -> None:
+        """Encode the views that have no file yet.
+
+        Raises:
+            InputError: if a picture cannot be read, or is no longer the one that was scanned.
+        """
+        if wanted := self.missing(wanted):
+            vae = self._vae()
+            for picture, view in _progress(wanted, "encoding pictures"):
+                if not (path := self.latent_path(picture, view)).is_file():  # another process may have been faster
+                    write(path, _encode_picture(picture, view, vae))
+
+    def add_texts(self, texts: Iterable[str]) -> None:
+        """Encode the texts that have no file yet; warn of each that is too long, for what is beyond has no effect."""
+        texts = list(dict.fromkeys(texts))
+        length = self._tokenizer.model_max_length
+        for text in texts:
+            if (count := len(self._tokenizer(text).input_ids)) > length:
+                log.warning("caption has %d tokens, only the first %d count: %r", count, length, text)
+        if missing := [text for text in texts if not self.text_path(text).is_file()]:
+            encoder = self._text_encoder()
+            for text in _progress(missing, "encoding captions"):
+                write(self.text_path(text), self._encode_text(text, encoder))
+
+    def remove_abandoned(self) -> None:
+        """Delete what processes left that were killed while they wrote."""
+        for path in self.folder.glob("*/*/*.partial"):
+            if path.stat().st_mtime < time.time() - ABANDONED:
+                path.unlink(missing_ok=True)
+
+    @functools.cached_property
+    def _tokenizer(self) -> object:
+        return load_tokenizer(self.base)
+
+    def _vae(self) -> nn.Module:
+        return load_vae(self.base).to(self.device)
+
+    def _text_encoder(self) -> nn.Module:
+        return load_text_encoder(self.base).to(self.device)
+
+    @torch.no_grad()
+    def _encode_text(self, text: str, encoder: nn.Module) -> dict[str, Tensor]:
+        length = self._tokenizer.model_max_length
+        padding = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
+        ids = self._tokenizer(text, **padding).input_ids
+        return {"text": encoder(ids.to(self.device)).last_hidden_state[0].cpu()}
+
+
+@torch.no_grad()
+def _encode_picture(picture: Picture, view: View, vae: nn.Module) -> dict[str, Tensor]:
+    reading = read_picture(picture.path)
+    if reading.sha256 != picture.sha256:
+        raise InputError(f"{picture.path} has changed since this run began; start it again")
+    pixels = to_tensor(view.of(reading.image))[None].to(vae.device).float() / 127.5 - 1
+    posterior = vae.encode(pixels).latent_dist
+    return {"mean": posterior.mean[0].cpu(), "std": posterior.std[0].cpu()}
+
+
+def _progress(items: Sequence, what: str) -> Iterable:
+    from tqdm import tqdm
+
+    return tqdm(items, what, disable=None)  # None: only on a terminal
+
+
+def _checksum(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Return a hash of tensors and of the name they go by, so that another entry's file is noticed, too."""
+    digest = hashlib.sha256(path.stem.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy())
+    return digest.hexdigest()
+
+
+def read(path: Path) -> dict[str, Tensor] | None:
+    """Return the tensors of an entry, mapped into memory; None if it is not there or is damaged, with a warning."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if (file.metadata() or {}).get("sha256") == _checksum(path, tensors):
+                return tensors
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, TypeError):  # TypeError: a type of number that numpy has not
+        pass
+    log.warning("%s is damaged and is computed again", path)
+    return None
+
+
+def write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Write an entry whole or not at all; returns it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    partial.write_bytes(save(tensors, {"sha256": _checksum(path, tensors)}))
     partial.replace(path)
     return tensors
-
-
-def encode_pictures(
-    pictures: Sequence[Picture], folder: Path, resolution: int, kernel: str, cache: Path, device: torch.device | str
-) -> dict[str, Tensor]:
-    """Return `mean` and `std` of each picture's latent, float32 (N, C, h, w), not yet scaled by `scaling_factor`.
-
-    Args:
-        pictures: what to encode.
-        folder: base model.
-        resolution: side in pixels that pictures are brought to.
-        kernel: resampling kernel, one of `images.KERNELS`.
-        cache: folder of the cache.
-        device: where the autoencoder runs.
-    """
-
-    @torch.no_grad()
-    def compute() -> dict[str, Tensor]:
-        vae = load_vae(folder).to(device)
-        means, stds = [], []
-        step = max(1, 2**21 // resolution**2)  # 8 pictures of 512 px at once
-        for start in range(0, len(pictures), step):
-            images = [fit_square(open_picture(p.path), resolution, kernel) for p in pictures[start : start + step]]
-            pixels = torch.stack([to_tensor(image) for image in images]).to(device).float() / 127.5 - 1
-            posterior = vae.encode(pixels).latent_dist
-            means.append(posterior.mean.cpu())
-            stds.append(posterior.std.cpu())
-        return {"mean": torch.cat(means), "std": torch.cat(stds)}
-
-    key = [fingerprint(folder, "vae"), resolution, kernel, [picture.sha256 for picture in pictures]]
-    return cached(cache, "latents", key, compute)
-
-
-def encode_texts(texts: Sequence[str], folder: Path, cache: Path, device: torch.device | str) -> Tensor:
-    """Return the text encoder's last hidden state for each text, float32 (N, T, D).
-
-    Texts longer than the encoder's context are cut, and a warning names them.
-
-    Args:
-        texts: full captions or prompts.
-        folder: base model.
-        cache: folder of the cache.
-        device: where the text encoder runs.
-    """
-    tokenizer = load_tokenizer(folder)
-    length = tokenizer.model_max_length
-    for text in dict.fromkeys(texts):
-        count = len(tokenizer(text).input_ids)
-        if count > length:
-            log.warning("caption has %d tokens, only the first %d count: %r", count, length, text)
-
-    @torch.no_grad()
-    def compute() -> dict[str, Tensor]:
-        encoder = load_text_encoder(folder).to(device)
-        batches = [texts[start : start + 32] for start in range(0, len(texts), 32)]
-        tokens = [
-            tokenizer(list(b), padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
-            for b in batches
-        ]
-        return {"text": torch.cat([encoder(ids.to(device)).last_hidden_state.cpu() for ids in tokens])}
-
-    key = [fingerprint(folder, "text_encoder"), fingerprint(folder, "tokenizer"), list(texts)]
-    return cached(cache, "texts", key, compute)["text"]

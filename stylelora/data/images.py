@@ -1,13 +1,12 @@
-"""Reading, cropping and tiling pictures."""
+"""Resizing, cropping and tiling pictures."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from stylelora.records import InputError
@@ -19,40 +18,66 @@ if TYPE_CHECKING:
 KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Read a picture upright, as RGB on white.
+def check_kernel(kernel: str) -> None:
+    """Refuse an unknown kernel.
 
     Raises:
-        InputError: if the file is no readable picture.
+        InputError: with those there are.
     """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would cut off at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not a readable picture ({error}); replace or remove it") from error
+    if kernel not in KERNELS:
+        raise InputError(f"kernel {kernel!r} is unknown; choose one of {', '.join(KERNELS)}")
 
 
-def fit_square(image: Image.Image, resolution: int, kernel: str) -> Image.Image:
-    """Scale the shorter side to `resolution` and crop the middle.
+def fit(image: Image.Image, size: tuple[int, int], kernel: str) -> Image.Image:
+    """Scale a picture to cover a size and crop the middle.
+
+    `nearest` is for pixel art, whose pixels must stay equal squares of their own colour, so it scales by whole factors
+    only: up by the largest that fits into the size, or down, each square of d x d pixels becoming its central one, by
+    the largest d that still covers it. What then reaches beyond the size is cropped, what falls short is filled.
 
     Args:
         image: RGB.
-        resolution: side of the result in pixels.
-        kernel: one of KERNELS; `nearest` keeps the pixels of pixel art hard.
+        size: width and height of the result in pixels.
+        kernel: one of KERNELS.
 
     Raises:
         InputError: for an unknown kernel.
     """
-    if kernel not in KERNELS:
-        raise InputError(f"kernel {kernel!r} is unknown; choose one of {', '.join(KERNELS)}")
-    return ImageOps.fit(image, (resolution, resolution), Image.Resampling[kernel.upper()])
+    check_kernel(kernel)
+    if kernel != "nearest":
+        return ImageOps.fit(image, size, Image.Resampling[kernel.upper()])
+    up = min(size[0] // image.width, size[1] // image.height)
+    down = max(1, min(image.width // size[0], image.height // size[1]))
+    pixels = np.asarray(image)[down // 2 :: down, down // 2 :: down]
+    pixels = pixels.repeat(max(1, up), 0).repeat(max(1, up), 1)
+    for axis, side in ((0, size[1]), (1, size[0])):
+        # Beyond the border its pixels go on: no colour and, on a plain background, no line that was not there before.
+        before = (side - pixels.shape[axis]) // 2
+        pixels = pixels.take(np.arange(-before, side - before), axis, mode="clip")
+    return Image.fromarray(pixels)
+
+
+def degrade(image: Image.Image, source_size: int) -> Image.Image:
+    """Cut out the middle square and reduce it, each new pixel being the exact mean of the area it covers.
+
+    Args:
+        image: RGB.
+        source_size: side of the result in pixels.
+
+    Raises:
+        InputError: if the picture is smaller than that.
+    """
+    side = min(image.size)
+    if side < source_size:
+        raise InputError(f"a picture of {side} px cannot be reduced to {source_size} px; choose a smaller source_size")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    pixels = np.asarray(image)[top : top + side, left : left + side].astype(float)
+    edges = np.arange(source_size + 1)[:, None] * side / source_size
+    # How much of each old pixel lies in each new one along an axis, (source_size, side).
+    overlap = np.diff(np.clip(edges - np.arange(side), 0, 1), axis=0)
+    for _ in range(2):  # rows, then columns
+        pixels = np.tensordot(overlap, pixels, 1).swapaxes(0, 1)
+    return Image.fromarray((pixels / (side / source_size) ** 2).round().astype(np.uint8))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 
-from stylelora.data.images import open_picture
-from stylelora.records import InputError, Picture
+from PIL import ExifTags, Image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+from stylelora.data.reading import SUFFIXES, open_picture
+from stylelora.records import InputError, Picture
 
 
 def scan_folder(folder: Path | str) -> list[Picture]:
-    """Read the captioned pictures of a folder.
+    """Find the captioned pictures of a folder.
 
     Captions come from `metadata.jsonl` (`file_name`, `text`) if there is one, else from a `.txt` beside each picture.
+    Pictures are read but not decoded, which for large sets takes minutes: see `check_decodable`.
 
     Args:
         folder: the folder.
@@ -24,54 +28,92 @@ def scan_folder(folder: Path | str) -> list[Picture]:
         pictures by file name.
 
     Raises:
-        InputError: if the folder is missing or empty, or a picture is unreadable or has no caption. All such pictures
-            are named at once.
+        InputError: if the folder is missing or empty, or a file is no picture or has no caption. All such files are
+            named at once.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"the data folder {folder} does not exist")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not names:
         raise InputError(f"the data folder {folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    captions = read_captions(folder, paths)
-    without = [path.name for path in paths if not captions.get(path.name, "").strip()]
+    captions, groups = read_captions(folder, names)
+    without = [name for name in names if not captions.get(name, "").strip()]
     if without:
         raise InputError(
-            f"{len(without)} of {len(paths)} pictures in {folder} have no caption ({_some(without)}); add a line to "
+            f"{len(without)} of {len(names)} pictures in {folder} have no caption ({_some(without)}); add a line to "
             "metadata.jsonl or a .txt file beside each"
         )
-    sizes, unreadable = {}, []
-    for path in paths:
+    pictures, unreadable, sizes = [], [], {}
+    for name in names:
         try:
-            sizes[path] = open_picture(path).size
+            data = (folder / name).read_bytes()
+            size = _upright_size(data)
+            size = sizes.setdefault(size, size)  # pictures of one size share it, which saves memory
+        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+            unreadable.append(name)
+        else:
+            sha256 = hashlib.sha256(data).hexdigest()
+            group = groups.get(name, sha256)
+            pictures.append(Picture(folder, name, captions[name].strip(), sha256, group, size))
+    _refuse(folder, unreadable)
+    return pictures
+
+
+def check_decodable(folder: Path, pictures: Iterable[Picture]) -> None:
+    """Decode pictures, for a file may end too soon or be damaged behind a sound header.
+
+    Args:
+        folder: where they are, for the message.
+        pictures: those that have never been decoded; of the others the cache has latents.
+
+    Raises:
+        InputError: if some cannot be decoded; all are named at once.
+    """
+    unreadable = []
+    for picture in pictures:
+        try:
+            open_picture(picture.path)
         except InputError:
-            unreadable.append(path.name)
+            unreadable.append(picture.name)
+    _refuse(folder, unreadable)
+
+
+def _refuse(folder: Path, unreadable: list[str]) -> None:
     if unreadable:
         raise InputError(
             f"{len(unreadable)} pictures in {folder} cannot be read ({_some(unreadable)}); replace or remove them"
         )
-    return [
-        Picture(path, captions[path.name].strip(), hashlib.sha256(path.read_bytes()).hexdigest(), sizes[path])
-        for path in paths
-    ]
 
 
-def read_captions(folder: Path, paths: list[Path]) -> dict[str, str]:
-    """Return file name -> caption."""
+def _upright_size(data: bytes) -> tuple[int, int]:
+    """Return width and height as they will be after `open_picture`, from the header."""
+    with Image.open(io.BytesIO(data)) as image:
+        # The method of the base class: that of PNG would decode the picture to look for EXIF behind the pixels.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"  # whose size Pillow has turned already
+        return (image.height, image.width) if turned else image.size
+
+
+def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return file name -> caption, and file name -> group of near-duplicates for those that have one."""
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
-        return {path.name: _read(path.with_suffix(".txt")) for path in paths if path.with_suffix(".txt").is_file()}
-    captions = {}
+        beside = ((name, (folder / name).with_suffix(".txt")) for name in names)
+        return {name: _read(path) for name, path in beside if path.is_file()}, {}
+    captions, groups = {}, {}
     for number, line in enumerate(_read(listing).splitlines(), start=1):
         try:
             row = json.loads(line)
             captions[row["file_name"]] = row["text"] + ""  # a TypeError unless it is a text
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if "group" in row:
+                groups[row["file_name"]] = f"{int(row['group'], 16):064x}"
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f'{listing} line {number} is not {{"file_name": ..., "text": ...}}') from error
-    lost = sorted(set(captions) - {path.name for path in paths})
+    lost = sorted(set(captions) - set(names))
     if lost:
         raise InputError(f"{listing} names {len(lost)} pictures that are not there ({_some(lost)})")
-    return captions
+    return captions, groups
 
 
 def _read(path: Path) -> str:
@@ -88,7 +130,8 @@ def _some(names: list[str]) -> str:
 def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Picture], list[Picture]]:
     """Divide pictures into training and held-out ones by the hash of their content.
 
-    A picture stays on its side whatever is added, renamed or removed, and equal files are always on one side.
+    A picture stays on its side whatever is added, renamed or removed; equal files are always on one side, and so are
+    the near-duplicates that `preprocess` has found.
 
     Args:
         pictures: all of them.
@@ -98,8 +141,8 @@ def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Pic
         InputError: if either side has fewer than two pictures.
     """
     below = round(held_out * 16**8)
-    held = [picture for picture in pictures if int(picture.sha256[:8], 16) < below]
-    train = [picture for picture in pictures if int(picture.sha256[:8], 16) >= below]
+    held = [picture for picture in pictures if int(picture.group[:8], 16) < below]
+    train = [picture for picture in pictures if int(picture.group[:8], 16) >= below]
     if len(held) < 2 or len(train) < 2:
         raise InputError(
             f"{len(pictures)} pictures split into {len(train)} for training and {len(held)} held out, at least 2 each "

@@ -1,14 +1,23 @@
 """What every style's data must hold; a style's test class names the style and inherits the rest."""
 
-from pathlib import Path
+import gc
+import logging
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from stylelora.data.cache import View
 from stylelora.data.scan import scan_folder
 
 BATCH = 4
+
+
+def rows_of(loader, epoch=0):
+    """The rows of each batch of an epoch."""
+    loader.sampler.set_epoch(epoch)
+    return [batch["row"] for batch in loader]
 
 
 class StyleContract:
@@ -79,17 +88,12 @@ class StyleContract:
         assert batch["sha256"] == [members[row % len(members)].sha256 for row in batch["row"]]
 
     def test_tensors_belong_to_their_picture(self, data):
-        """A picture encoded alone is the one in the batch."""
-        from stylelora.data.cache import encode_pictures, encode_texts
-
-        base = data.trainer.lightning_module.base
         batch = next(iter(data.train_dataloader()))
-        by_hash = {picture.sha256: picture for picture in data.train}
-        picture = by_hash[batch["sha256"][1]]
-        alone = encode_pictures([picture], Path(base), 64, data.kernel, data.cache, "cpu")
-        torch.testing.assert_close(batch["mean"][1], alone["mean"][0], atol=1e-5, rtol=1e-5)
-        text = encode_texts([data.caption(picture.text)], Path(base), data.cache, "cpu")
-        torch.testing.assert_close(batch["text"][1], text[0], atol=1e-5, rtol=1e-5)
+        picture = {picture.sha256: picture for picture in data.train}[batch["sha256"][1]]
+        latent = data.encoded.latent(picture, View((64, 64), data.kernel))
+        for name in ("mean", "std"):
+            assert torch.equal(batch[name][1], latent[name])
+        assert torch.equal(batch["text"][1], data.encoded.text(data.caption(picture.text)))
 
     def test_prompts(self, build):
         data = build(prompts=["a cat", "a dog", "a boat"], samples_per_prompt=2, sample_batch_size=4)
@@ -109,25 +113,103 @@ class StyleContract:
     def test_an_epoch_shows_each_picture_once(self, build):
         data = build(repeats=3)
         loader = data.train_dataloader()
-        loader.sampler.set_epoch(0)
-        rows = [row for batch in loader for row in batch["row"]]
+        first = rows_of(loader)
+        rows = [row for batch in first for row in batch]
         count = len(data.train) * 3
         assert len(rows) == len(set(rows)) == count // BATCH * BATCH
-        loader.sampler.set_epoch(1)
-        other = [row for batch in loader for row in batch["row"]]
-        assert other != rows
-        loader.sampler.set_epoch(0)
-        assert [row for batch in loader for row in batch["row"]] == rows
+        assert rows_of(loader, epoch=1) != first
+        assert rows_of(loader) == first
 
-    def test_two_processes_see_together_what_one_sees(self, build):
-        one = build(batch_size=2 * BATCH)
-        two = [build(world_size=2, rank=rank) for rank in range(2)]
-        alone = [set(batch["row"]) for batch in one.train_dataloader()]
-        shares = [[set(batch["row"]) for batch in data.train_dataloader()] for data in two]
+    def test_nothing_that_was_read_stays_in_memory(self, build):
+        before = {id(one) for one in gc.get_objects()}
+        data = build()
+        for loader in (data.train_dataloader(), *data.val_dataloader()):
+            for batch in loader:
+                assert batch["text"].isfinite().all()
+        del batch
+        gc.collect()
+        left = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and id(one) not in before]
+        assert sum(one.numel() for one in left) < 1000
+
+    def test_buckets(self, build, shapes, caplog):
+        with caplog.at_level(logging.WARNING):
+            data = build(root=shapes, resolution=128, buckets=True)
+        counts = Counter(data.sizes["train"])
+        assert len(counts) > 2 and min(counts.values()) >= BATCH
+        assert "too few for a batch of 4 each" in caplog.text
+        for loader, side in zip((data.train_dataloader(), data.val_dataloader()[0]), data.sizes, strict=True):
+            seen, members = Counter(), getattr(data, side)
+            for batch in loader:
+                (width, height), *others = {data.sizes[side][row] for row in batch["row"]}
+                assert not others, "a batch holds one size"
+                assert batch["mean"].shape == batch["std"].shape == (len(batch["row"]), 4, height // 8, width // 8)
+                assert batch["sha256"] == [members[row].sha256 for row in batch["row"]]
+                seen.update(batch["row"])
+            assert max(seen.values()) == 1
+            if side == "held_out":
+                assert set(seen) == set(range(len(members)))
+            else:
+                assert len(seen) == len(loader) * BATCH == sum(count // BATCH * BATCH for count in counts.values())
+        assert next(iter(data.val_dataloader()[1]))["latent_shape"] == (4, 16, 16)
+
+    def test_no_picture_is_left_out_for_ever(self, build, shapes):
+        loader = (data := build(root=shapes, resolution=128, buckets=True)).train_dataloader()
+        seen = {row for epoch in range(12) for batch in rows_of(loader, epoch) for row in batch}
+        assert seen == set(range(len(data.train)))
+
+    def test_without_upscaling_no_picture_is_enlarged(self, build, shapes):
+        data = build(root=shapes, resolution=128, buckets=True, no_upscale=True)
+        for side in data.sizes:
+            for picture, size in zip(getattr(data, side), data.sizes[side], strict=True):
+                assert picture.size[0] >= size[0] and picture.size[1] >= size[1]
+                assert picture.size != (100, 110) or size == (64, 64)
+        assert (64, 64) in data.sizes["train"] and (64, 64) in data.sizes["held_out"]
+        assert {mean.shape for batch in data.train_dataloader() for mean in batch["mean"]} > {(4, 8, 8), (4, 16, 16)}
+
+    def test_pictures_are_flipped_half_of_the_time(self, build, shapes):
+        data, plain = build(root=shapes, flip=True, repeats=4), build(root=shapes, repeats=4)
+        loader, flips = data.train_dataloader(), []
+        for epoch in (0, 1):
+            loader.sampler.set_epoch(epoch)
+            flips.append({})
+            for batch in loader:
+                for row, mean in zip(batch["row"], batch["mean"], strict=True):
+                    views = [View((64, 64), data.kernel, flip=flip) for flip in (False, True)]
+                    picture = data.train[row % len(data.train)]
+                    found = [torch.equal(mean, data.encoded.latent(picture, view)["mean"]) for view in views]
+                    assert found.count(True) == 1
+                    flips[-1][row] = found[1]
+            assert 0.3 < sum(flips[-1].values()) / len(flips[-1]) < 0.7
+        assert flips[0] != flips[1]
+        for batch, other in zip(data.val_dataloader()[0], plain.val_dataloader()[0], strict=True):
+            assert torch.equal(batch["mean"], other["mean"])
+
+    @pytest.mark.parametrize("kernel", ["nearest", "bicubic"])
+    def test_only_the_training_set_is_degraded(self, build, shapes, kernel):
+        data, plain = build(root=shapes, source_size=8, upscale_kernel=kernel), build(root=shapes)
+        batch, other = (next(iter(one.train_dataloader())) for one in (data, plain))
+        for row, mean, undegraded in zip(batch["row"], batch["mean"], other["mean"], strict=True):
+            view = View((64, 64), kernel, source_size=8)
+            assert torch.equal(mean, data.encoded.latent(data.train[row], view)["mean"])
+            assert not torch.equal(mean, undegraded)
+        for batch, other in zip(data.val_dataloader()[0], plain.val_dataloader()[0], strict=True):
+            assert torch.equal(batch["mean"], other["mean"])
+
+    @pytest.mark.parametrize("buckets", [False, True])
+    def test_two_processes_see_together_what_one_sees(self, build, shapes, buckets):
+        options = {"root": shapes, "resolution": 128, "buckets": True, "flip": True} if buckets else {}
+        one = build(batch_size=4, **options)
+        two = [build(world_size=2, rank=rank, batch_size=2, **options) for rank in range(2)]
+        alone = list(one.train_dataloader())
+        shares = [list(data.train_dataloader()) for data in two]
         assert [len(share) for share in shares] == [len(alone)] * 2
         for step, together in enumerate(alone):
-            assert shares[0][step] | shares[1][step] == together
-            assert not shares[0][step] & shares[1][step]
+            parts = [share[step] for share in shares]
+            rows = [row for part in parts for row in part["row"]]
+            assert sorted(rows) == sorted(together["row"])
+            order = [rows.index(row) for row in together["row"]]
+            for name in ("mean", "std", "text"):
+                assert torch.equal(torch.cat([part[name] for part in parts])[order], together[name])
         for loader in range(2):
             key = ("row", "index")[loader]
             rows = [i for data in two for batch in data.val_dataloader()[loader] for i in batch[key]]

@@ -1,9 +1,13 @@
 import dataclasses
+import logging
+import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from datamodules import Anime, Cartoon, Pixelart, StyleDataModule, Watercolor
-from datamodules.sampler import EpochSampler, ShareSampler
+from datamodules.sampler import EpochSampler, ShareSampler, batches_of
 from stylelora.records import InputError
 from tests.datamodules.contract import StyleContract
 
@@ -55,8 +59,8 @@ def test_another_caption_is_another_fingerprint():
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("count", [12, 13, 17])
 def test_an_epoch_is_dealt_out_without_repeats(count, world):
-    shares = [list(EpochSampler(count, 2, world, rank, seed=0)) for rank in range(world)]
-    samplers = [EpochSampler(count, 2, world, rank, seed=0) for rank in range(world)]
+    shares = [list(EpochSampler([0] * count, 2, world, rank, seed=0)) for rank in range(world)]
+    samplers = [EpochSampler([0] * count, 2, world, rank, seed=0) for rank in range(world)]
     assert [len(share) for share in shares] == [len(sampler) for sampler in samplers]
     rows = [row for share in shares for row in share]
     assert len(set(rows)) == len(rows) == count // (2 * world) * 2 * world
@@ -64,7 +68,7 @@ def test_an_epoch_is_dealt_out_without_repeats(count, world):
 
 
 def test_what_one_epoch_leaves_out_another_shows():
-    sampler, seen = EpochSampler(7, 3, 1, 0, seed=0), set()
+    sampler, seen = EpochSampler([0] * 7, 3, 1, 0, seed=0), set()
     for epoch in range(20):
         sampler.set_epoch(epoch)
         seen |= set(sampler)
@@ -72,12 +76,10 @@ def test_what_one_epoch_leaves_out_another_shows():
 
 
 def test_shuffling_depends_on_the_seed_and_not_on_the_global_generator():
-    import torch
-
     orders = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
-        orders.append(list(EpochSampler(50, 1, 1, 0, seed)))
+        orders.append(list(EpochSampler([0] * 50, 1, 1, 0, seed)))
     assert orders[0] == orders[1] != orders[2]
     assert orders[0] != sorted(orders[0])
 
@@ -87,3 +89,102 @@ def test_shares_hold_everything_once(world):
     shares = [list(ShareSampler(4, world, rank)) for rank in range(world)]
     assert sorted(row for share in shares for row in share) == [0, 1, 2, 3]
     assert [len(share) for share in shares] == [len(ShareSampler(4, world, rank)) for rank in range(world)]
+
+
+def test_samples_of_a_bucket_are_dealt_out_together():
+    buckets = ["wide", "high", "high"] * 10
+    sampler = EpochSampler(buckets, 2, 2, 0, seed=0), EpochSampler(buckets, 2, 2, 1, seed=0)
+    shares = [list(one) for one in sampler]
+    assert [len(share) for share in shares] == [len(one) for one in sampler] == [14, 14]  # 8 of 10 and 20 of 20
+    kinds = []
+    for step in range(0, 14, 2):
+        batch = [row for share in shares for row in share[step : step + 2]]
+        assert len({buckets[row] for row in batch}) == 1
+        kinds.append(buckets[batch[0]])
+    assert kinds != sorted(kinds) and kinds != sorted(kinds, reverse=True)  # not one after the other
+    rows = [row for share in shares for row in share]
+    assert len(set(rows)) == len(rows) == 28
+
+
+def test_one_bucket_is_dealt_out_as_it_is_shuffled():
+    """Adapters that were trained before there were buckets come out the same."""
+    from stylelora.diffusion.noise import generator
+
+    order = torch.randperm(50, generator=generator("shuffle", 7, 0)).tolist()
+    assert list(EpochSampler([0] * 50, 4, 1, 0, seed=7)) == order[:48]
+    assert list(EpochSampler([0] * 50, 2, 2, 1, seed=7)) == order[1:48:2]
+
+
+def test_held_out_batches_are_of_one_bucket_and_hold_all():
+    assert batches_of(["a"] * 5, 2) == [[0, 1], [2, 3], [4]]
+    assert batches_of(["a", "b", "a", "a", "b"], 2) == [[0, 2], [3], [1, 4]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"no_upscale": True}, "no_upscale needs buckets of several sizes; turn buckets on"),
+        ({"source_size": 8, "buckets": True}, "turn one of them off"),
+        ({"upscale_kernel": "nearest"}, "upscale_kernel has no effect without source_size; give both"),
+        ({"source_size": 0}, "source_size is 0; it must be at least 1 and at most the resolution, 64"),
+        ({"source_size": 65}, "source_size is 65; it must be at least 1 and at most"),
+        ({"source_size": 48, "upscale_kernel": "nearest"}, "64 is no multiple of source_size 48"),
+        ({"source_size": 8, "upscale_kernel": "blurry"}, "kernel 'blurry' is unknown"),
+        ({"kernel": "blurry"}, "kernel 'blurry' is unknown"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Watercolor(resolution=64, **options)
+
+
+class TestPreparing:
+    """What is said and done once, in the first process."""
+
+    @pytest.fixture
+    def data(self, tiny_sd, tmp_path):
+        def build(root, **options):
+            options = {"trigger": "zqx", "resolution": 64, "batch_size": 2, "cache": str(tmp_path / "cache"), **options}
+            data = StyleDataModule(root=str(root), held_out=0.4, **options)
+            data.trainer = SimpleNamespace(
+                lightning_module=SimpleNamespace(base=str(tiny_sd)),
+                strategy=SimpleNamespace(root_device=torch.device("cpu")),
+                world_size=1,
+                global_rank=0,
+            )
+            return data
+
+        return build
+
+    def test_setup_reads_no_picture_and_says_nothing_again(self, data, pictures, caplog, monkeypatch):
+        data = data(pictures)
+        with caplog.at_level(logging.WARNING):
+            data.prepare_data()
+        assert caplog.text.count("8 of 8 pictures in") == 1
+        assert "are smaller than 64 px and are enlarged, the smallest from 50 px" in caplog.text
+        monkeypatch.setattr("datamodules.base.scan_folder", None)
+        caplog.clear()
+        data.setup("fit")
+        assert len(list(data.train_dataloader())) == 2
+        assert caplog.text == ""
+
+    def test_all_that_cannot_be_decoded_are_named_before_anything_is_encoded(self, data, pictures, tmp_path):
+        """The headers of these are sound."""
+        root = shutil.copytree(pictures, tmp_path / "style")
+        for name in ("1.bmp", "5.bmp"):
+            (root / name).write_bytes((root / name).read_bytes()[:2000])
+        with pytest.raises(
+            InputError, match=r"2 pictures in .*style cannot be read \(1.bmp, 5.bmp\); replace or remove"
+        ):
+            data(root).prepare_data()
+        assert not (tmp_path / "cache").exists()
+
+    def test_pictures_too_small_for_a_source_size_are_refused(self, data, pictures):
+        with pytest.raises(
+            InputError, match=r"5 of 5 pictures in .* are smaller than source_size 64, the smallest has 50"
+        ):
+            data(pictures, source_size=64).prepare_data()
+
+    def test_pictures_too_small_for_no_upscale_are_refused(self, data, pictures):
+        with pytest.raises(InputError, match="8 pictures have fewer than 64 pixels on a side, the smallest 50"):
+            data(pictures, resolution=128, buckets=True, no_upscale=True).prepare_data()

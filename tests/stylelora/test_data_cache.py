@@ -1,17 +1,26 @@
 """Latents and text embeddings on disk."""
 
 import logging
+import multiprocessing
+import os
 import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 
 from stylelora.data import cache as cache_module
-from stylelora.data.cache import encode_pictures, encode_texts
+from stylelora.data.cache import Cache, View, read, write
 from stylelora.data.scan import scan_folder
+from stylelora.records import InputError
 from tests.runs import draw_pictures
+
+VIEW = View((64, 64), "box")
 
 
 @pytest.fixture
@@ -20,7 +29,12 @@ def folder(pictures, tmp_path):
 
 
 @pytest.fixture
-def computed(monkeypatch):
+def cache(tiny_sd, tmp_path):
+    return Cache(tmp_path / "cache", tiny_sd, "cpu")
+
+
+@pytest.fixture
+def loaded(monkeypatch):
     """How often the autoencoder and the text encoder were loaded."""
     counts = {"vae": 0, "text_encoder": 0}
 
@@ -31,114 +45,270 @@ def computed(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(cache_module, "load_vae", counting("vae", cache_module.load_vae))
-    load = counting("text_encoder", cache_module.load_text_encoder)
-    monkeypatch.setattr(cache_module, "load_text_encoder", load)
+    for part in counts:
+        monkeypatch.setattr(cache_module, f"load_{part}", counting(part, getattr(cache_module, f"load_{part}")))
     return counts
 
 
-def test_latents_are_the_autoencoders_own(tiny_sd, folder, tmp_path):
+def entries(cache):
+    """Bytes of every file by its place, sub-folders by the first two letters of the name."""
+    return {path.relative_to(cache.folder): path.read_bytes() for path in cache.folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 64)])
+def test_latents_are_the_autoencoders_own(tiny_sd, cache, folder, size):
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(tiny_sd / "vae")
-    found = draw_pictures(folder, 10)
-    got = encode_pictures(scan_folder(found), tiny_sd, 64, "bicubic", tmp_path / "cache", "cpu")
-    assert got["mean"].shape == got["std"].shape == (10, 4, 8, 8)
-    for i in (0, 9):
-        image = ImageOps.fit(Image.open(folder / f"{i}.bmp"), (64, 64), Image.Resampling.BICUBIC)
+    for picture in scan_folder(folder)[:2]:
+        got = cache.latent(picture, View(size, "bicubic"))
+        image = ImageOps.fit(Image.open(picture.path), size, Image.Resampling.BICUBIC)
         pixels = torch.tensor(np.array(image), dtype=torch.float32).permute(2, 0, 1)[None] / 255 * 2 - 1
         with torch.no_grad():
             posterior = vae.encode(pixels).latent_dist
-        torch.testing.assert_close(got["mean"][i], posterior.mean[0], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(got["std"][i], posterior.std[0], atol=1e-5, rtol=1e-5)
+        assert got["mean"].shape == (4, size[1] // 8, size[0] // 8)
+        torch.testing.assert_close(got["mean"], posterior.mean[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(got["std"], posterior.std[0], atol=1e-5, rtol=1e-5)
 
 
-def test_texts_are_the_text_encoders_own(tiny_sd, tmp_path):
+def test_texts_are_the_text_encoders_own(tiny_sd, cache):
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
-    texts = [f"a fox number {i}" for i in range(33)] + [""]
-    got = encode_texts(texts, tiny_sd, tmp_path, "cpu")
+    texts = ["a fox", "a fox in a very small house", ""]
+    cache.add_texts(texts)
     want, empty = pipeline.encode_prompt(texts[:-1], "cpu", 1, do_classifier_free_guidance=True)
-    assert got.shape == (34, 77, 32)
-    torch.testing.assert_close(got[:-1], want, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(got[-1], empty[0], atol=1e-5, rtol=1e-5)
+    for text, tensor in zip(texts, [*want, empty[0]], strict=True):
+        assert cache.text(text).shape == (77, 32)
+        torch.testing.assert_close(cache.text(text), tensor, atol=1e-5, rtol=1e-5)
 
 
-def test_the_second_time_nothing_is_computed(tiny_sd, folder, tmp_path, computed):
-    def both():
-        latents = encode_pictures(scan_folder(folder), tiny_sd, 64, "box", tmp_path / "cache", "cpu")
-        return latents | {"text": encode_texts(["a", "b"], tiny_sd, tmp_path / "cache", "cpu")}
+def test_the_second_time_nothing_is_computed(tiny_sd, cache, folder, loaded):
+    wanted = [(picture, VIEW) for picture in scan_folder(folder)]
+    for again in (cache, Cache(cache.folder, tiny_sd, "cpu")):
+        again.add_latents(wanted)
+        again.add_texts(["a", "b", "a", ""])
+        latents = [again.latent(*each) for each in wanted]
+        assert again.text("a").shape == (77, 32)
+        assert loaded == {"vae": 1, "text_encoder": 1}
+    assert all(latent.keys() == {"mean", "std"} for latent in latents)
+    found = entries(cache)
+    assert len(found) == 8 + 3  # a repeated caption is stored once
+    assert {path.parts[0] for path in found} == {"latents", "texts"}
+    assert all(path.parts[1] == path.name[:2] for path in found)
 
-    first, second = both(), both()
-    assert computed == {"vae": 1, "text_encoder": 1}
-    assert first.keys() == second.keys() == {"mean", "std", "text"}
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert all(path.suffix == ".safetensors" for path in (tmp_path / "cache").iterdir())
+
+def test_an_entry_does_not_depend_on_what_else_is_asked_for(tiny_sd, cache, folder, tmp_path):
+    """Filled in one go, backwards, or one by one as training asks: the same bytes."""
+    wanted = [(picture, VIEW) for picture in scan_folder(folder)]
+    others = [Cache(tmp_path / name, tiny_sd, "cpu") for name in ("backwards", "single")]
+    cache.add_latents(wanted)
+    cache.add_texts(["a fox", "a hat"])
+    others[0].add_latents(wanted[::-1])
+    others[0].add_texts(["a hat", "a fox"])
+    for each in wanted:
+        others[1].latent(*each)
+    others[1].text("a fox"), others[1].text("a hat")
+    assert entries(others[0]) == entries(others[1]) == entries(cache)
 
 
-def test_whatever_decides_the_content_computes_again(tiny_sd, folder, tmp_path, computed):
-    def latents(base=tiny_sd, resolution=64, kernel="box"):
-        return encode_pictures(scan_folder(folder), base, resolution, kernel, tmp_path / "cache", "cpu")
+@pytest.mark.parametrize(
+    "view",
+    [
+        View((128, 64), "box"),
+        View((64, 128), "box"),
+        View((64, 64), "nearest"),
+        View((64, 64), "box", source_size=16),
+        View((64, 64), "box", source_size=32),
+        View((64, 64), "box", flip=True),
+    ],
+)
+def test_each_part_of_a_view_makes_another_entry(cache, folder, view):
+    picture = scan_folder(folder)[0]
+    assert cache.latent_path(picture, view) != cache.latent_path(picture, VIEW)
+    mean, other = cache.latent(picture, VIEW)["mean"], cache.latent(picture, view)["mean"]
+    assert mean.shape != other.shape or not torch.equal(mean, other)
 
-    def texts(*words, base=tiny_sd):
-        return encode_texts(words, base, tmp_path / "cache", "cpu")
 
-    latents()
-    latents(resolution=128)
-    latents(kernel="nearest")
-    assert computed["vae"] == 3
-    shutil.copy(folder / "1.bmp", folder / "0.bmp")
-    latents()
-    assert computed["vae"] == 4
+def test_a_view_is_what_it_says(folder):
+    image = Image.open(scan_folder(folder)[0].path)
+    view = View((64, 64), "nearest", source_size=8, flip=True)
+    blocks = np.array(view.of(image))
+    small = blocks[::8, ::8]
+    assert np.array_equal(blocks, small.repeat(8, 0).repeat(8, 1))
+    assert np.array_equal(np.array(replace(view, flip=False).of(image)), blocks[:, ::-1])
+    assert abs(small.mean() - np.array(image)[:, 5:55].mean()) < 1
 
-    texts("a", "b")
-    texts("a", "c")
-    texts("b", "a")
-    assert computed["text_encoder"] == 3
 
-    other = shutil.copytree(tiny_sd, tmp_path / "other")
-    from safetensors.torch import load_file, save_file
+def test_other_bytes_captions_and_weights_make_other_entries(tiny_sd, cache, folder, tmp_path):
+    picture = scan_folder(folder)[0]
+    paths = [cache.latent_path(picture, VIEW), cache.text_path("a"), cache.text_path("b")]
+    picture.path.write_bytes((folder / "1.bmp").read_bytes())
+    paths.append(cache.latent_path(scan_folder(folder)[0], VIEW))
 
+    other = Cache(cache.folder, shutil.copytree(tiny_sd, tmp_path / "other"), "cpu")
     for part, name in (("vae", "diffusion_pytorch_model"), ("text_encoder", "model")):
-        path = other / part / f"{name}.safetensors"
+        path = other.base / part / f"{name}.safetensors"
         save_file({key: value * 1.01 for key, value in load_file(path).items()}, path, metadata={"format": "pt"})
-    changed = latents(base=other)
-    assert computed["vae"] == 5
-    assert not torch.equal(changed["mean"], latents()["mean"])
-    texts("a", "b", base=other)
-    assert computed == {"vae": 5, "text_encoder": 4}
+    picture = scan_folder(folder)[1]
+    paths += [cache.latent_path(picture, VIEW), other.latent_path(picture, VIEW), other.text_path("a")]
+    assert paths[3] == paths[4]  # equal bytes have one entry, whatever the file is called
+    assert len(set(paths)) == len(paths) - 1
+    assert not torch.equal(cache.latent(picture, VIEW)["mean"], other.latent(picture, VIEW)["mean"])
+    assert not torch.equal(cache.text("a"), other.text("a"))
+
+    tokens = Cache(cache.folder, shutil.copytree(tiny_sd, tmp_path / "tokens"), "cpu")
+    (tokens.base / "tokenizer" / "more.json").write_text("{}")
+    assert tokens.text_path("a") != cache.text_path("a")
 
 
-def test_a_renamed_picture_or_another_caption_leaves_the_latents(tiny_sd, folder, tmp_path, computed):
-    def latents():
-        return encode_pictures(scan_folder(folder), tiny_sd, 64, "box", tmp_path / "cache", "cpu")
-
-    latents()
+def test_a_renamed_picture_or_another_caption_leaves_the_latents(cache, folder):
+    cache.add_latents([(picture, VIEW) for picture in scan_folder(folder)])
     (folder / "0.txt").write_text("something else")
-    (folder / "7.bmp").rename(folder / "8.bmp")
-    (folder / "7.txt").rename(folder / "8.txt")
-    latents()
-    assert computed["vae"] == 1
+    for suffix in (".bmp", ".txt"):
+        (folder / f"7{suffix}").rename(folder / f"8{suffix}")
+    assert cache.missing((picture, VIEW) for picture in scan_folder(folder)) == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_file_is_built_again_and_said_so(tiny_sd, tmp_path, computed, caplog, damage):
-    first = encode_texts(["a"], tiny_sd, tmp_path, "cpu")
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+def test_a_picture_that_changes_after_the_scan_is_not_kept_under_its_old_name(cache, folder):
+    picture = scan_folder(folder)[0]
+    picture.path.write_bytes((folder / "1.bmp").read_bytes())
+    with pytest.raises(InputError, match=r"0\.bmp has changed since this run began; start it again"):
+        cache.add_latents([(picture, VIEW)])
+    assert entries(cache) == {}
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "truncated": lambda data: data[:-100],
+    "header only": lambda data: data[:16],
+    "longer": lambda data: data + b"\0",
+    "no such format": lambda data: b"nonsense" * 100,
+    "a bit of a number flipped": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_built_again_and_said_so(cache, folder, loaded, caplog, damage):
+    picture = scan_folder(folder)[0]
+    cache.latent(picture, VIEW), cache.text("a")
+    good = entries(cache)
+    for path, data in good.items():
+        (cache.folder / path).write_bytes(DAMAGES[damage](data))
     with caplog.at_level(logging.WARNING):
-        assert torch.equal(encode_texts(["a"], tiny_sd, tmp_path, "cpu"), first)
-    assert computed["text_encoder"] == 2
-    assert f"{path} is damaged" in caplog.text
-    encode_texts(["a"], tiny_sd, tmp_path, "cpu")
-    assert computed["text_encoder"] == 2
+        cache.latent(picture, VIEW), cache.text("a")
+    assert entries(cache) == good
+    assert loaded == {"vae": 2, "text_encoder": 2}
+    assert all(f"{cache.folder / path} is damaged and is computed again" in caplog.text for path in good)
+    cache.latent(picture, VIEW), cache.text("a")
+    assert loaded == {"vae": 2, "text_encoder": 2}
 
 
-def test_a_caption_too_long_is_named(tiny_sd, tmp_path, caplog):
+def test_a_foreign_entry_is_built_again(cache, folder, caplog):
+    """A sound file, but of another picture, or written by another program."""
+    first, second, third = scan_folder(folder)[:3]
+    good = [cache.latent(picture, VIEW)["mean"].clone() for picture in (first, second, third)]
+    shutil.copy(cache.latent_path(second, VIEW), cache.latent_path(first, VIEW))
+    save_file({"mean": torch.zeros(4, 8, 8, dtype=torch.bfloat16)}, cache.latent_path(third, VIEW))
     with caplog.at_level(logging.WARNING):
-        encode_texts(["a fox", " ".join(["a"] * 75)], tiny_sd, tmp_path, "cpu")
+        for picture, mean in zip((first, second, third), good, strict=True):
+            assert torch.equal(cache.latent(picture, VIEW)["mean"], mean)
+    assert caplog.text.count("is damaged") == 2
+
+
+def test_an_entry_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    path = tmp_path / "ab" / "entry.safetensors"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            write(path, {"mean": torch.ones(1, 2, 2)})
+    assert not path.exists()
+    assert [left.suffix for left in path.parent.iterdir()] == [".partial"] * 2  # each writer has a file of its own
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "entry.safetensors"
+    write(path, {"mean": torch.arange(4.0).view(1, 2, 2), "std": torch.ones(1, 2, 2)})
+    good = path.read_bytes()
+    assert read(path) is not None
+    for place in range(8 * len(good)):
+        data = bytearray(good)
+        data[place // 8] ^= 1 << place % 8
+        path.unlink()  # to write over a file takes 20 times as long
+        path.write_bytes(data)
+        assert read(path) is None, place
+
+
+def test_a_caption_too_long_is_named(cache, caplog):
+    with caplog.at_level(logging.WARNING):
+        cache.add_texts(["a fox", " ".join(["a"] * 75)])
         assert "only the first" not in caplog.text
-        got = encode_texts(["fox " * 200], tiny_sd, tmp_path, "cpu")
-    assert "only the first 77 count: 'fox fox" in caplog.text
-    assert got.shape == (1, 77, 32)
+        cache.add_texts(["fox " * 200] * 2)
+    assert caplog.text.count("only the first 77 count: 'fox fox") == 1
+    assert cache.text("fox " * 200).shape == (77, 32)
+
+
+# Several processes, and killed ones. They are forked from a server that has loaded the libraries.
+
+
+def fill(folder, base, root):
+    """What a process does that prepares a training."""
+    cache = Cache(folder, base, "cpu")
+    cache.add_texts(f"a thing with number {i}" for i in range(40))
+    cache.add_latents([(picture, VIEW) for picture in scan_folder(root)])
+
+
+@pytest.fixture(scope="module")
+def start(tiny_sd, tmp_path_factory):
+    """Start a process that fills a folder with 40 pictures and 40 texts; and what must come out."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.stylelora.test_data_cache", "diffusers.models", "transformers"])
+    root = draw_pictures(tmp_path_factory.mktemp("many"), 40)
+    whole = Cache(tmp_path_factory.mktemp("whole"), tiny_sd, "cpu")
+    fill(whole.folder, tiny_sd, root)
+
+    def start(folder):
+        process = context.Process(target=fill, args=(folder, tiny_sd, root))
+        process.start()
+        return process
+
+    return start, lambda folder: fill(folder, tiny_sd, root), entries(whole)
+
+
+@pytest.mark.parametrize("moment", [0, 20, 41, 65])
+def test_killed_while_building_and_started_again_gives_the_same(start, cache, moment):
+    begin, finish, whole = start
+    process = begin(cache.folder)
+    while process.is_alive() and len(list(cache.folder.rglob("*.*"))) < moment:
+        time.sleep(0.0005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -9
+    left = entries(cache)
+    assert moment <= len(left) < 80
+    assert all(data == whole[path] for path, data in left.items() if path.suffix != ".partial")
+    finish(cache.folder)
+    for path in cache.folder.rglob("*.partial"):
+        os.utime(path, (0, 0))
+    cache.remove_abandoned()
+    assert entries(cache) == whole
+
+
+def test_two_processes_at_once_build_the_same(start, cache):
+    begin, _, whole = start
+    processes = [begin(cache.folder) for _ in range(2)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert entries(cache) == whole
+
+
+def test_what_killed_processes_left_is_removed_when_it_is_old(cache):
+    cache.text("a")
+    (path,) = cache.folder.rglob("*.safetensors")
+    old, new = path.with_suffix(".1.partial"), path.with_suffix(".2.partial")
+    for partial in (old, new):
+        partial.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * cache_module.ABANDONED,) * 2)
+    cache.remove_abandoned()
+    assert sorted(cache.folder.rglob("*.*")) == sorted([path, new])

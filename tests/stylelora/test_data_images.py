@@ -1,73 +1,96 @@
-"""Reading, cropping and tiling."""
+"""Resizing, cropping and tiling."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from stylelora.data.images import fit_square, labelled_grid, open_picture, to_pil, to_tensor
+from stylelora.data.images import degrade, fit, labelled_grid, to_pil, to_tensor
 from stylelora.records import InputError
 
 
-def test_pictures_come_upright(tmp_path):
-    image = Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
-    image.save(tmp_path / "turned.png", exif=exif)
-    assert open_picture(tmp_path / "turned.png").tobytes() == image.transpose(Image.Transpose.ROTATE_270).tobytes()
+def random_picture(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def test_transparency_shows_white(tmp_path):
-    rgba = Image.fromarray(np.array([[[200, 0, 0, 255], [0, 0, 0, 0], [0, 0, 0, 51]]], dtype=np.uint8))
-    rgba.save(tmp_path / "rgba.png")
-    got = np.array(open_picture(tmp_path / "rgba.png"))
-    assert got[0].tolist() == [[200, 0, 0], [255, 255, 255], [204, 204, 204]]
-
-    palette = Image.new("P", (2, 1))
-    palette.putpalette([10, 20, 30, 1, 2, 3])
-    palette.putdata([0, 1])
-    palette.save(tmp_path / "palette.png", transparency=1)
-    assert np.array(open_picture(tmp_path / "palette.png"))[0].tolist() == [[10, 20, 30], [255, 255, 255]]
-    palette.save(tmp_path / "opaque.png")
-    assert np.array(open_picture(tmp_path / "opaque.png"))[0].tolist() == [[10, 20, 30], [1, 2, 3]]
-
-    grey = Image.fromarray(np.array([[[7, 255], [7, 0]]], dtype=np.uint8), "LA")
-    grey.save(tmp_path / "grey.png")
-    assert np.array(open_picture(tmp_path / "grey.png"))[0].tolist() == [[7, 7, 7], [255, 255, 255]]
-
-
-def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path):
-    Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "deep.png")
-    got = np.array(open_picture(tmp_path / "deep.png"))[0]
-    assert abs(got.astype(int) - [[0] * 3, [128] * 3, [255] * 3]).max() <= 1
-
-
-def test_print_colours_become_screen_colours(tmp_path):
-    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
-    red, green, blue = np.array(open_picture(tmp_path / "print.jpg"))[4, 4].astype(int)
-    assert red > 200 and green < 60 and blue < 60
-
-
-def test_what_is_no_picture_is_refused(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
-    (tmp_path / "text.png").write_text("hello")
-    for name in ("cut.png", "text.png", "gone.png"):
-        with pytest.raises(InputError, match=name):
-            open_picture(tmp_path / name)
-
-
-def test_the_middle_is_kept_at_the_resolution():
+@pytest.mark.parametrize("kernel", ["box", "bilinear", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("size", [(50, 50), (30, 70)])
+def test_the_middle_is_kept_at_the_size(kernel, size):
     wide = Image.new("RGB", (300, 100), "black")
-    wide.paste("white", (100, 0, 200, 100))
-    got = np.array(fit_square(wide, 50, "box"))
-    assert got.shape == (50, 50, 3)
+    wide.paste("white", (90, 0, 210, 100))  # kernels reach a little beyond the cut
+    got = np.array(fit(wide, size, kernel))
+    assert got.shape == (size[1], size[0], 3)
     assert got.min() == 255
-    pixels = Image.fromarray(np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3))
-    doubled = np.array(fit_square(pixels, 8, "nearest"))
-    assert (doubled == np.array(pixels).repeat(2, 0).repeat(2, 1)).all()
+
+
+def test_an_unknown_kernel_is_refused():
     with pytest.raises(InputError, match=r"'blurry' is unknown; choose one of nearest, box"):
-        fit_square(wide, 50, "blurry")
+        fit(Image.new("RGB", (8, 8)), (50, 50), "blurry")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "factor"),
+    [
+        ((32, 32), (64, 64), 2),
+        ((32, 32), (512, 512), 16),
+        ((8, 4), (32, 16), 4),
+        ((20, 20), (64, 64), 3),  # 60 of 64
+        ((21, 30), (64, 64), 2),
+        ((16, 8), (64, 64), 4),
+    ],
+)
+def test_nearest_enlarges_by_a_whole_factor_and_continues_the_border(shape, size, factor):
+    image = random_picture(*shape)
+    got = np.array(fit(image, size, "nearest"))
+    enlarged = np.array(image).repeat(factor, 0).repeat(factor, 1)
+    top, left = (size[1] - enlarged.shape[0]) // 2, (size[0] - enlarged.shape[1]) // 2
+    bottom, right = size[1] - enlarged.shape[0] - top, size[0] - enlarged.shape[1] - left
+    assert np.array_equal(got, np.pad(enlarged, ((top, bottom), (left, right), (0, 0)), "edge"))
+
+
+@pytest.mark.parametrize("cell", [2, 3, 8])
+@pytest.mark.parametrize("rest", [0, 1])
+def test_nearest_takes_one_pixel_of_each_cell(cell, rest):
+    """Enlarged pixel art comes back, even if its pixels have blurred edges and the last row is cut."""
+    native = np.array(random_picture(16, 16))
+    large = native.repeat(cell, 0).repeat(cell, 1)
+    if cell > 2:
+        large[::cell], large[:, ::cell] = 77, 77
+    large = np.pad(large, ((0, rest), (0, rest), (0, 0)), "edge")
+    assert np.array_equal(np.array(fit(Image.fromarray(large), (16, 16), "nearest")), native)
+
+
+def test_nearest_crops_what_no_whole_factor_brings_to_the_size():
+    image = random_picture(100, 32)
+    got, pixels = np.array(fit(image, (64, 64), "nearest")), np.array(image)[:, 18:82]
+    assert np.array_equal(got, np.pad(pixels, ((16, 16), (0, 0), (0, 0)), "edge"))
+
+
+@pytest.mark.parametrize(("side", "source_size"), [(64, 4), (64, 16), (60, 20), (64, 64)])
+def test_degrading_by_a_whole_factor_gives_the_means_of_blocks(side, source_size):
+    image = random_picture(side, side)
+    got = np.array(degrade(image, source_size))
+    cell = side // source_size
+    means = np.array(image).reshape(source_size, cell, source_size, cell, 3).mean((1, 3))
+    assert np.array_equal(got, means.round())
+    back = fit(Image.fromarray(got), (64 // source_size * source_size,) * 2, "nearest")
+    assert np.array_equal(np.array(back), got.repeat(64 // source_size, 0).repeat(64 // source_size, 1))
+
+
+@pytest.mark.parametrize(("side", "source_size"), [(50, 7), (33, 32), (7, 5)])
+def test_degrading_gives_the_mean_of_the_area_that_a_pixel_covers(side, source_size):
+    """The same by whole factors: each pixel repeated until the sides divide."""
+    image = random_picture(side, side)
+    fine = np.array(image).repeat(source_size, 0).repeat(source_size, 1).astype(float)
+    means = fine.reshape(source_size, side, source_size, side, 3).mean((1, 3))
+    assert np.abs(np.array(degrade(image, source_size)) - means).max() <= 0.5 + 1e-9
+
+
+def test_degrading_keeps_the_middle_square():
+    image = random_picture(90, 50)
+    assert degrade(image, 10).tobytes() == degrade(image.crop((20, 0, 70, 50)), 10).tobytes()
+    with pytest.raises(InputError, match="50 px cannot be reduced to 51 px"):
+        degrade(image, 51)
 
 
 def test_tensors_and_pictures_are_the_same_thing():

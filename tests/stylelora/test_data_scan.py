@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
-from stylelora.data.scan import scan_folder, split_by_content
+from stylelora.data.reading import open_picture
+from stylelora.data.scan import check_decodable, scan_folder, split_by_content
 from stylelora.records import InputError, Picture
 from tests.runs import draw_pictures
 
@@ -37,6 +39,26 @@ def test_a_listing_goes_before_text_files(folder):
 def test_a_byte_order_mark_is_no_part_of_a_caption(folder):
     (folder / "0.txt").write_bytes(b"\xef\xbb\xbfa fox")
     assert scan_folder(folder)[0].text == "a fox"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_sizes_are_those_of_the_upright_picture(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 20)).save(tmp_path / f"a.{suffix}", exif=exif)
+    (tmp_path / "a.txt").write_text("a thing")
+    (picture,) = scan_folder(tmp_path)
+    assert picture.size == open_picture(picture.path).size == ((30, 20) if orientation < 5 else (20, 30))
+
+
+def test_a_picture_that_ends_too_soon_is_found_when_it_is_decoded(folder):
+    for i in (2, 5):
+        (folder / f"{i}.bmp").write_bytes((folder / f"{i}.bmp").read_bytes()[:2000])
+    found = scan_folder(folder)
+    check_decodable(folder, [found[0], found[1]])
+    with pytest.raises(InputError, match=r"2 pictures in .* cannot be read \(2.bmp, 5.bmp\); replace or remove them"):
+        check_decodable(folder, found)
 
 
 def test_everything_wrong_is_named_at_once(folder):
@@ -89,7 +111,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 
 
 def by_hash(fill):
-    return Picture(path=None, text="", sha256=fill, size=(64, 64))
+    return Picture(folder=None, name="", text="", sha256=fill, group=fill, size=(64, 64))
 
 
 def test_a_picture_stays_on_its_side(tmp_path):

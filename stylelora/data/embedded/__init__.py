@@ -8,7 +8,11 @@ share their outlines with the shaded Fluent icons it has seen. `stylelora.data.e
 
 from pathlib import Path
 
-STYLES = ("watercolor", "cartoon", "anime", "pixelart")
+#: Style -> the word that stands for it in prompts.
+TRIGGERS = {"watercolor": "wcstyle", "cartoon": "ctstyle", "anime": "anistyle", "pixelart": "pixstyle"}
+STYLES = tuple(TRIGGERS)
+#: Resampling kernels of styles for which lanczos would be wrong.
+KERNELS = {"pixelart": "nearest"}
 
 
 def folder(style: str) -> Path:

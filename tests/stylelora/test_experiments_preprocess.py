@@ -1,0 +1,231 @@
+"""From a raw folder to a training set: verdicts, problems, files, kills."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from stylelora.data.problems import ADVICE
+from stylelora.data.scan import scan_folder, split_by_content
+from stylelora.experiments.preprocess import preprocess
+from stylelora.records import InputError
+from tests.hostile import make_hostile_folder
+from tests.runs import ROOT
+
+ALL = list(ADVICE)
+
+
+def noise(seed, size=(96, 80)):
+    """A sharp picture unlike any other."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    return Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "raw"
+    (folder / "sub").mkdir(parents=True)
+    for i in range(6):
+        noise(i).save(folder / "sub" / f"{i}.png")
+        (folder / "sub" / f"{i}.txt").write_text(f"zqx, a drawing of thing {i}")
+    return folder
+
+
+def run(raw, **options):
+    target = raw.parent / "data"
+    given = {"style": "zebra", "trigger": "zqx", "resolution": 64, "min_sharpness": 3.0, "workers": 1, **options}
+    preprocess(str(raw), output=str(target), **given)
+    return target
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def census(folder):
+    return {row["source"]: row for row in json.loads((folder / "census.json").read_text())["files"]}
+
+
+def pictures(folder):
+    return [row for row in census(folder).values() if row["file_name"]]
+
+
+def test_a_good_folder_becomes_a_training_set(raw):
+    before = {path: path.read_bytes() for path in raw.rglob("*.*")}
+    target = run(raw, remove=["a drawing of"])
+    assert {path: path.read_bytes() for path in raw.rglob("*.*")} == before
+    found = scan_folder(target)
+    assert [picture.text for picture in found] == [f"thing {i}" for i in range(6)]
+    for i, picture in enumerate(found):
+        assert picture.path.with_suffix(".txt").read_text() == f"zqx, thing {i}\n"
+        with Image.open(picture.path) as image:
+            want = noise(i).resize((77, 64), Image.Resampling.LANCZOS)
+            assert (image.format, image.mode, image.info) == ("PNG", "RGB", {})
+            assert np.array_equal(np.asarray(image), np.asarray(want))
+    assert {row["verdict"] for row in pictures(target)} == {"accepted"}
+    (raw / "LICENSE.txt").write_text("free")
+    rows = census(run(raw))
+    assert (rows["sub/0.txt"]["verdict"], rows["LICENSE.txt"]["verdict"]) == ("caption", "ignored")
+    page = (target / "census.html").read_text()
+    assert page.count("<figure") == 6
+    assert "thing 5" in page
+    assert [path.name for path in raw.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def problem(name):
+    """What makes picture 0 of the folder a case of this problem."""
+
+    def make(raw):
+        picture, caption = raw / "sub" / "0.png", raw / "sub" / "0.txt"
+        if name == "unreadable":
+            picture.write_bytes(picture.read_bytes()[:-40])
+        elif name == "no-caption":
+            caption.unlink()
+        elif name == "long-caption":
+            caption.write_text("word " * 90)
+        elif name == "duplicate":
+            (raw / "sub" / "1.png").write_bytes(picture.read_bytes())
+        elif name == "near-duplicate":
+            noise(0).resize((90, 75)).save(raw / "sub" / "1.png")
+        elif name == "enlarged":
+            noise(0, (48, 40)).save(picture)
+        elif name == "enlarged-pixels":
+            noise(0, (32, 32)).resize((256, 256), Image.Resampling.NEAREST).save(picture)
+        elif name == "blurred":
+            noise(0).filter(ImageFilter.GaussianBlur(9)).save(picture)
+        elif name == "jpeg":
+            picture.unlink()
+            noise(0).save(picture.with_suffix(".jpg"), quality=20)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "no-trigger"])
+def test_every_problem_stops_until_it_is_allowed_or_dropped(raw, name, capsys):
+    problem(name)(raw)
+    with pytest.raises(InputError, match="files have problems"):
+        run(raw)
+    assert f"PROBLEM  {name} " in capsys.readouterr().out
+    assert not (raw.parent / "data").exists()
+    target = run(raw, allow=[name])
+    rows = census(target)
+    assert [list(row["problems"]) for row in rows.values() if row["problems"]] == [[name]]
+    left_out = name in ("unreadable", "no-caption")
+    assert sum(row["used"] for row in rows.values()) == len(scan_folder(target)) == (5 if left_out else 6)
+    assert len(scan_folder(run(raw, drop=[name]))) == 5
+    assert len(scan_folder(run(raw, strict=False))) == (5 if left_out else 6)
+
+
+def test_a_template_without_trigger_is_a_problem(raw, capsys):
+    with pytest.raises(InputError):
+        run(raw, template="{text}")
+    assert "no-trigger            6" in capsys.readouterr().out
+
+
+def test_near_duplicates_stay_on_one_side_of_the_split(raw):
+    for i in range(6):
+        for j in range(4):
+            noise(i).resize((90 + j, 76 + j)).save(raw / "sub" / f"{i}-{j}.png")
+            (raw / "sub" / f"{i}-{j}.txt").write_text(f"thing {i}")
+    target = run(raw, allow=["near-duplicate"])
+    for share in (0.3, 0.5, 0.7):
+        sides = split_by_content(scan_folder(target), share)
+        things = [{picture.text.split()[-1] for picture in side} for side in sides]
+        assert not things[0] & things[1]
+
+
+def test_pixel_art_is_brought_back_to_its_pixels(raw):
+    tiles = [np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8) for i in range(6)]
+    for i, tile in enumerate(tiles):
+        Image.fromarray(tile.repeat(32, 0).repeat(32, 1)).save(raw / "sub" / f"{i}.png")
+    target = run(raw, kernel="nearest", resolution=512)
+    for picture, tile in zip(scan_folder(target), tiles, strict=True):
+        assert np.array_equal(np.asarray(Image.open(picture.path)), tile)
+    assert all(row["grid"] == [16, 16] and "16x16" in row["notes"][0] for row in pictures(target))
+
+
+def test_every_hostile_file_ends_in_its_verdict(tmp_path):
+    raw = tmp_path / "raw"
+    expected = make_hostile_folder(raw)
+    target = run(raw, captions=["sidecar", "template"], caption_template="a {name}", strict=False, workers=2)
+    rows = census(target)
+    wrong = {}
+    for name, (verdict, fragment) in expected.items():
+        row = rows.get(name)
+        said = "; ".join(row["notes"]) if row else "no row"
+        if row is None or row["verdict"] != verdict or fragment not in said:
+            wrong[name] = (verdict, fragment, row and row["verdict"], said)
+    assert wrong == {}
+    assert len(expected) >= 60
+    assert len(scan_folder(target)) == sum(row["used"] for row in rows.values()) > 20
+
+
+def test_the_same_again_changes_nothing_and_works_little(raw, monkeypatch):
+    first = files(run(raw))
+    monkeypatch.setattr("stylelora.data.normalise.read_picture", lambda *_: pytest.fail("read again"))
+    assert files(run(raw)) == first
+    monkeypatch.undo()
+    noise(77).save(raw / "sub" / "0.png")
+    (raw / "sub" / "5.png").unlink()
+    again = files(run(raw))
+    same = {name[4] for name in again if name.endswith(".png") and again[name] == first[name]}
+    assert (same, len(scan_folder(raw.parent / "data"))) == ({"1", "2", "3", "4"}, 5)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.3, 0.6, 0.9])
+def test_killed_at_any_moment_the_same_command_gives_the_same(tmp_path, moment):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for i in range(60):
+        noise(i, (600, 500)).save(raw / f"thing {i}.png")
+    options = {"style": "zebra", "trigger": "zqx", "resolution": 64, "captions": ["filename"], "strict": False}
+    preprocess(str(raw), output=str(tmp_path / "whole"), workers=1, **options)
+    call = {"source": str(raw), "output": str(tmp_path / "data"), "workers": 1, **options}
+    code = f"from stylelora.experiments.preprocess import preprocess; preprocess(**{call!r})"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **quiet)
+    partial = tmp_path / ".data.partial"
+    while process.poll() is None and len(list(partial.glob("*.png")) if partial.exists() else []) < 60 * moment:
+        time.sleep(0.005)
+    time.sleep(random.Random(moment).random() * 0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    preprocess(**call)
+    assert files(tmp_path / "data") == files(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "raw", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trigger": None}, "has no trigger word"),
+        ({"allow": ["blur"]}, "no problem is called 'blur'"),
+        ({"captions": ["sidecars"]}, "caption source 'sidecars' is unknown"),
+        ({"captions": []}, "at least one source"),
+        ({"template": "{trigger} {name}"}, "may only hold"),
+        ({"background": "no colour"}, "background"),
+        ({"resolution": 0}, "resolution"),
+    ],
+)
+def test_bad_options_are_refused_in_a_sentence(raw, options, said):
+    with pytest.raises(InputError, match=said):
+        run(raw, **options)
+    assert not (raw.parent / "data").exists()
+
+
+def test_an_output_that_is_not_ours_is_left_alone(raw):
+    (raw.parent / "data").mkdir()
+    (raw.parent / "data" / "letter.doc").write_text("mine")
+    with pytest.raises(InputError, match="did not write"):
+        run(raw)
+    assert os.listdir(raw.parent / "data") == ["letter.doc"]
+    with pytest.raises(InputError, match="lies in"):
+        preprocess(str(raw), "zebra", str(Path(raw, "out")), trigger="zqx")
