@@ -5,32 +5,29 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentError
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lightning.pytorch.cli import ArgsType, LightningCLI
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate")
+FUNCTIONS = {"preprocess": "stylelora.experiments.preprocess"}  # verbs that need no Trainer
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 Style LoRAs for Stable Diffusion: one adapter per art style.
 verbs:
   fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
   validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
-
+  preprocess  make a raw folder a training set      python cli.py preprocess --source DIR --style NAME
 options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""
 
 
-def build_cli() -> type[LightningCLI]:
+def build_cli() -> type:
     """Return the command line class; what it needs takes seconds to load, so `--help` does without."""
     import lightning.pytorch as L
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
-    from stylelora.experiments.result import set_aside
+    from stylelora.experiments.result import run_folder, set_aside
 
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
@@ -64,10 +61,8 @@ def build_cli() -> type[LightningCLI]:
         def before_instantiate_classes(self) -> None:
             """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""
             config = self.config[self.subcommand]
-            trainer, folder = config.trainer, config.trainer.default_root_dir
-            if folder is None:
-                file = Path(str(config.config[-1])).resolve().with_suffix("") if config.config else Path("unnamed")
-                folder = Path("runs", file.relative_to(CONFIGS) if file.is_relative_to(CONFIGS) else file.name)
+            trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
+            folder = trainer.default_root_dir or run_folder(Path(str(file)), CONFIGS)
             trainer.default_root_dir = str(Path(folder, "validate" if self.subcommand == "validate" else ""))
             config.checkpoint.dirpath = str(Path(trainer.default_root_dir, "checkpoints"))
             if "init_args" in (trainer.logger or {}):
@@ -81,16 +76,20 @@ def build_cli() -> type[LightningCLI]:
     return StyleCLI
 
 
-def main(args: ArgsType = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Run a command line; `args` stands in for `sys.argv[1:]` in tests and notebooks."""
-    if (sys.argv[1:] if args is None else args) in ([], ["-h"], ["--help"]):
+    words = sys.argv[1:] if args is None else args
+    if words in ([], ["-h"], ["--help"]):
         print(USAGE)
         return
-    from stylelora.quiet import quiet, sentence
+    from stylelora.quiet import call, quiet, sentence
 
     try:
         quiet()
-        build_cli()(args=args)
+        if words[0] in FUNCTIONS:
+            call(FUNCTIONS[words[0]], words[0], words[1:])
+        else:
+            build_cli()(args=args)
     except (ValueError, ArgumentError) as error:  # jsonargparse wraps what a constructor raises
         sys.exit(f"error: {sentence(error)}")
 

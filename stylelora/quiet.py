@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import warnings
 
@@ -19,6 +20,20 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tensors in memory need none
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
+
+
+def call(module: str, name: str, words: list[str]) -> None:
+    """Run a function of ours as a program, its parameters as options, its docstring as the help.
+
+    Args:
+        module: where it is.
+        name: of the function, and of the verb.
+        words: the command line after the verb.
+    """
+    from jsonargparse import auto_cli
+
+    function = getattr(importlib.import_module(module), name)
+    auto_cli(function, words, as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
 
 
 def sentence(error: Exception) -> str:

@@ -26,6 +26,12 @@ def git_hash() -> str:
         return "unknown"
 
 
+def run_folder(config: Path, configs: Path) -> Path:
+    """Return runs/<path of a run's config file below `configs`>, or runs/<its name> if it lies elsewhere."""
+    name = config.resolve().with_suffix("")
+    return Path("runs", name.relative_to(configs) if name.is_relative_to(configs) else name.name)
+
+
 def set_aside(folder: Path) -> None:
     """Rename a run's folder to `<folder>.1`, `.2`, ... if it holds a run, and say so; nothing is deleted."""
     if not any((folder / name).exists() for name in ("result.json", "config.yaml", "adapter.safetensors")):

@@ -1,0 +1,146 @@
+"""Where captions come from, and how one becomes what an adapter is trained with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stylelora.records import InputError
+
+#: Where captions can be looked for. The first two are somebody's own words.
+SOURCES = ("sidecar", "metadata", "filename", "template", "blip", "retrieval")
+METADATA = ("metadata.jsonl", "metadata.csv")
+_NUMBERING = re.compile(
+    r"^(img|dsc[nf]?|pict?|image|photo|scan|screenshot|untitled|frame|file|copy|final|v)?\d*$", re.I
+)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a picture shows, in words.
+
+    Attributes:
+        text: the words, without trigger.
+        source: which of SOURCES they are from.
+    """
+
+    text: str
+    source: str
+
+
+def beside(path: Path) -> list[Path]:
+    """Return where a picture's caption may stand: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, or upper case."""
+    endings = [case(ending) for ending in (".txt", ".caption") for case in (str.lower, str.upper)]
+    return [path.with_name(stem + ending) for stem in (path.stem, path.name) for ending in endings]
+
+
+def sidecar(path: Path) -> str | None:
+    """Read the caption file beside a picture.
+
+    Raises:
+        InputError: if it is not UTF-8 text, or if there are several that differ.
+    """
+    there = [one for one in beside(path) if os.path.isfile(one)]  # unlike Path.is_file no error if a name is too long
+    texts = {one.name: " ".join(read_text(one).split()) for one in there}
+    if len(set(texts.values())) > 1:
+        raise InputError(f"{' and '.join(texts)} differ; keep one of them")
+    return next(iter(texts.values()), None)
+
+
+def metadata(folder: Path) -> dict[Path, str]:
+    """Read `metadata.jsonl` and `metadata.csv` of a folder and of those below: path of a picture -> its caption.
+
+    Rows have `file_name`, relative to the file they stand in, and `text` or `caption`.
+
+    Raises:
+        InputError: for a row without these, or two rows that differ about a picture.
+    """
+    captions: dict[Path, str] = {}
+    for listing in sorted(path for name in METADATA for path in folder.rglob(name)):
+        text = read_text(listing)
+        rows = csv.DictReader(text.splitlines()) if listing.suffix == ".csv" else text.splitlines()
+        for number, row in enumerate(rows, start=1 + (listing.suffix == ".csv")):
+            if isinstance(row, str) and not row.strip():
+                continue
+            try:
+                fields = json.loads(row) if isinstance(row, str) else row
+                path, words = listing.parent / fields["file_name"], fields.get("text") or fields.get("caption") or ""
+                words = " ".join(words.split())
+            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{listing} line {number} has no file_name with a text; correct it") from error
+            if captions.setdefault(path, words) != words:
+                raise InputError(f"{listing} line {number} gives {path.name} another caption than before; keep one")
+    return captions
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        InputError: if it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read ({error.strerror}); make it readable") from error
+
+
+def words_of(path: Path) -> str | None:
+    """Return the words of a file's name, `polar_bear-02.png` -> `polar bear`; None if it is only a number or so."""
+    words = [word for word in re.split(r"[\s_\-.+,()\[\]]+", path.stem) if word]
+    words = [word for word in words if not _NUMBERING.fullmatch(word)]
+    return " ".join(words) or None
+
+
+def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
+    """Return a caption's content: no line breaks, no control characters, no trigger, none of the phrases to remove.
+
+    Args:
+        text: as it was found.
+        remove: phrases such as `a watercolor painting of`; what names the style must not stand beside the trigger,
+            or part of the style is learned by these words instead.
+        trigger: the style's trigger word, which is put in front again when training.
+    """
+    text = "".join(char if char.isprintable() else " " for char in text)
+    for phrase in (*remove, trigger):
+        if phrase:
+            text = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", text, flags=re.IGNORECASE)
+    text = re.sub(r"\s+", " ", re.sub(r"(\s*,)+", ",", text))
+    return text.strip(" ,;")
+
+
+def collapse_repeats(text: str) -> str:
+    """Shorten what a captioner has stuttered: `a bald bald bald man` -> `a bald man`, phrases up to four words."""
+    words = text.split()
+    for length in (4, 3, 2, 1):
+        i = 0
+        while i + 2 * length <= len(words):
+            if words[i : i + length] == words[i + length : i + 2 * length]:
+                del words[i + length : i + 2 * length]
+            else:
+                i += 1
+    return " ".join(words)
+
+
+def shuffled_tags(text: str, keep: int, seed: int) -> str:
+    """Return a list of tags `1girl, red hair, smiling` in another order, the first `keep` in their places.
+
+    Order then carries no meaning, as it should not: the trainer sees another one every epoch.
+
+    Args:
+        text: tags with commas between them.
+        keep: leading tags that stay.
+        seed: of the order.
+    """
+    tags = [tag.strip() for tag in text.split(",")]
+    rest = tags[keep:]
+    random.Random(seed).shuffle(rest)
+    return ", ".join(tags[:keep] + rest)

@@ -1,0 +1,134 @@
+"""Find a caption for every picture, from sources in a declared order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from stylelora.data.captions import SOURCES, Caption, clean, metadata, read_text, sidecar, words_of
+from stylelora.data.normalise import Row
+from stylelora.records import InputError
+
+log = logging.getLogger(__name__)
+BATCH = 64  # pictures that a captioner is given at once
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """Where captions are looked for, and what is done with them.
+
+    Attributes:
+        sources: some of `captions.SOURCES`, the first that has a caption gives it.
+        template: of the source `template`; {name} is the file's name in words, {folder} its folder's.
+        remove: phrases to take out.
+        trigger: the style's trigger word, taken out as well.
+        blip: hub id or folder of a BLIP.
+        scorer: CLIP of the source `retrieval`.
+        vocabulary: text file of possible captions for `retrieval`, one per line; None: what mini knows.
+        device: where the networks run.
+    """
+
+    sources: Sequence[str]
+    template: str
+    remove: Sequence[str]
+    trigger: str
+    blip: str
+    scorer: str
+    vocabulary: str | None
+    device: str
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.sources if name not in SOURCES]:
+            raise InputError(f"caption source {unknown[0]!r} is unknown; choose from {', '.join(SOURCES)}")
+        if len(set(self.sources)) < len(self.sources) or not self.sources:
+            raise InputError("captions must name at least one source, and none twice")
+        try:
+            self.template.format(name="", folder="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise InputError(f"caption_template {self.template!r} may only hold {{name}} and {{folder}}") from error
+
+
+def find_captions(
+    root: Path, rows: Sequence[Row], folder: Path, options: CaptionOptions
+) -> tuple[dict[str, Caption], dict[str, str]]:
+    """Look for captions.
+
+    Args:
+        root: the source folder.
+        rows: of the pictures.
+        folder: where the normalised pictures are.
+        options: where to look.
+
+    Returns:
+        both by the rows' `source`: a caption for each picture that has one, and for each other one the reason.
+
+    Raises:
+        InputError: for a metadata file or a vocabulary that is damaged, or a network that cannot be had.
+    """
+    found: dict[str, Caption] = {}
+    why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
+    listed = metadata(root) if "metadata" in options.sources else {}
+    if lost := sorted(str(path.relative_to(root)) for path in listed if not path.is_file()):
+        log.warning("metadata names %d files that are not there, such as %s", len(lost), lost[0])
+    asking = list(rows)
+    for source in options.sources:
+        if source in ("blip", "retrieval"):
+            answers = _described(source, options, [folder / row.file_name for row in asking])
+        else:
+            answers = [_written(source, root / row.source, listed, options) for row in asking]
+        next_asking = []
+        for row, answer in zip(asking, answers, strict=True):
+            if isinstance(answer, InputError):  # to be mended; not a reason to ask the next source
+                why[row.source] = str(answer)
+            elif words := clean(answer or "", options.remove, options.trigger):
+                found[row.source] = Caption(words, source)
+                del why[row.source]
+            else:
+                next_asking.append(row)
+        asking = next_asking
+    return found, why
+
+
+def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionOptions) -> str | InputError | None:
+    """Look for a caption in words that somebody wrote."""
+    try:
+        if source == "sidecar":
+            return sidecar(path)
+    except InputError as error:
+        return error
+    if source == "metadata":
+        return listed.get(path)
+    name = words_of(path)
+    if source == "filename" or name is None:
+        return name
+    return options.template.format(name=name, folder=words_of(path.parent) or "")
+
+
+def _captioner(source: str, options: CaptionOptions) -> Callable[[Sequence[Image.Image]], Sequence[str | None]]:
+    if source == "blip":
+        from stylelora.data.blip import BlipCaptioner
+
+        return BlipCaptioner(options.blip, options.device)
+    from stylelora.metrics.encoders import ClipEncoder
+    from stylelora.metrics.retrieval import RetrievalCaptioner
+
+    words = read_text(Path(options.vocabulary)).splitlines() if options.vocabulary else None
+    return RetrievalCaptioner(ClipEncoder(options.scorer, options.device), [w for w in words if w] if words else None)
+
+
+def _described(source: str, options: CaptionOptions, pictures: Sequence[Path]) -> list[str | None]:
+    """Let a network describe pictures."""
+    answers: list[str | None] = []
+    captioner = _captioner(source, options) if pictures else None
+    for start in tqdm(range(0, len(pictures), BATCH), unit="batch", desc=source, disable=not pictures):
+        images = []
+        for path in pictures[start : start + BATCH]:
+            with Image.open(path) as image:
+                images.append(image.convert("RGB"))
+        answers += captioner(images)
+    return answers

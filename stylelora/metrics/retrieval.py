@@ -1,0 +1,38 @@
+"""Captions without a captioner: the nearest text of a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL.Image import Image
+
+from stylelora.data.icon_table import load_concepts, with_article
+from stylelora.metrics.encoders import ImageTextEncoder
+
+
+class RetrievalCaptioner:
+    """Names pictures zero-shot, as CLIP does (Radford et al. 2021, section 3.1.2).
+
+    Args:
+        encoder: brings pictures and texts into one space.
+        vocabulary: what a picture can be called; left out: the things that the embedded base knows.
+        margin: a picture is named only if its nearest text is nearer than the next one by this much (cosine, 0..2);
+            a wrong caption is worse than none.
+    """
+
+    def __init__(
+        self, encoder: ImageTextEncoder, vocabulary: Sequence[str] | None = None, margin: float = 0.05
+    ) -> None:
+        self.encoder, self.margin = encoder, margin
+        self.vocabulary = list(vocabulary or dict.fromkeys(map(with_article, load_concepts().values())))
+        self.texts = encoder.encode_texts(self.vocabulary)
+
+    def __call__(self, images: Sequence[Image]) -> list[str | None]:
+        """Return a caption for each RGB picture, None where the choice is not clear."""
+        cosines = self.encoder.encode_images(images) @ self.texts.T
+        best = cosines.topk(2)
+        clear = best.values[:, 0] - best.values[:, 1] >= self.margin
+        return [
+            self.vocabulary[i] if sure else None
+            for i, sure in zip(best.indices[:, 0].tolist(), clear.tolist(), strict=True)
+        ]
