@@ -16,6 +16,7 @@ from datamodules.sampler import EpochSampler, ShareSampler, batches_of
 from stylelora.base.load import check_resolution, read_config, resolve_base, size_step
 from stylelora.data.buckets import Size, choose_buckets, fills, join_small
 from stylelora.data.cache import Cache, View
+from stylelora.data.captions import check_template, shuffled_tags
 from stylelora.data.embedded import folder as embedded_folder
 from stylelora.data.images import check_kernel
 from stylelora.data.scan import check_decodable, scan_folder, split_by_content
@@ -24,6 +25,9 @@ from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture
 
 log = logging.getLogger(__name__)
+
+#: Orders that a caption of tags is shown in; each is a text embedding on disk.
+TAG_ORDERS = 8
 
 #: Content of the pictures sampled every epoch, when a run file names no others. All are words that "mini" knows.
 PROMPTS = ("a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot")
@@ -48,6 +52,9 @@ class StyleDataModule(L.LightningDataModule):
         kernel: resampling kernel: nearest, box, bilinear, bicubic or lanczos; left out: the style's own. `nearest`
             scales by whole factors only, crops what is then too large, and continues the border of what is too small.
         trigger: word that stands for the style; left out: the style's own.
+        template: how captions and prompts are worded, of {trigger} and {text}.
+        keep_tags: captions are lists of tags, shown in other orders in other epochs, the first so many in their place;
+            null: captions stay as they are.
         buckets: bring each picture to the size nearest to its shape, of at most the square's area and sides from half
             the resolution to twice, in the steps that the base allows (64 px for Stable Diffusion 1.5, 16 for mini).
         no_upscale: enlarge no picture; one that does not fill its bucket gets a smaller one, its own size rounded down.
@@ -62,7 +69,6 @@ class StyleDataModule(L.LightningDataModule):
     default_trigger: str | None = None
     default_kernel = "lanczos"
     default_prompts: tuple[str, ...] = PROMPTS
-    template = "{trigger}, {text}"
 
     def __init__(
         self,
@@ -76,6 +82,8 @@ class StyleDataModule(L.LightningDataModule):
         sample_batch_size: int = 8,
         kernel: str | None = None,
         trigger: str | None = None,
+        template: str = "{trigger}, {text}",
+        keep_tags: int | None = None,
         buckets: bool = False,
         no_upscale: bool = False,
         flip: bool = False,
@@ -102,6 +110,7 @@ class StyleDataModule(L.LightningDataModule):
         self.contents = list(prompts or self.default_prompts)
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
         self.kernel, self.cache = kernel or self.default_kernel, Path(cache)
+        self.template, self.keep_tags = template, keep_tags
         self.buckets, self.no_upscale, self.flip = buckets, no_upscale, flip
         self.source_size, self.upscale_kernel = source_size, upscale_kernel
         self._check_options()
@@ -113,6 +122,9 @@ class StyleDataModule(L.LightningDataModule):
         """Refuse options that do not go together."""
         check_kernel(self.kernel)
         check_kernel(self.upscale_kernel)
+        check_template(self.template)
+        if self.keep_tags is not None and self.keep_tags < 0:
+            raise InputError(f"keep_tags is {self.keep_tags}; it is a number of tags, at least 0")
         source, resolution = self.source_size, self.resolution
         if self.no_upscale and not self.buckets:
             raise InputError("no_upscale needs buckets of several sizes; turn buckets on")
@@ -131,6 +143,12 @@ class StyleDataModule(L.LightningDataModule):
         """Return the full caption or prompt of a content text, trigger in front."""
         return self.template.format(trigger=self.trigger, text=text)
 
+    def _wordings(self, text: str) -> list[str]:
+        """Return the captions that a picture of the training set is shown with."""
+        if self.keep_tags is None:
+            return [self.caption(text)]
+        return [self.caption(shuffled_tags(text, self.keep_tags, order)) for order in range(TAG_ORDERS)]
+
     def prepare_data(self) -> None:
         """Scan the folder and fill the cache, in one process only; everything that is wrong is said here."""
         base = resolve_base(self.trainer.lightning_module.base)
@@ -148,7 +166,8 @@ class StyleDataModule(L.LightningDataModule):
         encoded.remove_abandoned()
         missing = encoded.missing(self._views())
         check_decodable(self.root, (picture for picture, _ in missing))
-        captions = [self.caption(text) for text in (*(p.text for p in (*self.train, *self.held_out)), *self.contents)]
+        captions = [wording for picture in self.train for wording in self._wordings(picture.text)]
+        captions += [self.caption(text) for text in (*(picture.text for picture in self.held_out), *self.contents)]
         encoded.add_texts([*captions, *self.contents, ""])
         encoded.add_latents(missing)
 
@@ -218,13 +237,13 @@ class StyleDataModule(L.LightningDataModule):
     def _texts(self, texts: list[str]) -> Tensor:
         return torch.stack([self.encoded.text(text) for text in texts])
 
-    def _batch(self, side: str, rows: list[int], flips: list[bool]) -> dict:
+    def _batch(self, side: str, rows: list[int], flips: list[bool], captions: list[str]) -> dict:
         members = getattr(self, side)
         pick = [row % len(members) for row in rows]
         views = [self._view(side, i, flip) for i, flip in zip(pick, flips, strict=True)]
         latents = [self.encoded.latent(members[i], view) for i, view in zip(pick, views, strict=True)]
         batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
-        batch["text"] = self._texts([self.caption(members[i].text) for i in pick])
+        batch["text"] = self._texts(captions)
         batch["empty_text"] = self._texts([""])
         return batch | {"row": rows, "sha256": [members[i].sha256 for i in pick]}
 
@@ -250,8 +269,13 @@ class StyleDataModule(L.LightningDataModule):
         sampler = EpochSampler(buckets, self.batch_size, world, rank, int(os.environ.get("PL_GLOBAL_SEED", 0)))
 
         def collate(rows: list[int]) -> dict:
-            coins = noise.uniform([("flip", sampler.seed, sampler.epoch, row) for row in rows])
-            return self._batch("train", rows, [self.flip and coin < 0.5 for coin in coins.tolist()])
+            flips, orders = (
+                noise.uniform([(what, sampler.seed, sampler.epoch, row) for row in rows]).tolist()
+                for what in ("flip", "tags")
+            )
+            wordings = [self._wordings(self.train[row % len(self.train)].text) for row in rows]
+            captions = [some[int(draw * len(some))] for some, draw in zip(wordings, orders, strict=True)]
+            return self._batch("train", rows, [self.flip and draw < 0.5 for draw in flips], captions)
 
         return DataLoader(range(len(buckets)), self.batch_size, sampler=sampler, collate_fn=collate)
 
@@ -260,7 +284,11 @@ class StyleDataModule(L.LightningDataModule):
         world, rank = self.trainer.world_size, self.trainer.global_rank
         batches = batches_of(self.sizes["held_out"], self.batch_size)
         count = len(self.contents) * self.samples_per_prompt
-        collate = lambda rows: self._batch("held_out", rows, [False] * len(rows))  # noqa: E731
+
+        def collate(rows: list[int]) -> dict:
+            captions = [self.caption(self.held_out[row].text) for row in rows]
+            return self._batch("held_out", rows, [False] * len(rows), captions)
+
         sampler = ShareSampler(len(batches), world, rank)
         held_out = DataLoader(batches, batch_size=None, sampler=sampler, collate_fn=collate)  # None: an item is a batch
         sampler = ShareSampler(count, world, rank)

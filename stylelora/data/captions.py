@@ -117,6 +117,19 @@ def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
     return text.strip(" ,;")
 
 
+def check_template(template: str, fields: Sequence[str] = ("trigger", "text")) -> None:
+    """Refuse a template that holds other fields.
+
+    Raises:
+        InputError: with those that it may hold.
+    """
+    try:
+        template.format(**dict.fromkeys(fields, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        allowed = " and ".join(f"{{{field}}}" for field in fields)
+        raise InputError(f"template {template!r} may only hold {allowed}") from error
+
+
 def collapse_repeats(text: str) -> str:
     """Shorten what a captioner has stuttered: `a bald bald bald man` -> `a bald man`, phrases up to four words."""
     words = text.split()

@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -199,10 +200,26 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[Row]:
     if workers == 1:
         yield from (normalise(*job) for job in jobs)
         return
+    with _pool(workers) as pool:
+        left = {pool.submit(normalise, *job): job for job in jobs}
+        try:
+            for future in as_completed(list(left)):
+                row = future.result()
+                del left[future]
+                yield row
+        except BrokenProcessPool:
+            pass  # a library died of some picture; which one shows when each of the others has a process of its own
+    for job in left.values():
+        with _pool(1) as pool:
+            try:
+                yield pool.submit(normalise, *job).result()
+            except BrokenProcessPool:
+                yield Row(job[1], "rejected", ("the library that reads it crashed; save it in another format",))
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     # spawned, not forked: a fork of a process whose libraries run threads can hang
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(normalise, *job) for job in jobs]
-        yield from (future.result() for future in as_completed(futures))
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ ADVICE = {
     "unreadable": "replace the file; allowed, it is left out",
     "no-caption": "write one beside the picture or name more sources; allowed, the picture is left out",
     "no-trigger": "let the template hold {trigger}; allowed, the style is bound to no word",
+    "shared-words": "give them to remove, else they stand for the style beside the trigger; allowed, they do",
     "long-caption": "shorten it; allowed, its end is not read",
     "duplicate": "remove or drop it; allowed, the picture counts twice",
     "near-duplicate": "remove or drop it; allowed, both stay on one side of the split into training and held-out",
@@ -26,6 +28,9 @@ ADVICE = {
     "blurred": "replace or drop it; allowed, blur is learned",
     "jpeg": "find a better copy; allowed, its blocks are learned",
 }
+
+
+ARTICLES = ("a", "an", "the")
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,25 @@ def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTok
     if count > tokenizer.model_max_length:
         found.append(Problem("long-caption", source, f"{count} tokens, and only {tokenizer.model_max_length} are read"))
     return found
+
+
+def shared_start(texts: Sequence[str]) -> str:
+    """Return the words that at least four of five captions begin with, such as `a cartoon drawing of`.
+
+    Empty if there are fewer than five captions, or only an article is shared.
+    """
+    words = [text.lower().split() for text in texts]
+    shared: list[str] = []
+    while len(words) >= 5:
+        place = len(shared)
+        following = Counter(some[place] for some in words if some[:place] == shared and len(some) > place)
+        word, count = following.most_common(1)[0] if following else ("", 0)
+        if count < 0.8 * len(words):
+            break
+        shared.append(word)
+    while shared and shared[-1] in ARTICLES:
+        shared.pop()
+    return " ".join(shared)
 
 
 def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]]:

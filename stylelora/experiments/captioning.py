@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from stylelora.data.captions import SOURCES, Caption, clean, metadata, read_text, sidecar, words_of
+from stylelora.data.captions import SOURCES, Caption, check_template, clean, metadata, read_text, sidecar, words_of
 from stylelora.data.normalise import Row
 from stylelora.records import InputError
 
@@ -47,10 +47,7 @@ class CaptionOptions:
             raise InputError(f"caption source {unknown[0]!r} is unknown; choose from {', '.join(SOURCES)}")
         if len(set(self.sources)) < len(self.sources) or not self.sources:
             raise InputError("captions must name at least one source, and none twice")
-        try:
-            self.template.format(name="", folder="")
-        except (KeyError, IndexError, ValueError) as error:
-            raise InputError(f"caption_template {self.template!r} may only hold {{name}} and {{folder}}") from error
+        check_template(self.template, ("name", "folder"))
 
 
 def find_captions(

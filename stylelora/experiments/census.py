@@ -45,7 +45,8 @@ class Entry:
 def table(entries: Sequence[Entry], allow: Sequence[str], drop: Sequence[str]) -> str:
     """Return what was found, a line for each verdict and for each kind of problem."""
     verdicts = Counter(entry.row.verdict for entry in entries)
-    lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())]
+    verdicts["caption files"] = verdicts.pop("caption", 0)
+    lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)]
     for name, advice in ADVICE.items():
         some = [problem for entry in entries for problem in entry.problems if problem.name == name]
         if some:

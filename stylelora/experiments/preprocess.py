@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stylelora.base.load import load_tokenizer, resolve_base
-from stylelora.data.captions import METADATA, Caption, beside
+from stylelora.data.captions import METADATA, Caption, beside, check_template
 from stylelora.data.embedded import KERNELS, TRIGGERS
 from stylelora.data.find import Found, find_files
 from stylelora.data.normalise import CENSUS, Recipe, Row, normalise_all
-from stylelora.data.problems import ADVICE, Limits, Problem, caption_problems, group_duplicates, picture_problems
+from stylelora.data.problems import (
+    ADVICE,
+    Limits,
+    Problem,
+    caption_problems,
+    group_duplicates,
+    picture_problems,
+    shared_start,
+)
 from stylelora.data.reading import printable
 from stylelora.data.srgb import opaque_colour
 from stylelora.experiments.captioning import CaptionOptions, find_captions
@@ -155,11 +163,15 @@ def judge(
         tokenizer: of the base.
     """
     duplicates, groups = group_duplicates([row for row in rows if row.file_name])
+    duplicate = {problem.source: problem for problem in duplicates}
+    shared = shared_start([caption.text for caption in captions.values()])
     entries = []
     for row in rows:
         name, caption = row.source, captions.get(row.source)
         problems = picture_problems(row, settings["resolution"], settings["kernel"], limits)
-        problems += [problem for problem in duplicates if problem.source == name]
+        problems += [duplicate[name]] if name in duplicate else []
+        if caption and shared and caption.text.lower().startswith(shared):
+            problems.append(Problem("shared-words", name, f"begins with {shared!r}, as most captions do"))
         trained = settings["template"].format(trigger=settings["trigger"], text=caption.text) if caption else ""
         if caption:
             problems += caption_problems(name, trained, settings["trigger"], tokenizer)
@@ -215,10 +227,7 @@ def _check_options(
         raise InputError(f"style {style!r} has no trigger word; give one")
     if unknown := sorted(names - set(ADVICE)):
         raise InputError(f"no problem is called {unknown[0]!r}; they are {', '.join(ADVICE)}")
-    try:
-        template.format(trigger="", text="")
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"template {template!r} may only hold {{trigger}} and {{text}}") from error
+    check_template(template)
     here, there = root.resolve(), target.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise InputError(f"{target} lies in {root} or around it; write the training set elsewhere")

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import logging
 import shutil
 from types import SimpleNamespace
@@ -22,6 +23,23 @@ class TestCartoon(StyleContract):
 
 class TestAnime(StyleContract):
     style, pictures = Anime, 89
+
+    def test_tags_are_shown_in_other_orders_in_other_epochs(self, build):
+        data = build(keep_tags=0)
+        loader = data.train_dataloader()
+        seen = {}
+        for epoch in range(6):
+            loader.sampler.set_epoch(epoch)
+            for batch in loader:
+                for name, text in zip(batch["sha256"], batch["text"], strict=True):
+                    seen.setdefault(name, set()).add(tuple(text.flatten()[:2000].tolist()))
+        few = {picture.sha256: picture.text.split(", ") for picture in data.train if picture.text.count(", ") < 3}
+        assert sum(len(seen.get(name, ())) > 1 for name, tags in few.items() if len(tags) > 1) > 10
+        for name, tags in list(few.items())[:12]:
+            orders = [data.caption(", ".join(order)) for order in itertools.permutations(tags)]
+            assert seen.get(name, set()) <= {
+                tuple(data.encoded.text(text).flatten()[:2000].tolist()) for text in orders
+            }
 
 
 class TestPixelart(StyleContract):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from stylelora.data.problems import ADVICE
+from stylelora.data.normalise import Recipe, _run
+from stylelora.data.problems import ADVICE, shared_start
 from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.experiments.preprocess import preprocess
 from stylelora.records import InputError
@@ -21,6 +22,8 @@ from tests.hostile import make_hostile_folder
 from tests.runs import ROOT
 
 ALL = list(ADVICE)
+RECIPE = Recipe(64, "lanczos", "down", "keep", "white")
+THINGS = ("cat", "red boat", "house", "tree", "apple", "robot")
 
 
 def noise(seed, size=(96, 80)):
@@ -35,13 +38,14 @@ def raw(tmp_path):
     (folder / "sub").mkdir(parents=True)
     for i in range(6):
         noise(i).save(folder / "sub" / f"{i}.png")
-        (folder / "sub" / f"{i}.txt").write_text(f"zqx, a drawing of thing {i}")
+        (folder / "sub" / f"{i}.txt").write_text(f"zqx, a drawing of a {THINGS[i]}")
     return folder
 
 
 def run(raw, **options):
     target = raw.parent / "data"
-    given = {"style": "zebra", "trigger": "zqx", "resolution": 64, "min_sharpness": 3.0, "workers": 1, **options}
+    given = {"style": "zebra", "trigger": "zqx", "resolution": 64, "min_sharpness": 3.0, "workers": 1}
+    given |= {"remove": ["a drawing of"], **options}
     preprocess(str(raw), output=str(target), **given)
     return target
 
@@ -60,12 +64,12 @@ def pictures(folder):
 
 def test_a_good_folder_becomes_a_training_set(raw):
     before = {path: path.read_bytes() for path in raw.rglob("*.*")}
-    target = run(raw, remove=["a drawing of"])
+    target = run(raw)
     assert {path: path.read_bytes() for path in raw.rglob("*.*")} == before
     found = scan_folder(target)
-    assert [picture.text for picture in found] == [f"thing {i}" for i in range(6)]
+    assert [picture.text for picture in found] == [f"a {thing}" for thing in THINGS]
     for i, picture in enumerate(found):
-        assert picture.path.with_suffix(".txt").read_text() == f"zqx, thing {i}\n"
+        assert picture.path.with_suffix(".txt").read_text() == f"zqx, a {THINGS[i]}\n"
         with Image.open(picture.path) as image:
             want = noise(i).resize((77, 64), Image.Resampling.LANCZOS)
             assert (image.format, image.mode, image.info) == ("PNG", "RGB", {})
@@ -76,7 +80,7 @@ def test_a_good_folder_becomes_a_training_set(raw):
     assert (rows["sub/0.txt"]["verdict"], rows["LICENSE.txt"]["verdict"]) == ("caption", "ignored")
     page = (target / "census.html").read_text()
     assert page.count("<figure") == 6
-    assert "thing 5" in page
+    assert "a robot" in page
     assert [path.name for path in raw.parent.iterdir() if path.name.startswith(".")] == []
 
 
@@ -108,7 +112,7 @@ def problem(name):
     return make
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "no-trigger"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("no-trigger", "shared-words")])
 def test_every_problem_stops_until_it_is_allowed_or_dropped(raw, name, capsys):
     problem(name)(raw)
     with pytest.raises(InputError, match="files have problems"):
@@ -130,15 +134,63 @@ def test_a_template_without_trigger_is_a_problem(raw, capsys):
     assert "no-trigger            6" in capsys.readouterr().out
 
 
+def test_words_that_most_captions_begin_with_are_a_problem(raw, capsys):
+    with pytest.raises(InputError):
+        run(raw, remove=[])
+    assert "shared-words          6" in capsys.readouterr().out
+    assert len(scan_folder(run(raw, remove=[], allow=["shared-words"]))) == 6
+
+
+@pytest.mark.parametrize(
+    ("texts", "shared"),
+    [
+        (
+            ["a drawing of a cat", "A drawing of the moon", "a drawing of two dogs", "a drawing of cats", "x y"],
+            "a drawing of",
+        ),
+        (["a cat", "a dog", "a house", "a tree", "a car"], ""),
+        (["a drawing of a cat"] * 4, ""),
+        (["a drawing of a cat"] * 5, "a drawing of a cat"),
+        (["the old cat", "the old dog", "the cat", "the dog", "the car"], ""),
+        ([], ""),
+    ],
+)
+def test_words_that_captions_share(texts, shared):
+    assert shared_start(texts) == shared
+
+
+def test_a_picture_that_kills_its_reader_is_rejected_and_no_other(raw):
+    """Each of these jobs runs in a process of its own; `dying` ends it as a crash in a codec does."""
+    jobs = [(raw / "sub" / f"{i}.png", f"{i}", raw, RECIPE, None, raw) for i in range(6)]
+    jobs[2] = (Dying(), *jobs[2][1:])
+    rows = {row.source: row for row in _run(jobs, 2)}
+    assert {name: row.verdict for name, row in rows.items()} == {str(i): "accepted" for i in range(6)} | {
+        "2": "rejected"
+    }
+    assert "crashed" in rows["2"].notes[0]
+
+
+class Dying:
+    """Stands in for a path; whoever opens it dies."""
+
+    def __fspath__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_near_duplicates_stay_on_one_side_of_the_split(raw):
     for i in range(6):
         for j in range(4):
             noise(i).resize((90 + j, 76 + j)).save(raw / "sub" / f"{i}-{j}.png")
-            (raw / "sub" / f"{i}-{j}.txt").write_text(f"thing {i}")
+            (raw / "sub" / f"{i}-{j}.txt").write_text(f"{THINGS[i]} again")
     target = run(raw, allow=["near-duplicate"])
     for share in (0.3, 0.5, 0.7):
         sides = split_by_content(scan_folder(target), share)
-        things = [{picture.text.split()[-1] for picture in side} for side in sides]
+        things = [{picture.name.split("-")[0] for picture in side} for side in sides]
         assert not things[0] & things[1]
 
 
