@@ -42,6 +42,10 @@ class Entry:
     used: bool = False
 
 
+def _state(name: str, allow: Sequence[str], drop: Sequence[str]) -> str:
+    return "dropped" if name in drop else "allowed" if name in allow else "PROBLEM"
+
+
 def table(entries: Sequence[Entry], allow: Sequence[str], drop: Sequence[str]) -> str:
     """Return what was found, a line for each verdict and for each kind of problem."""
     verdicts = Counter(entry.row.verdict for entry in entries)
@@ -50,7 +54,7 @@ def table(entries: Sequence[Entry], allow: Sequence[str], drop: Sequence[str]) -
     for name, advice in ADVICE.items():
         some = [problem for entry in entries for problem in entry.problems if problem.name == name]
         if some:
-            state = "allowed" if name in allow else "dropped" if name in drop else "PROBLEM"
+            state = _state(name, allow, drop)
             lines.append(f"{state:8} {name:16} {len(some):6}  {advice}")
             lines += [printable(f"{'':8} {problem.source}: {problem.detail}") for problem in some[:3]]
             lines += [f"{'':8} ..."] if len(some) > 3 else []
@@ -85,12 +89,12 @@ def page(entries: Sequence[Entry], settings: dict, folder: Path) -> str:
     used = sum(entry.used for entry in entries)
     parts = [
         _HEAD.format(style=_safe(settings["style"])),
-        f"<p><b>{used}</b> of {len(entries)} files are in the training set. Trigger <code>"
+        f"<p><b>{used}</b> of {len(pictures)} pictures are in the training set. Trigger <code>"
         f"{_safe(settings['trigger'])}</code>, {settings['resolution']} px, {settings['kernel']}.</p>",
         "<h2>Shorter side of the sources</h2>",
         histogram([min(entry.row.source_size) for entry in pictures], settings["resolution"]),
         "<h2>Problems</h2>",
-        _problem_rows(entries),
+        _problem_rows(entries, settings),
         "<h2>Pictures</h2>",
         f"<p>{min(len(pictures), SHOWN)} of {len(pictures)}, those with problems first.</p>" if pictures else "",
         '<div class="sheet">',
@@ -115,7 +119,7 @@ def histogram(sides: Sequence[int], resolution: int) -> str:
     """Return an SVG of how many pictures have which side, in bins that double; smaller than `resolution` in red."""
     edges = [2**power for power in range(3, 14)]
     counts = [sum(low <= side < 2 * low for side in sides) for low in edges]
-    highest, width = max(counts, default=0) or 1, 64
+    highest, width = max(counts, default=0) or 1, 80
     bars = []
     for i, (low, count) in enumerate(zip(edges, counts, strict=True)):
         height = 100 * count / highest
@@ -128,14 +132,15 @@ def histogram(sides: Sequence[int], resolution: int) -> str:
     return f'<svg viewBox="0 0 {len(edges) * width} 142" width="{len(edges) * width}">{"".join(bars)}</svg>'
 
 
-def _problem_rows(entries: Sequence[Entry]) -> str:
+def _problem_rows(entries: Sequence[Entry], settings: dict) -> str:
     rows = []
     for name, advice in ADVICE.items():
         some = [problem for entry in entries for problem in entry.problems if problem.name == name]
         if some:
             shown = "<br>".join(_safe(f"{problem.source}: {problem.detail}") for problem in some[:5])
             more = f"<br>and {len(some) - 5} more" if len(some) > 5 else ""
-            rows.append(f"<tr><td><b>{name}</b><td>{len(some)}<td>{shown}{more}<td>{_safe(advice)}")
+            state = _state(name, settings["allow"], settings["drop"])
+            rows.append(f"<tr><td><b>{name}</b><td>{state}<td>{len(some)}<td>{shown}{more}<td>{_safe(advice)}")
     return f"<table>{''.join(rows)}</table>" if rows else "<p>None.</p>"
 
 
