@@ -13,6 +13,9 @@ from stylelora.metrics.encoders import ImageTextEncoder
 class RetrievalCaptioner:
     """Names pictures zero-shot, as CLIP does (Radford et al. 2021, section 3.1.2).
 
+    With the embedded scorer it is a makeshift: of the 92 embedded watercolours it names 17 %, and of these 44 % as we
+    do (94 cartoons: 18 and 18 %; 95 tiles of pixel art: 9 and 0 %). A vocabulary of what is in the pictures helps.
+
     Args:
         encoder: brings pictures and texts into one space.
         vocabulary: what a picture can be called; left out: the things that the embedded base knows.
@@ -21,7 +24,7 @@ class RetrievalCaptioner:
     """
 
     def __init__(
-        self, encoder: ImageTextEncoder, vocabulary: Sequence[str] | None = None, margin: float = 0.05
+        self, encoder: ImageTextEncoder, vocabulary: Sequence[str] | None = None, margin: float = 0.1
     ) -> None:
         self.encoder, self.margin = encoder, margin
         self.vocabulary = list(vocabulary or dict.fromkeys(map(with_article, load_concepts().values())))
