@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import sys
 import warnings
 
 from stylelora.records import InputError
@@ -32,8 +33,14 @@ def call(module: str, name: str, words: list[str]) -> None:
     """
     from jsonargparse import auto_cli
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     function = getattr(importlib.import_module(module), name)
-    auto_cli(function, words, as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
+    try:
+        auto_cli(function, words, as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
+    except OSError as error:
+        raise InputError(f"{error.strerror or error}: {error.filename or 'while working'}") from error
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on where it was")
 
 
 def sentence(error: Exception) -> str:

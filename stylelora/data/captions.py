@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import random
@@ -15,7 +16,6 @@ from stylelora.records import InputError
 
 #: Where captions can be looked for. The first two are somebody's own words.
 SOURCES = ("sidecar", "metadata", "filename", "template", "blip", "retrieval")
-METADATA = ("metadata.jsonl", "metadata.csv")
 _NUMBERING = re.compile(
     r"^(img|dsc[nf]?|pict?|image|photo|scan|screenshot|untitled|frame|file|copy|final|v)?\d*$", re.I
 )
@@ -53,8 +53,8 @@ def sidecar(path: Path) -> str | None:
     return next(iter(texts.values()), None)
 
 
-def metadata(folder: Path) -> dict[Path, str]:
-    """Read `metadata.jsonl` and `metadata.csv` of a folder and of those below: path of a picture -> its caption.
+def metadata(listings: Sequence[Path]) -> dict[Path, str]:
+    """Read files such as `metadata.jsonl` and `metadata.csv`: path of a picture -> its caption.
 
     Rows have `file_name`, relative to the file they stand in, and `text` or `caption`.
 
@@ -62,16 +62,16 @@ def metadata(folder: Path) -> dict[Path, str]:
         InputError: for a row without these, or two rows that differ about a picture.
     """
     captions: dict[Path, str] = {}
-    for listing in sorted(path for name in METADATA for path in folder.rglob(name)):
-        text = read_text(listing)
-        rows = csv.DictReader(text.splitlines()) if listing.suffix == ".csv" else text.splitlines()
-        for number, row in enumerate(rows, start=1 + (listing.suffix == ".csv")):
+    for listing in listings:
+        text, table = read_text(listing), listing.suffix.lower() == ".csv"
+        rows = csv.DictReader(io.StringIO(text, newline="")) if table else text.split("\n")
+        for number, row in enumerate(rows, start=1 + table):
             if isinstance(row, str) and not row.strip():
                 continue
             try:
-                fields = json.loads(row) if isinstance(row, str) else row
-                path, words = listing.parent / fields["file_name"], fields.get("text") or fields.get("caption") or ""
-                words = " ".join(words.split())
+                fields = row if table else json.loads(row)
+                path = Path(os.path.normpath(listing.parent / fields["file_name"]))
+                words = " ".join((fields.get("text") or fields.get("caption") or "").split())
             except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{listing} line {number} has no file_name with a text; correct it") from error
             if captions.setdefault(path, words) != words:
@@ -93,11 +93,10 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path.name} cannot be read ({error.strerror}); make it readable") from error
 
 
-def words_of(path: Path) -> str | None:
-    """Return the words of a file's name, `polar_bear-02.png` -> `polar bear`; None if it is only a number or so."""
-    words = [word for word in re.split(r"[\s_\-.+,()\[\]]+", path.stem) if word]
-    words = [word for word in words if not _NUMBERING.fullmatch(word)]
-    return " ".join(words) or None
+def words_of(name: str) -> str:
+    """Return the words of a name without suffix, `polar_bear-02` -> `polar bear`; none if it is only a number or so."""
+    words = re.split(r"[\s_\-.+,()\[\]]+", name)
+    return " ".join(word for word in words if word and not _NUMBERING.fullmatch(word))
 
 
 def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
@@ -125,7 +124,7 @@ def check_template(template: str, fields: Sequence[str] = ("trigger", "text")) -
     """
     try:
         template.format(**dict.fromkeys(fields, ""))
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
         allowed = " and ".join(f"{{{field}}}" for field in fields)
         raise InputError(f"template {template!r} may only hold {allowed}") from error
 

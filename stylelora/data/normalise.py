@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+import signal
 import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,12 +19,17 @@ from PIL.Image import Image, Resampling
 
 from stylelora.data.duplicates import perceptual_hash
 from stylelora.data.quality import Grid, native_grid, sharpness, to_native
-from stylelora.data.reading import read_picture
+from stylelora.data.reading import printable, read_picture
 from stylelora.records import InputError
 
 CENSUS, ROWS = "census.json", "rows.jsonl"  # of a finished and of an unfinished run
-FEW = 64  # pictures for which starting processes takes longer than the work
+FEW = 16  # pictures for which starting processes takes longer than the work
+WRITTEN_BY = "stylelora preprocess 1"  # in a census, so that nobody else's file is taken for one
 VERSION = 1  # of the rows; another number makes all pictures new
+
+
+#: Words by which Hugging Face's imagefolder would take a picture for part of a split, and load only such.
+_SPLITS = re.compile(r"(?<![^\W_])(train(ing)?|test(ing)?|eval(uation)?|val(id(ation)?)?|dev)(?![^\W_])", re.I)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Row:
         grid: cells across and down, if the source is pixel art enlarged by a whole factor.
         jpeg_quality: 1..100, if the source is a JPEG.
         sharpness: of the source, see `quality.sharpness`.
-        phash: perceptual hash of it, 16 hex digits.
+        phash: perceptual hash of the normalised picture, 16 hex digits.
     """
 
     source: str
@@ -85,6 +93,7 @@ def output_name(source: str) -> str:
     """Return a name for a source's PNG that every system takes: readable, flat, and its own even if stems are equal."""
     stem = unicodedata.normalize("NFC", str(Path(source).with_suffix("")))
     readable = "".join(char if char.isalnum() or char in "-_" else "_" for char in stem).strip("_")
+    readable = _SPLITS.sub(r"\1s", readable)
     while len(readable.encode()) > 80:
         readable = readable[:-1]
     return f"{readable}-{hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:8]}.png"
@@ -130,9 +139,11 @@ def normalise(source: Path, name: str, folder: Path, recipe: Recipe, known: Row 
         pass  # made anew, which says what is wrong
     try:
         reading = read_picture(source, recipe.background)
+        image, grid = resized(reading.image, recipe)
     except InputError as error:
-        return Row(name, "rejected", (str(error),))
-    image, grid = resized(reading.image, recipe)
+        return Row(name, "rejected", (str(error).removeprefix(f"{printable(source)} "),))
+    except MemoryError:
+        return Row(name, "rejected", ("is too large for the memory; make it smaller",))
     notes = reading.notes
     if grid and recipe.kernel == "nearest":
         notes += (f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: brought back to its size",)
@@ -190,7 +201,7 @@ def normalise_all(
     with (folder / ROWS).open("a", encoding="utf-8") as log, tqdm(total=len(jobs), unit="picture") as bar:
         for row in _run(jobs, workers if len(jobs) >= FEW else 1):
             rows[row.source] = row
-            log.write(json.dumps(asdict(row)) + "\n")  # after its PNG: a row promises a whole picture
+            log.write("\n" + json.dumps(asdict(row)) + "\n")  # after its PNG: a row promises a whole picture
             log.flush()
             bar.update()
     return [rows[name] for name in sources]
@@ -200,39 +211,52 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[Row]:
     if workers == 1:
         yield from (normalise(*job) for job in jobs)
         return
-    with _pool(workers) as pool:
-        left = {pool.submit(normalise, *job): job for job in jobs}
-        try:
-            for future in as_completed(list(left)):
-                row = future.result()
-                del left[future]
-                yield row
-        except BrokenProcessPool:
-            pass  # a library died of some picture; which one shows when each of the others has a process of its own
-    for job in left.values():
+    left = dict(enumerate(jobs))
+    with _pool(workers) as pool, contextlib.suppress(BrokenProcessPool):
+        numbers = {pool.submit(normalise, *job): number for number, job in left.items()}
+        for future in as_completed(numbers):
+            row = future.result()
+            del left[numbers[future]]
+            yield row
+    while left:  # a library died of some picture; which one shows when they are read one after the other
         with _pool(1) as pool:
-            try:
-                yield pool.submit(normalise, *job).result()
-            except BrokenProcessPool:
-                yield Row(job[1], "rejected", ("the library that reads it crashed; save it in another format",))
+            for number in list(left):
+                job = left.pop(number)
+                try:
+                    yield pool.submit(normalise, *job).result()
+                except BrokenProcessPool:
+                    why = "its reader crashed or ran out of memory; make it smaller or save it in another format"
+                    yield Row(job[1], "rejected", (why,))
+                    break
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     # spawned, not forked: a fork of a process whose libraries run threads can hang
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}  # Ctrl-C is for the parent
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_census(folder: Path) -> dict | None:
+    """Return a finished run's census; None if there is none that `preprocess` wrote."""
+    try:
+        census = json.loads((folder / CENSUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return census if isinstance(census, dict) and census.get("written_by") == WRITTEN_BY else None
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Read what a run has found so far; a last line that was not written to its end is left out."""
-    rows = []
-    if (folder / CENSUS).is_file():
-        rows = json.loads((folder / CENSUS).read_text(encoding="utf-8"))["files"]
-    elif (folder / ROWS).is_file():
-        for line in (folder / ROWS).read_text(encoding="utf-8").splitlines():
-            try:
+    """Read what a run has found so far; a line that was not written to its end is left out."""
+    rows = (read_census(folder) or {}).get("files", [])
+    if (folder / ROWS).is_file():
+        for line in (folder / ROWS).read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
     names = [field.name for field in fields(Row)]
     return [Row(**{name: _frozen(row[name]) for name in names}) for row in rows]
 

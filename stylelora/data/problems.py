@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 #: Name -> what to do about it. These are the names that `allow` and `drop` take.
 ADVICE = {
     "unreadable": "replace the file; allowed, it is left out",
+    "skipped": "convert or remove it; allowed, it is left out",
     "no-caption": "write one beside the picture or name more sources; allowed, the picture is left out",
     "no-trigger": "let the template hold {trigger}; allowed, the style is bound to no word",
     "shared-words": "give them to remove, else they stand for the style beside the trigger; allowed, they do",
@@ -30,6 +32,8 @@ ADVICE = {
 }
 
 
+#: Files that nobody misses in a training set.
+_EXPECTED = re.compile(r": (hidden|system)|(licen[cs]e|readme|credits|copying|notice|attribution)[^/]*:", re.I)
 ARTICLES = ("a", "an", "the")
 
 
@@ -75,6 +79,8 @@ def picture_problems(row: Row, resolution: int, kernel: str, limits: Limits) -> 
     """
     if row.verdict == "rejected":
         return [Problem("unreadable", row.source, row.notes[0])]
+    if row.verdict == "ignored" and not _EXPECTED.search(f"{row.source}: {row.notes[0]}"):
+        return [Problem("skipped", row.source, row.notes[0])]
     if not row.file_name:
         return []
     found = []
@@ -109,10 +115,11 @@ def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTok
     return found
 
 
-def shared_start(texts: Sequence[str]) -> str:
+def shared_start(texts: Sequence[str]) -> list[str]:
     """Return the words that at least four of five captions begin with, such as `a cartoon drawing of`.
 
-    Empty if there are fewer than five captions, or only an article is shared.
+    None if there are fewer than five captions, or fewer than two words are shared besides articles, or a comma stands
+    in them: then it is the subject or a tag that is shared, not a phrase for the style.
     """
     words = [text.lower().split() for text in texts]
     shared: list[str] = []
@@ -125,11 +132,15 @@ def shared_start(texts: Sequence[str]) -> str:
         shared.append(word)
     while shared and shared[-1] in ARTICLES:
         shared.pop()
-    return " ".join(shared)
+    telling = [word for word in shared if word not in ARTICLES]
+    return shared if len(telling) >= 2 and not any("," in word for word in shared) else []
 
 
 def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]]:
     """Find pictures that are equal or nearly so.
+
+    Args:
+        rows: of pictures, those first that are rather kept.
 
     Returns:
         a problem for each picture of a group but the first; and for all of its pictures, by `source`, a hash that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from tqdm import tqdm
 
 from stylelora.data.captions import SOURCES, Caption, check_template, clean, metadata, read_text, sidecar, words_of
 from stylelora.data.normalise import Row
+from stylelora.data.reading import printable
 from stylelora.records import InputError
 
 log = logging.getLogger(__name__)
+Captioner = Callable[[Sequence[Image.Image]], Sequence[str | None]]
 BATCH = 64  # pictures that a captioner is given at once
 
 
@@ -50,8 +53,49 @@ class CaptionOptions:
         check_template(self.template, ("name", "folder"))
 
 
+def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
+    """Load the networks that the options name, before any work that would be lost if one cannot be had.
+
+    Raises:
+        InputError: if a network, the device or the vocabulary cannot be used.
+    """
+    captioners: dict[str, Captioner] = {}
+    if {"blip", "retrieval"} & set(options.sources):
+        check_device(options.device)
+    if "blip" in options.sources:
+        from stylelora.data.blip import BlipCaptioner
+
+        captioners["blip"] = BlipCaptioner(options.blip, options.device)
+    if "retrieval" in options.sources:
+        from stylelora.metrics.encoders import ClipEncoder
+        from stylelora.metrics.retrieval import RetrievalCaptioner
+
+        words = read_text(Path(options.vocabulary)).split("\n") if options.vocabulary else None
+        captioners["retrieval"] = RetrievalCaptioner(ClipEncoder(options.scorer, options.device), words)
+    return captioners
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine has not.
+
+    Raises:
+        InputError: with what to do.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here; give cpu or one that PyTorch finds") from error
+
+
 def find_captions(
-    root: Path, rows: Sequence[Row], folder: Path, options: CaptionOptions
+    root: Path,
+    rows: Sequence[Row],
+    folder: Path,
+    listings: Sequence[Path],
+    options: CaptionOptions,
+    captioners: dict[str, Captioner],
 ) -> tuple[dict[str, Caption], dict[str, str]]:
     """Look for captions.
 
@@ -59,23 +103,25 @@ def find_captions(
         root: the source folder.
         rows: of the pictures.
         folder: where the normalised pictures are.
+        listings: the `metadata` files that were found.
         options: where to look.
+        captioners: networks by the source that they are.
 
     Returns:
         both by the rows' `source`: a caption for each picture that has one, and for each other one the reason.
 
     Raises:
-        InputError: for a metadata file or a vocabulary that is damaged, or a network that cannot be had.
+        InputError: for a metadata file that is damaged.
     """
     found: dict[str, Caption] = {}
     why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
-    listed = metadata(root) if "metadata" in options.sources else {}
-    if lost := sorted(str(path.relative_to(root)) for path in listed if not path.is_file()):
-        log.warning("metadata names %d files that are not there, such as %s", len(lost), lost[0])
+    listed = metadata(listings) if "metadata" in options.sources else {}
+    if lost := sorted(str(path) for path in listed if not os.path.isfile(path)):
+        log.warning("metadata names %d files that are not there, such as %s", len(lost), printable(lost[0]))
     asking = list(rows)
     for source in options.sources:
-        if source in ("blip", "retrieval"):
-            answers = _described(source, options, [folder / row.file_name for row in asking])
+        if source in captioners:
+            answers = _described(captioners[source], source, [folder / row.file_name for row in asking])
         else:
             answers = [_written(source, root / row.source, listed, options) for row in asking]
         next_asking = []
@@ -93,35 +139,23 @@ def find_captions(
 
 def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionOptions) -> str | InputError | None:
     """Look for a caption in words that somebody wrote."""
-    try:
-        if source == "sidecar":
+    if source == "sidecar":
+        try:
             return sidecar(path)
-    except InputError as error:
-        return error
+        except InputError as error:
+            return error
     if source == "metadata":
-        return listed.get(path)
-    name = words_of(path)
-    if source == "filename" or name is None:
-        return name
-    return options.template.format(name=name, folder=words_of(path.parent) or "")
+        return listed.get(Path(os.path.normpath(path)))
+    fields = {"name": words_of(path.stem), "folder": words_of(path.parent.name)}
+    template = "{name}" if source == "filename" else options.template
+    if any(not words and f"{{{field}}}" in template for field, words in fields.items()):
+        return None
+    return template.format(**fields)
 
 
-def _captioner(source: str, options: CaptionOptions) -> Callable[[Sequence[Image.Image]], Sequence[str | None]]:
-    if source == "blip":
-        from stylelora.data.blip import BlipCaptioner
-
-        return BlipCaptioner(options.blip, options.device)
-    from stylelora.metrics.encoders import ClipEncoder
-    from stylelora.metrics.retrieval import RetrievalCaptioner
-
-    words = read_text(Path(options.vocabulary)).splitlines() if options.vocabulary else None
-    return RetrievalCaptioner(ClipEncoder(options.scorer, options.device), [w for w in words if w] if words else None)
-
-
-def _described(source: str, options: CaptionOptions, pictures: Sequence[Path]) -> list[str | None]:
+def _described(captioner: Captioner, source: str, pictures: Sequence[Path]) -> list[str | None]:
     """Let a network describe pictures."""
     answers: list[str | None] = []
-    captioner = _captioner(source, options) if pictures else None
     for start in tqdm(range(0, len(pictures), BATCH), unit="batch", desc=source, disable=not pictures):
         images = []
         for path in pictures[start : start + BATCH]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from PIL import Image
 
 from stylelora.data.captions import Caption
-from stylelora.data.normalise import Row
+from stylelora.data.normalise import WRITTEN_BY, Row
 from stylelora.data.problems import ADVICE, Problem
 from stylelora.data.reading import printable
 
 SHOWN = 400  # pictures on the contact sheet
+MACHINES = ("blip", "retrieval")  # sources whose captions nobody wrote; the page marks them
 SIDE = 96  # px of a picture there
 
 
@@ -42,6 +43,11 @@ class Entry:
     used: bool = False
 
 
+def _sources(entries: Sequence[Entry]) -> str:
+    counts = Counter(entry.caption.source for entry in entries if entry.caption)
+    return "captions: " + (", ".join(f"{count} {source}" for source, count in counts.most_common()) or "none")
+
+
 def _state(name: str, allow: Sequence[str], drop: Sequence[str]) -> str:
     return "dropped" if name in drop else "allowed" if name in allow else "PROBLEM"
 
@@ -50,7 +56,7 @@ def table(entries: Sequence[Entry], allow: Sequence[str], drop: Sequence[str]) -
     """Return what was found, a line for each verdict and for each kind of problem."""
     verdicts = Counter(entry.row.verdict for entry in entries)
     verdicts["caption files"] = verdicts.pop("caption", 0)
-    lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)]
+    lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count), _sources(entries)]
     for name, advice in ADVICE.items():
         some = [problem for entry in entries for problem in entry.problems if problem.name == name]
         if some:
@@ -64,6 +70,7 @@ def table(entries: Sequence[Entry], allow: Sequence[str], drop: Sequence[str]) -
 def as_json(entries: Sequence[Entry], settings: dict) -> dict:
     """Return the census as JSON can write it; `normalise.read_rows` reads its `files`."""
     return {
+        "written_by": WRITTEN_BY,
         "settings": settings,
         "verdicts": dict(Counter(entry.row.verdict for entry in entries)),
         "problems": dict(Counter(problem.name for entry in entries for problem in entry.problems)),
@@ -91,6 +98,7 @@ def page(entries: Sequence[Entry], settings: dict, folder: Path) -> str:
         _HEAD.format(style=_safe(settings["style"])),
         f"<p><b>{used}</b> of {len(pictures)} pictures are in the training set. Trigger <code>"
         f"{_safe(settings['trigger'])}</code>, {settings['resolution']} px, {settings['kernel']}.</p>",
+        f"<p>{_safe(_sources(entries))}.</p>",
         "<h2>Shorter side of the sources</h2>",
         histogram([min(entry.row.source_size) for entry in pictures], settings["resolution"]),
         "<h2>Problems</h2>",
@@ -117,7 +125,7 @@ def _safe(text: str) -> str:
 
 def histogram(sides: Sequence[int], resolution: int) -> str:
     """Return an SVG of how many pictures have which side, in bins that double; smaller than `resolution` in red."""
-    edges = [2**power for power in range(3, 14)]
+    edges = [2**power for power in range(min(sides, default=8).bit_length() - 1, max(sides, default=8).bit_length())]
     counts = [sum(low <= side < 2 * low for side in sides) for low in edges]
     highest, width = max(counts, default=0) or 1, 80
     bars = []
@@ -156,10 +164,11 @@ def _figure(entry: Entry, folder: Path) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     flags = "".join(f"<em>{_safe(problem.name)}</em> " for problem in entry.problems)
     notes = "".join(f"<i>{_safe(note)}</i> " for note in row.notes)
-    size = f"{row.source_size[0]}x{row.source_size[1]}"
+    size = f"{row.source_size[0]}x{row.source_size[1]}" + f", now {row.size[0]}x{row.size[1]}"
+    machine = f" ({entry.caption.source})" if entry.caption and entry.caption.source in MACHINES else ""
     return (
         f'<figure class="{"used" if entry.used else "out"}"><img alt="" src="data:image/png;base64,{data}">'
-        f"<figcaption>{_safe(entry.trained) or '<em>no caption</em>'}<br><small>{_safe(row.source)}, {size} "
+        f"<figcaption>{_safe(entry.trained) or '<em>no caption</em>'}{machine}<br><small>{_safe(row.source)}, {size} "
         f"{notes}</small>{flags}</figcaption></figure>"
     )
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stylelora.base.load import load_tokenizer, resolve_base
-from stylelora.data.captions import METADATA, Caption, beside, check_template
+from stylelora.data.captions import Caption, beside, check_template
 from stylelora.data.embedded import KERNELS, TRIGGERS
-from stylelora.data.find import Found, find_files
-from stylelora.data.normalise import CENSUS, Recipe, Row, normalise_all
+from stylelora.data.find import LISTINGS, Found, find_files
+from stylelora.data.normalise import Recipe, Row, normalise_all
 from stylelora.data.problems import (
     ADVICE,
     Limits,
@@ -23,10 +22,10 @@ from stylelora.data.problems import (
     picture_problems,
     shared_start,
 )
-from stylelora.data.reading import printable
 from stylelora.data.srgb import opaque_colour
-from stylelora.experiments.captioning import CaptionOptions, find_captions
-from stylelora.experiments.census import Entry, as_json, page, table
+from stylelora.experiments.captioning import CaptionOptions, find_captions, load_captioners
+from stylelora.experiments.census import Entry, page, table
+from stylelora.experiments.training_set import check_target, locked, partial_of, put_in_place, write_training_set
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
@@ -42,11 +41,11 @@ def preprocess(
     resize: Literal["keep", "down"] = "down",
     crop: Literal["keep", "square"] = "keep",
     background: str = "white",
-    captions: list[str] = ["sidecar", "metadata"],  # noqa: B006
+    captions: list[str] | str = ["sidecar", "metadata"],  # noqa: B006
     caption_template: str = "{name}",
     trigger: str | None = None,
     template: str = "{trigger}, {text}",
-    remove: list[str] = [],  # noqa: B006
+    remove: list[str] | str = [],  # noqa: B006
     blip: str = "Salesforce/blip-image-captioning-base",
     scorer: str = "mini",
     vocabulary: str | None = None,
@@ -56,8 +55,8 @@ def preprocess(
     min_sharpness: float = 50.0,
     min_jpeg_quality: int = 50,
     strict: bool = True,
-    allow: list[str] = [],  # noqa: B006
-    drop: list[str] = [],  # noqa: B006
+    allow: list[str] | str = [],  # noqa: B006
+    drop: list[str] | str = [],  # noqa: B006
     workers: int | None = None,
 ) -> None:
     """Turn a folder of raw pictures into a training set: PNGs, captions, a census. The source is never touched.
@@ -76,7 +75,7 @@ def preprocess(
         caption_template: of the source `template`; {name} is the file's name in words, {folder} its folder's.
         trigger: word that stands for the style; taken out of captions, since training puts it in front.
         template: how training words a caption.
-        remove: phrases to take out of captions, such as "a watercolor painting of".
+        remove: phrases to take out of captions, with commas between, such as "a watercolor painting of".
         blip: hub id or folder of the BLIP that the source `blip` uses.
         scorer: CLIP that the source `retrieval` uses: mini, a folder or a hub id.
         vocabulary: text file with one possible caption per line, for `retrieval`; left out: what mini knows.
@@ -86,46 +85,56 @@ def preprocess(
         min_sharpness: a picture with a smaller variance of the Laplacian is a problem.
         min_jpeg_quality: a JPEG of less quality is a problem, 1..100.
         strict: write nothing while there are problems that are neither allowed nor dropped.
-        allow: names of problems that may pass.
-        drop: names of problems whose pictures are left out.
-        workers: processes; left out: one per core.
+        allow: problems that may pass, with commas between: unreadable, skipped, no-caption, no-trigger, shared-words,
+            long-caption, duplicate, near-duplicate, enlarged, enlarged-pixels, blurred, jpeg.
+        drop: problems whose pictures are left out, named like those of `allow`.
+        workers: processes; left out: one per core that may be used.
 
     Raises:
         InputError: if the options contradict each other, or there are problems.
     """
-    root, target = Path(source), Path(output or Path("data", style))
+    root, target = Path(source), Path(output or Path("data", style)).resolve()
     trigger, kernel = trigger or TRIGGERS.get(style), kernel or KERNELS.get(style, "lanczos")
-    _check_options(root, target, style, resolution, trigger, template, {*allow, *drop})
-    opaque_colour(background)
-    recipe = Recipe(resolution, kernel, resize, crop, background)
+    allow, drop, captions, remove = (_listed(value) for value in (allow, drop, captions, remove))
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
     limits = Limits(max_enlargement, min_sharpness, min_jpeg_quality)
-    options = CaptionOptions(captions, caption_template, remove, trigger, blip, scorer, vocabulary, device)
     settings = {
-        "style": style, "trigger": trigger, "template": template, "resolution": resolution, "kernel": kernel,
-        "resize": resize, "crop": crop, "background": background, "captions": captions, "remove": remove,
-        "allow": allow, "drop": drop,
+        "style": style, "source": source, "trigger": trigger, "template": template, "resolution": resolution,
+        "kernel": kernel, "resize": resize, "crop": crop, "background": background, "captions": captions,
+        "remove": remove, "limits": asdict(limits), "base": base, "strict": strict, "allow": allow, "drop": drop,
     }  # fmt: skip
-    partial = target.with_name(f".{target.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    files = find_files(root)
-    names = [_below(root, found) for found in files if found.kind == "picture"]
-    rows = normalise_all(names, root, partial, recipe, [target, partial], workers or os.cpu_count() or 1)
-    rows += other_files(files, root)
-    captions_of, why = find_captions(root, [row for row in rows if row.file_name], partial, options)
-    entries = judge(rows, captions_of, why, limits, settings, load_tokenizer(resolve_base(base)))
-
-    print(table(entries, allow, drop))
-    blocking = [e for e in entries if any(problem.name not in {*allow, *drop} for problem in e.problems)]
-    if strict and blocking:
-        raise InputError(
-            f"{len(blocking)} of {len(entries)} files have problems, so {target} was not written; mend them, or give "
-            "the problems' names to allow or drop, or set strict to false"
-        )
-    if not any(entry.used for entry in entries):
-        raise InputError(f"no picture of {root} is left, so {target} was not written")
-    write_training_set(entries, settings, partial)
-    put_in_place(partial, target)
+    _check_options(settings, workers)
+    check_target(root, target)
+    options = CaptionOptions(captions, caption_template, remove, trigger, blip, scorer, vocabulary, device)
+    files, tokenizer, captioners = find_files(root), load_tokenizer(resolve_base(base)), load_captioners(options)
+    with locked(partial := partial_of(target)):
+        names = [_below(root, found) for found in files if found.kind == "picture"]
+        recipe = Recipe(resolution, kernel, resize, crop, background)
+        rows = [*normalise_all(names, root, partial, recipe, [target, partial], workers), *other_files(files, root)]
+        listings = [found.path for found in files if found.kind == "caption" and found.path.name.lower() in LISTINGS]
+        pictures = [row for row in rows if row.file_name]
+        entries = judge(rows, *find_captions(root, pictures, partial, listings, options, captioners), limits, settings,
+                        tokenizer)  # fmt: skip
+        print(table(entries, allow, drop))
+        report = target.with_name(f"{target.name}.census.html")
+        blocking = {problem.name for entry in entries for problem in entry.problems} - {*allow, *drop}
+        if (strict and blocking) or not any(entry.used for entry in entries):
+            report.write_text(page(entries, settings, partial), encoding="utf-8")
+            raise InputError(
+                f"{target} was not written, see {report}: mend the files, or let their problems pass by --allow "
+                f"{','.join(name for name in ADVICE if name in blocking)}, or leave them out by --drop"
+                if blocking
+                else f"{target} was not written, see {report}: no picture of {root} is left"
+            )
+        write_training_set(entries, settings, partial)
+        put_in_place(partial, target)
+        report.unlink(missing_ok=True)
     print(f"{sum(entry.used for entry in entries)} pictures are in {target}; look at {target / 'census.html'}")
+
+
+def _listed(value: list[str] | str) -> list[str]:
+    """Return a list, also of words with commas between them, which are easier to type."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def other_files(files: Sequence[Found], root: Path) -> list[Row]:
@@ -133,10 +142,10 @@ def other_files(files: Sequence[Found], root: Path) -> list[Row]:
     wanted = {caption for found in files if found.kind == "picture" for caption in beside(found.path)}
     rows = []
     for found in files:
-        if found.kind == "caption" and (found.path in wanted or found.path.name in METADATA):
+        if found.kind == "caption" and (found.path in wanted or found.path.name.lower() in LISTINGS):
             rows.append(Row(_below(root, found), "caption", ()))
         elif found.kind != "picture":
-            rows.append(Row(_below(root, found), "ignored", (found.reason or "no picture has this name",)))
+            rows.append(Row(_below(root, found), "ignored", (found.reason or "text that no picture belongs to",)))
     return rows
 
 
@@ -162,74 +171,45 @@ def judge(
         settings: of the run, as `preprocess` writes them into the census.
         tokenizer: of the base.
     """
-    duplicates, groups = group_duplicates([row for row in rows if row.file_name])
-    duplicate = {problem.source: problem for problem in duplicates}
     shared = shared_start([caption.text for caption in captions.values()])
-    entries = []
+    trained, problems = {}, {}
     for row in rows:
         name, caption = row.source, captions.get(row.source)
-        problems = picture_problems(row, settings["resolution"], settings["kernel"], limits)
-        problems += [duplicate[name]] if name in duplicate else []
-        if caption and shared and caption.text.lower().startswith(shared):
-            problems.append(Problem("shared-words", name, f"begins with {shared!r}, as most captions do"))
-        trained = settings["template"].format(trigger=settings["trigger"], text=caption.text) if caption else ""
+        found = picture_problems(row, settings["resolution"], settings["kernel"], limits)
         if caption:
-            problems += caption_problems(name, trained, settings["trigger"], tokenizer)
+            trained[name] = settings["template"].format(trigger=settings["trigger"], text=caption.text)
+            found += caption_problems(name, trained[name], settings["trigger"], tokenizer)
+            if shared and caption.text.lower().split()[: len(shared)] == shared:
+                found.append(Problem("shared-words", name, f"begins with {' '.join(shared)!r}, as most captions do"))
         elif row.file_name:
-            problems.append(Problem("no-caption", name, why[name]))
-        used = bool(caption) and not any(problem.name in settings["drop"] for problem in problems)
-        entries.append(Entry(row, tuple(problems), caption, trained, groups.get(name, ""), used))
-    return entries
+            found.append(Problem("no-caption", name, why[name]))
+        problems[name] = found
+    pictures = sorted((row for row in rows if row.file_name), key=lambda row: len(problems[row.source]))
+    duplicates, groups = group_duplicates(pictures)  # the best of a group comes first and is none
+    for problem in duplicates:
+        problems[problem.source].append(problem)
+    return [
+        Entry(
+            row,
+            tuple(problems[row.source]),
+            captions.get(row.source),
+            trained.get(row.source, ""),
+            groups.get(row.source, ""),
+            used=row.source in captions and not any(p.name in settings["drop"] for p in problems[row.source]),
+        )
+        for row in rows
+    ]
 
 
-def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -> None:
-    """Write captions and census beside the pictures that lie in the folder, and remove what does not belong.
-
-    `metadata.jsonl` holds the content in `text`, for our DataModules and Hugging Face's imagefolder; the `.txt` files
-    hold the whole text with trigger, as kohya's trainer wants it.
-    """
-    used = [entry for entry in entries if entry.used]
-    lines, wanted = [], {"metadata.jsonl", CENSUS, "census.html"}
-    for entry in used:
-        row = entry.row
-        fields = {"file_name": row.file_name, "text": entry.caption.text, "source": printable(row.source)}
-        fields |= {"source_width": row.source_size[0], "source_height": row.source_size[1]}
-        lines.append(json.dumps(fields | ({"group": entry.group} if entry.group else {}), ensure_ascii=False))
-        sidecar = Path(row.file_name).with_suffix(".txt").name
-        (folder / sidecar).write_text(entry.trained + "\n", encoding="utf-8")
-        wanted |= {row.file_name, sidecar}
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "census.html").write_text(page(entries, settings, folder), encoding="utf-8")
-    text = json.dumps(as_json(entries, settings), indent=1)  # ASCII: names may be no valid Unicode
-    (folder / CENSUS).write_text(text + "\n", encoding="utf-8")
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-
-
-def put_in_place(folder: Path, target: Path) -> None:
-    """Replace `target` by `folder`; whenever it is killed, one of both is whole, and the next run puts it right."""
-    old = target.with_name(f".{target.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_options(
-    root: Path, target: Path, style: str, resolution: int, trigger: str | None, template: str, names: set[str]
-) -> None:
-    if resolution < 1:
-        raise InputError(f"resolution is {resolution}; it is a number of pixels above 0")
-    if not trigger:
-        raise InputError(f"style {style!r} has no trigger word; give one")
-    if unknown := sorted(names - set(ADVICE)):
+def _check_options(settings: dict, workers: int) -> None:
+    if settings["resolution"] < 1 or workers < 1:
+        raise InputError(f"resolution is {settings['resolution']} and workers {workers}; both must be at least 1")
+    if not settings["trigger"]:
+        raise InputError(f"style {settings['style']!r} has no trigger word; give one")
+    names = [*settings["allow"], *settings["drop"]]
+    if unknown := sorted(set(names) - set(ADVICE)):
         raise InputError(f"no problem is called {unknown[0]!r}; they are {', '.join(ADVICE)}")
-    check_template(template)
-    here, there = root.resolve(), target.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise InputError(f"{target} lies in {root} or around it; write the training set elsewhere")
-    if target.is_dir() and any(target.iterdir()) and not (target / CENSUS).is_file():
-        raise InputError(f"{target} holds files that preprocess did not write; choose another output")
+    if len(set(names)) < len(names):
+        raise InputError("a problem is named twice in allow and drop; it can only be one of both")
+    check_template(settings["template"])
+    opaque_colour(settings["background"])

@@ -32,14 +32,19 @@ def run_folder(config: Path, configs: Path) -> Path:
     return Path("runs", name.relative_to(configs) if name.is_relative_to(configs) else name.name)
 
 
+def free_name(folder: Path) -> Path:
+    """Return `<folder>.1`, or the first such name that is free."""
+    number = 1
+    while folder.with_name(f"{folder.name}.{number}").exists():
+        number += 1
+    return folder.with_name(f"{folder.name}.{number}")
+
+
 def set_aside(folder: Path) -> None:
     """Rename a run's folder to `<folder>.1`, `.2`, ... if it holds a run, and say so; nothing is deleted."""
     if not any((folder / name).exists() for name in ("result.json", "config.yaml", "adapter.safetensors")):
         return
-    number = 1
-    while folder.with_name(f"{folder.name}.{number}").exists():
-        number += 1
-    aside = folder.with_name(f"{folder.name}.{number}")
+    aside = free_name(folder)
     folder.rename(aside)
     print(f"{folder} held an earlier run; it is now {aside}", file=sys.stderr)
 

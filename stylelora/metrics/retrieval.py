@@ -8,6 +8,7 @@ from PIL.Image import Image
 
 from stylelora.data.icon_table import load_concepts, with_article
 from stylelora.metrics.encoders import ImageTextEncoder
+from stylelora.records import InputError
 
 
 class RetrievalCaptioner:
@@ -21,13 +22,17 @@ class RetrievalCaptioner:
         vocabulary: what a picture can be called; left out: the things that the embedded base knows.
         margin: a picture is named only if its nearest text is nearer than the next one by this much (cosine, 0..2);
             a wrong caption is worse than none.
+
+    Raises:
+        InputError: for a vocabulary of fewer than two texts.
     """
 
-    def __init__(
-        self, encoder: ImageTextEncoder, vocabulary: Sequence[str] | None = None, margin: float = 0.1
-    ) -> None:
+    def __init__(self, encoder: ImageTextEncoder, vocabulary: Sequence[str] | None = None, margin: float = 0.1) -> None:
         self.encoder, self.margin = encoder, margin
-        self.vocabulary = list(vocabulary or dict.fromkeys(map(with_article, load_concepts().values())))
+        known = map(with_article, load_concepts().values()) if vocabulary is None else map(str.strip, vocabulary)
+        self.vocabulary = [text for text in dict.fromkeys(known) if text]
+        if len(self.vocabulary) < 2:
+            raise InputError(f"a vocabulary of {len(self.vocabulary)} texts leaves no choice; give at least two")
         self.texts = encoder.encode_texts(self.vocabulary)
 
     def __call__(self, images: Sequence[Image]) -> list[str | None]:

@@ -1,6 +1,7 @@
 """Captions from files, names and networks."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,7 +40,16 @@ def test_metadata_of_a_folder_and_of_those_below(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (tmp_path / "sub" / "metadata.csv").write_text('file_name,text\nc.png,"a red, round apple"\n')
     want = {"a.png": "a cat", "sub/b.png": "a dog", "sub/c.png": "a red, round apple"}
-    assert metadata(tmp_path) == {tmp_path / name: text for name, text in want.items()}
+    listings = [tmp_path / "metadata.jsonl", tmp_path / "sub" / "metadata.csv"]
+    assert metadata(listings) == {tmp_path / name: text for name, text in want.items()}
+
+
+def test_metadata_as_people_write_it(tmp_path):
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "./x/../a.png", "text": "a\\u2028cat\u2028 here"}\n')
+    (tmp_path / "metadata.csv").write_text('file_name,caption\r\nb.png,"a cat\r\nthat sits"\r\n/abs/c.png,a dog\r\n')
+    found = metadata([tmp_path / "metadata.jsonl", tmp_path / "metadata.csv"])
+    want = {tmp_path / "a.png": "a cat here", tmp_path / "b.png": "a cat that sits", Path("/abs/c.png"): "a dog"}
+    assert found == want
 
 
 @pytest.mark.parametrize(
@@ -56,23 +66,23 @@ def test_metadata_of_a_folder_and_of_those_below(tmp_path):
 def test_damaged_metadata_is_refused_with_its_line(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=rf"{name} line \d"):
-        metadata(tmp_path)
+        metadata([tmp_path / name])
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("polar_bear-02.png", "polar bear"),
-        ("IMG_1234.JPG", None),
-        ("000.png", None),
-        ("DSCF0042 (1).jpg", None),
+        ("IMG_1234.JPG", ""),
+        ("000.png", ""),
+        ("DSCF0042 (1).jpg", ""),
         ("Löwe im Gras.webp", "Löwe im Gras"),
         ("version.png", "version"),
         ("image of a cat.png", "of a cat"),
     ],
 )
-def test_words_of_a_file_name(tmp_path, name, words):
-    assert words_of(tmp_path / name) == words
+def test_words_of_a_file_name(name, words):
+    assert words_of(Path(name).stem) == words
 
 
 @pytest.mark.parametrize(
@@ -189,3 +199,7 @@ def test_the_nearest_text_names_a_picture_if_it_is_clear():
     name = RetrievalCaptioner(Encoder(), ["all red", "all green", "all blue"], margin=0.1)
     images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue", "yellow")]
     assert name(images) == ["all red", "all green", "all blue", None]
+    assert RetrievalCaptioner(Encoder(), ["all red", "all red ", "", "all blue"], 0.1)(images[:1]) == ["all red"]
+    for vocabulary in (["all red"], ["", " "], []):
+        with pytest.raises(InputError, match="at least two"):
+            RetrievalCaptioner(Encoder(), vocabulary)

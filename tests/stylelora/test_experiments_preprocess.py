@@ -1,8 +1,10 @@
 """From a raw folder to a training set: verdicts, problems, files, kills."""
 
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from stylelora.data.normalise import Recipe, _run
 from stylelora.data.problems import ADVICE, shared_start
 from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.experiments.preprocess import preprocess
+from stylelora.experiments.training_set import locked
 from stylelora.records import InputError
 from tests.hostile import make_hostile_folder
 from tests.runs import ROOT
@@ -42,12 +45,22 @@ def raw(tmp_path):
     return folder
 
 
+def call_of(raw, **options):
+    given = {
+        "source": str(raw),
+        "output": str(raw.parent / "data"),
+        "style": "zebra",
+        "trigger": "zqx",
+        "resolution": 64,
+        "min_sharpness": 3.0,
+        "workers": 1,
+    }
+    return given | {"remove": ["a drawing of"], **options}
+
+
 def run(raw, **options):
-    target = raw.parent / "data"
-    given = {"style": "zebra", "trigger": "zqx", "resolution": 64, "min_sharpness": 3.0, "workers": 1}
-    given |= {"remove": ["a drawing of"], **options}
-    preprocess(str(raw), output=str(target), **given)
-    return target
+    preprocess(**call_of(raw, **options))
+    return raw.parent / "data"
 
 
 def files(folder):
@@ -112,10 +125,10 @@ def problem(name):
     return make
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in ("no-trigger", "shared-words")])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("no-trigger", "shared-words", "skipped")])
 def test_every_problem_stops_until_it_is_allowed_or_dropped(raw, name, capsys):
     problem(name)(raw)
-    with pytest.raises(InputError, match="files have problems"):
+    with pytest.raises(InputError, match="was not written"):
         run(raw)
     assert f"PROBLEM  {name} " in capsys.readouterr().out
     assert not (raw.parent / "data").exists()
@@ -150,13 +163,15 @@ def test_words_that_most_captions_begin_with_are_a_problem(raw, capsys):
         ),
         (["a cat", "a dog", "a house", "a tree", "a car"], ""),
         (["a drawing of a cat"] * 4, ""),
+        (["1girl, solo, red", "1girl, solo, blue", "1girl, solo", "1girl, solo, b", "1girl, solo, c"], ""),
+        (["cat 1", "cat 2", "cat 3", "cat 4", "cat 5"], ""),
         (["a drawing of a cat"] * 5, "a drawing of a cat"),
         (["the old cat", "the old dog", "the cat", "the dog", "the car"], ""),
         ([], ""),
     ],
 )
 def test_words_that_captions_share(texts, shared):
-    assert shared_start(texts) == shared
+    assert shared_start(texts) == shared.split()
 
 
 def test_a_picture_that_kills_its_reader_is_rejected_and_no_other(raw):
@@ -227,6 +242,7 @@ def test_the_same_again_changes_nothing_and_works_little(raw, monkeypatch):
     monkeypatch.undo()
     noise(77).save(raw / "sub" / "0.png")
     (raw / "sub" / "5.png").unlink()
+    (raw / "sub" / "5.txt").unlink()
     again = files(run(raw))
     same = {name[4] for name in again if name.endswith(".png") and again[name] == first[name]}
     assert (same, len(scan_folder(raw.parent / "data"))) == ({"1", "2", "3", "4"}, 5)
@@ -260,6 +276,10 @@ def test_killed_at_any_moment_the_same_command_gives_the_same(tmp_path, moment):
     [
         ({"trigger": None}, "has no trigger word"),
         ({"allow": ["blur"]}, "no problem is called 'blur'"),
+        ({"allow": "blurred,jpeg", "drop": ["jpeg"]}, "named twice"),
+        ({"workers": 0}, "workers"),
+        ({"base": "gone"}, "base 'gone' is not there"),
+        ({"captions": "retrieval", "device": "tpu9"}, "device 'tpu9' cannot be used"),
         ({"captions": ["sidecars"]}, "caption source 'sidecars' is unknown"),
         ({"captions": []}, "at least one source"),
         ({"template": "{trigger} {name}"}, "may only hold"),
@@ -273,11 +293,93 @@ def test_bad_options_are_refused_in_a_sentence(raw, options, said):
     assert not (raw.parent / "data").exists()
 
 
-def test_an_output_that_is_not_ours_is_left_alone(raw):
+@pytest.mark.parametrize("content", ["", '{"population": 5}', '{"files": []}', '{"settings": {'])
+def test_an_output_that_is_not_ours_is_left_alone(raw, content):
     (raw.parent / "data").mkdir()
     (raw.parent / "data" / "letter.doc").write_text("mine")
+    (raw.parent / "data" / "census.json").write_text(content)
     with pytest.raises(InputError, match="did not write"):
         run(raw)
-    assert os.listdir(raw.parent / "data") == ["letter.doc"]
+    assert sorted(os.listdir(raw.parent / "data")) == ["census.json", "letter.doc"]
     with pytest.raises(InputError, match="lies in"):
         preprocess(str(raw), "zebra", str(Path(raw, "out")), trigger="zqx")
+    (raw.parent / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        preprocess(str(raw), "zebra", str(raw.parent / "file"), trigger="zqx")
+
+
+def test_what_was_changed_by_hand_is_kept(raw, capsys):
+    target = run(raw)
+    caption = next(target.glob("sub_0*.txt"))
+    caption.write_text("zqx, corrected by hand")
+    run(raw)
+    assert "changed by hand" in capsys.readouterr().out
+    assert (raw.parent / "data.1" / caption.name).read_text() == "zqx, corrected by hand"
+    assert caption.read_text() != "zqx, corrected by hand"
+    run(raw)
+    assert not (raw.parent / "data.2").exists()
+
+
+def test_a_link_stays_one(raw):
+    (raw.parent / "big disk").mkdir()
+    (raw.parent / "data").symlink_to(raw.parent / "big disk")
+    for _ in range(2):
+        assert len(scan_folder(run(raw))) == 6
+    assert (raw.parent / "data").is_symlink()
+
+
+def test_two_runs_do_not_mix(raw):
+    with locked(raw.parent / ".data.partial"), pytest.raises(InputError, match="another run is writing"):
+        run(raw)
+    assert len(scan_folder(run(raw))) == 6
+
+
+def test_what_is_skipped_is_a_problem_unless_nobody_misses_it(raw, capsys):
+    for name in (".DS_Store", "LICENSE.txt", "readme.md"):
+        (raw / name).write_bytes(b"x")
+    run(raw)
+    for name in ("IMG_1.HEIC", "sub/lonely.txt"):
+        (raw / name).write_bytes(b"x")
+    (raw / "lost.png").symlink_to(raw / "gone.png")
+    with pytest.raises(InputError, match="--allow skipped"):
+        run(raw)
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("IMG_1.HEIC", "sub/lonely.txt", "lost.png"))
+    assert len(scan_folder(run(raw, allow="skipped"))) == 6
+
+
+def test_of_duplicates_the_one_with_a_caption_stays(raw):
+    (raw / "sub" / "5.png").write_bytes((raw / "sub" / "0.png").read_bytes())
+    (raw / "sub" / "0.txt").unlink()
+    texts = [picture.text for picture in scan_folder(run(raw, drop="duplicate,no-caption"))]
+    assert texts == [f"a {thing}" for thing in THINGS[1:]]
+
+
+def die_at(step, at):
+    """Let this process be killed at the n-th call of a method of Path."""
+    calls, real = itertools.count(), getattr(Path, step)
+
+    def dying(self, *args, **kwargs):
+        if next(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, *args, **kwargs)
+
+    setattr(Path, step, dying)
+
+
+@pytest.mark.parametrize("death", [("write_text", 0), ("write_text", 5), ("unlink", 0), ("rename", 0), ("rename", 1)])
+def test_killed_while_the_set_is_put_together(raw, death):
+    """A child dies at the n-th call of a step; after the same command again all is as without."""
+    want = files(run(raw))
+    shutil.rmtree(raw.parent / "data")
+    for earlier in (False, True):
+        if (child := os.fork()) == 0:
+            die_at(*death)
+            run(raw)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        if earlier:
+            kept = [folder for folder in ("data", ".data.old") if (raw.parent / folder).exists()]
+            assert files(raw.parent / kept[0]) == want
+        assert files(run(raw)) == want
+        assert not [path for path in raw.parent.iterdir() if path.name.startswith(".")]
