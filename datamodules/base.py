@@ -165,7 +165,7 @@ class StyleDataModule(L.LightningDataModule):
         encoded = self._open_cache()
         encoded.remove_abandoned()
         missing = encoded.missing(self._views())
-        check_decodable(self.root, (picture for picture, _ in missing))
+        check_decodable(self.root, dict.fromkeys(picture for picture, _ in missing))
         captions = [wording for picture in self.train for wording in self._wordings(picture.text)]
         captions += [self.caption(text) for text in (*(picture.text for picture in self.held_out), *self.contents)]
         encoded.add_texts([*captions, *self.contents, ""])

@@ -149,7 +149,8 @@ def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]
     problems, groups = [], {}
     for group in duplicate_groups([row.source_sha256 for row in rows], [int(row.phash, 16) for row in rows]):
         first, *others = (rows[i] for i in group.members)
-        groups |= {row.source: first.sha256 for row in (first, *others)}
+        name = min(row.sha256 for row in (first, *others))
+        groups |= {row.source: name for row in (first, *others)}
         seen = {first.source_sha256: first.source}
         for row in others:
             if twin := seen.get(row.source_sha256):
