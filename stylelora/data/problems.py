@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -149,7 +150,8 @@ def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]
     problems, groups = [], {}
     for group in duplicate_groups([row.source_sha256 for row in rows], [int(row.phash, 16) for row in rows]):
         first, *others = (rows[i] for i in group.members)
-        name = min(row.sha256 for row in (first, *others))
+        smallest = min(row.sha256 for row in (first, *others))  # stays, whatever else joins the group
+        name = hashlib.sha256(smallest.encode()).hexdigest()  # hashed: the smallest of many would always be held out
         groups |= {row.source: name for row in (first, *others)}
         seen = {first.source_sha256: first.source}
         for row in others:
