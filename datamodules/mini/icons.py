@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -10,8 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from stylelora.data import augment
-from stylelora.data.icon_table import STYLE_SETS, TEST_SETS, TRAIN_SETS, build_icon_table
-from stylelora.data.renderings import RENDERINGS, plain
+from stylelora.data.icon_table import TEST_SETS, TRAIN_SETS, build_icon_table
 
 
 class Icons(L.LightningDataModule):
@@ -59,21 +57,3 @@ class Icons(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """256 pictures of unseen icon sets, float (B, 3, H, W) in [-1, 1]."""
         return DataLoader(self.held_out, 32)
-
-
-class RenderedIcons(Icons):
-    """Pictures for an autoencoder that must carry styles: more icon sets, half the pictures in another rendering.
-
-    Args:
-        root: folder for the fetched archives and the rendered table.
-        batch_size: pictures per step.
-        size: side of the pictures in pixels.
-    """
-
-    sets = TRAIN_SETS | STYLE_SETS
-
-    def views(self, rgba: torch.Tensor) -> torch.Tensor:
-        """Turn icons uint8 (B, 4, H, W) into random training pictures float (B, 3, H, W) in [-1, 1]."""
-        images = (super().views(rgba) + 1) / 2
-        renderings = [random.choice(RENDERINGS) if random.random() < 0.5 else plain for _ in images]
-        return torch.cat([rendering(image[None]) for rendering, image in zip(renderings, images, strict=True)]) * 2 - 1

@@ -17,7 +17,7 @@ from stylelora.data.icon_table import STYLE_PHRASES, build_icon_table, corpus, l
 from stylelora.data.scenes import Scene, describe, draw, scenes_of
 
 #: How often a kind of scene is drawn: alone, in a colour, two or three, before a colour.
-SHARES = {"plain": 0.5, "colour": 0.25, "count": 0.12, "background": 0.13}
+SHARES = {"plain": 0.57, "colour": 0.25, "count": 0.08, "background": 0.1}
 
 
 def made_up_word() -> str:

@@ -12,17 +12,13 @@ from stylelora.data import augment
 from stylelora.data.icon_table import STYLE_SETS, TEST_SETS, TRAIN_SETS, build_icon_table
 from stylelora.data.renderings import RENDERINGS
 
-DECODED = 24  # pictures per style that the autoencoder is run on, once
-
 
 class StyledIcons(Icons):
     """Icons of many sets in many renderings; a style is a pair of both, and shows anything.
 
-    Half of the pictures have gone through the base's autoencoder: what it blurs must not count as style, since all
-    that the base makes has that blur. Validation: unseen sets in all renderings.
+    Validation: unseen sets in all renderings.
 
     Args:
-        vae: folder of the autoencoder.
         styles: styles per step.
         pictures: pictures per style and step.
         steps: steps per epoch.
@@ -33,16 +29,10 @@ class StyledIcons(Icons):
     sets = TRAIN_SETS | STYLE_SETS
 
     def __init__(
-        self,
-        vae: str = "runs/mini/base/vae",
-        styles: int = 32,
-        pictures: int = 4,
-        steps: int = 100,
-        root: str = ".cache/npm",
-        size: int = 64,
+        self, styles: int = 32, pictures: int = 4, steps: int = 100, root: str = ".cache/npm", size: int = 64
     ) -> None:
         super().__init__(root, styles * pictures, size)
-        self.vae_folder, self.styles, self.pictures, self.steps = vae, styles, pictures, steps
+        self.styles, self.pictures, self.steps = styles, pictures, steps
 
     def setup(self, stage: str) -> None:
         """Read the tables and group the icons by set."""
@@ -59,21 +49,6 @@ class StyledIcons(Icons):
                 images.append(rendering(augment.composite(pixels[some], torch.ones(()))) * 2 - 1)
                 labels += [i * len(RENDERINGS) + k] * len(some)
         self.held_out = TensorDataset(torch.cat(images), torch.tensor(labels))
-        self.decoded = self.decode()
-
-    @torch.no_grad()
-    def decode(self) -> list[torch.Tensor]:
-        """Return DECODED pictures of each style after the autoencoder, float (DECODED, 3, H, W) in [-1, 1]."""
-        from diffusers import AutoencoderKL
-
-        vae = AutoencoderKL.from_pretrained(self.vae_folder).eval()
-        images = [self.draw(number, DECODED) for number in range(len(self.sets) * len(RENDERINGS))]
-        return [vae.decode(vae.encode(some).latent_dist.mean).sample.clamp(-1, 1) for some in images]
-
-    def draw(self, number: int, count: int) -> torch.Tensor:
-        """Draw pictures of a style, float (count, 3, H, W) in [-1, 1]."""
-        i, k = divmod(number, len(RENDERINGS))
-        return RENDERINGS[k](self.views(self.train[random.choices(self.rows[i], k=count)])) * 2 - 1
 
     def views(self, rgba: torch.Tensor) -> torch.Tensor:
         """Turn icons uint8 (B, 4, H, W) into pictures float (B, 3, H, W) in 0..1, before a style is laid on."""
@@ -85,11 +60,9 @@ class StyledIcons(Icons):
         """Draw styles, and pictures of each; returns float (B, 3, H, W) in [-1, 1] and style labels (B,)."""
         images, labels = [], []
         for number in numbers:
-            decoded = self.decoded[number]
-            kept = torch.rand(self.pictures, 1, 1, 1) < 0.5
-            images.append(
-                torch.where(kept, self.draw(number, self.pictures), decoded[torch.randint(DECODED, (self.pictures,))])
-            )
+            i, k = divmod(number, len(RENDERINGS))
+            views = self.views(self.train[random.choices(self.rows[i], k=self.pictures)])
+            images.append(RENDERINGS[k](views) * 2 - 1)
             labels += [number] * self.pictures
         return [torch.cat(images), torch.tensor(labels)]
 

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lightning_modules.mini.schedule import adamw_with_decay
-from lightning_modules.mini.widen import widen_autoencoder
 
 DECODER_NOISE = 0.05  # of latents whose deviation is 1
-DETAIL_DEVIATION = 0.5  # of channels added later: less than 1, so that a diffusion model decides them after the others
 
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,7 +21,7 @@ def edges(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def normalise_latents(vae: torch.nn.Module, images: Tensor, kept: int = 0) -> None:
+def normalise_latents(vae: torch.nn.Module, images: Tensor) -> None:
     """Give every latent channel mean 0 and deviation 1 by changing the two 1x1 convolutions around the latent.
 
     Exact: what decode(encode(x)) gives stays the same, and `scaling_factor` can be 1. Diffusion then sees
@@ -33,14 +30,10 @@ def normalise_latents(vae: torch.nn.Module, images: Tensor, kept: int = 0) -> No
     Args:
         vae: AutoencoderKL, changed in place.
         images: float (N, 3, H, W) in [-1, 1] to measure on.
-        kept: leading channels to leave as they are; the others then get DETAIL_DEVIATION instead of 1.
     """
     means = torch.cat([vae.encode(batch).latent_dist.mean for batch in images.split(64)])
     mean, std = means.mean((0, 2, 3)), means.std((0, 2, 3))
     channels = len(mean)
-    if kept:
-        mean[:kept], std[:kept] = 0, 1
-        std[kept:] /= DETAIL_DEVIATION
     quant, post = vae.quant_conv, vae.post_quant_conv
     post.bias += post.weight[:, :, 0, 0] @ mean
     post.weight *= std.view(1, -1, 1, 1)
@@ -61,8 +54,6 @@ class MiniAutoencoder(L.LightningModule):
         plateau: share of the steps before the rate falls; most of the gain comes as it does.
         init_from: folder of an autoencoder to go on from, in its own shape; its posterior is narrowed to deviation
             0.05 first, which brings back channels that a strong KL has switched off.
-        extra_channels: latent channels to add to those of `init_from`. The old ones keep their means, by a penalty, so
-            a UNet trained on them stays of use.
         decoder_only: go on with the decoder alone; latents stay what they are, and so a UNet trained on them stays
             of use. It decodes the posterior's mean with a little noise, to forgive a generator's errors.
         output: folder for the trained autoencoder.
@@ -77,7 +68,6 @@ class MiniAutoencoder(L.LightningModule):
         lr: float = 2.0e-3,
         plateau: float = 0.3,
         init_from: str | None = None,
-        extra_channels: int = 0,
         decoder_only: bool = False,
         output: str = "runs/mini/base/vae",
     ) -> None:
@@ -100,11 +90,6 @@ class MiniAutoencoder(L.LightningModule):
             )
         else:
             self.vae = AutoencoderKL.from_pretrained(init_from)
-        self.kept = self.vae.config.latent_channels if extra_channels else 0
-        if extra_channels:
-            before = self.vae.eval().requires_grad_(False)
-            self.before = [before.to(memory_format=torch.channels_last)]  # in a list: neither saved nor trained
-            self.vae = widen_autoencoder(before, extra_channels)
         if decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
@@ -128,14 +113,7 @@ class MiniAutoencoder(L.LightningModule):
         outline = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(images), strict=True))
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         self.log_dict({"train/l1": pixels, "train/kl": kl}, prog_bar=True)
-        loss = pixels + self.hparams.edge_weight * outline + self.hparams.kl_weight * kl
-        if self.kept:
-            with torch.no_grad():
-                before = self.before[0].encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mean
-            drift = F.mse_loss(posterior.mean[:, : self.kept], before)
-            self.log("train/drift", drift, prog_bar=True)
-            loss = loss + drift
-        return loss
+        return pixels + self.hparams.edge_weight * outline + self.hparams.kl_weight * kl
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         """Log the PSNR in dB (peak to peak 2.0) of reconstructions from the posterior mean."""
@@ -155,5 +133,5 @@ class MiniAutoencoder(L.LightningModule):
         data = self.trainer.datamodule
         images = data.views(data.train[torch.randperm(len(data.train))[:1024]])
         if not self.hparams.decoder_only:
-            normalise_latents(self.vae.cpu().eval(), images, self.kept)
+            normalise_latents(self.vae.cpu().eval(), images)
         self.vae.save_pretrained(Path(self.hparams.output))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lightning_modules.mini.schedule import adamw_with_decay
-from lightning_modules.mini.widen import widen_unet
 from stylelora.base.load import load_text_encoder, load_unet
 from stylelora.base.mini_networks import mini_scheduler, mini_text_encoder, mini_unet
 from stylelora.diffusion.loss import denoising_losses, min_snr_weight
@@ -43,7 +42,6 @@ class MiniGenerator(L.LightningModule):
         lr: learning rate of the plateau.
         plateau: share of the steps before the rate falls.
         init_from: folder of a checkpoint to go on from.
-        extra_channels: latent channels to add to those of `init_from`, whose UNet ignores them at first.
         output: folder for the finished Stable Diffusion checkpoint.
     """
 
@@ -57,7 +55,6 @@ class MiniGenerator(L.LightningModule):
         lr: float = 1.0e-3,
         plateau: float = 0.5,
         init_from: str | None = None,
-        extra_channels: int = 0,
         output: str = "runs/mini/base",
     ) -> None:
         super().__init__()
@@ -65,9 +62,7 @@ class MiniGenerator(L.LightningModule):
         if init_from is None:
             self.unet, self.text_encoder = mini_unet(channels, text_size), mini_text_encoder(text_size)
         else:
-            unet = load_unet(Path(init_from))
-            unet = widen_unet(unet, extra_channels) if extra_channels else unet
-            self.unet = unet.train().requires_grad_(True)
+            self.unet = load_unet(Path(init_from)).train().requires_grad_(True)
             self.text_encoder = load_text_encoder(Path(init_from)).train().requires_grad_(True)
         self.unet.to(memory_format=torch.channels_last)  # 1.2 times faster on a CPU
         self.scheduler = mini_scheduler()

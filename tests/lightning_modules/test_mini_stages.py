@@ -8,12 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datamodules.mini import Icons, NamedIcons, NamedLatents, RenderedIcons, StyledIcons
+from datamodules.mini import Icons, NamedIcons, NamedLatents, StyledIcons
 from datamodules.mini.named_latents import SHARES, kind_of, made_up_word
 from lightning_modules.mini import MiniAutoencoder, MiniGenerator, MiniScorer, MiniScorerNames, MiniStyleEncoder
 from lightning_modules.mini.autoencoder import normalise_latents
 from lightning_modules.mini.generator import moving_average
-from lightning_modules.mini.widen import widen_autoencoder, widen_unet
 from stylelora.data.augment import composite, random_outline
 from stylelora.data.icon_table import STYLE_SETS, TEST_SETS, TRAIN_SETS, load_concepts, name_of, with_article
 from stylelora.data.scenes import draw
@@ -61,11 +60,7 @@ def test_the_stages_give_a_base_that_loads(root, tmp_path):
     before = frozen.clip.vision_model.state_dict()["post_layernorm.weight"].clone()
     fit(frozen, NamedIcons(views_per_icon=1, root=root, batch_size=4), tmp_path)
     assert torch.equal(frozen.clip.vision_model.state_dict()["post_layernorm.weight"], before)
-    fit(
-        MiniStyleEncoder(output=str(base / "style_encoder")),
-        StyledIcons(str(base / "vae"), styles=2, pictures=2, root=root),
-        tmp_path,
-    )
+    fit(MiniStyleEncoder(output=str(base / "style_encoder")), StyledIcons(styles=2, pictures=2, root=root), tmp_path)
     data = NamedLatents(vae=str(base / "vae"), variants=1, root=root, batch_size=4)
     fit(MiniGenerator(output=str(base)), data, tmp_path)
     again = MiniGenerator(init_from=str(base), output=str(base))
@@ -118,40 +113,6 @@ def test_normalising_latents_changes_no_picture():
     assert torch.allclose(after.mean.std((0, 2, 3)), torch.ones(24), atol=1e-3)
     assert torch.allclose(after.std * std, before.std, rtol=1e-3)
     assert torch.allclose(vae.decode(after.mean).sample, pictures, atol=1e-4)
-
-
-def test_more_latent_channels_leave_the_old_ones_as_they_are(root, tmp_path):
-    """Before training exactly; detail channels are then given their own deviation, again changing no picture."""
-    vae, images = MiniAutoencoder().vae.eval(), torch.rand(8, 3, 64, 64) * 2 - 1
-    with torch.no_grad():
-        wide = widen_autoencoder(vae, 4).eval()
-        narrow, broad = vae.encode(images).latent_dist, wide.encode(images).latent_dist
-        for moment in ("mean", "logvar"):
-            torch.testing.assert_close(getattr(broad, moment)[:, :24], getattr(narrow, moment))
-        assert broad.mean[:, 24:].std((0, 2, 3)).min() > 1e-3, "the new channels carry something to learn from"
-        torch.testing.assert_close(wide.decode(broad.mean).sample, vae.decode(narrow.mean).sample, atol=1e-4, rtol=0)
-        wide.decoder.conv_in.weight.normal_(std=0.1)
-        pictures = wide.decode(broad.mean).sample
-        normalise_latents(wide, images, kept=24)
-        after = wide.encode(images).latent_dist.mean
-        torch.testing.assert_close(after[:, :24], narrow.mean, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(after[:, 24:].std((0, 2, 3)), torch.full((4,), 0.5), atol=1e-3, rtol=0)
-        torch.testing.assert_close(wide.decode(after).sample, pictures, atol=1e-3, rtol=1e-3)
-    vae.save_pretrained(tmp_path / "old")
-    module = MiniAutoencoder(init_from=str(tmp_path / "old"), extra_channels=4, output=str(tmp_path / "new"))
-    fit(module, RenderedIcons(root, batch_size=4), tmp_path)
-    assert vae.from_pretrained(tmp_path / "new").config.latent_channels == 28
-
-
-def test_a_widened_unet_predicts_what_it_did():
-    torch.manual_seed(0)
-    unet = MiniGenerator([32, 32], text_size=32).unet.eval()
-    latents, text = torch.randn(2, 24, 8, 8), torch.randn(2, 77, 32)
-    with torch.no_grad():
-        wide = widen_unet(unet, 4).eval()
-        out = wide(torch.cat([latents, torch.randn(2, 4, 8, 8)], 1), 500, text).sample
-        torch.testing.assert_close(out[:, :24], unet(latents, 500, text).sample, atol=1e-5, rtol=1e-5)
-    assert not out[:, 24:].any()
 
 
 def test_the_moving_average_forgets_where_it_started():
