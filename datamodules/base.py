@@ -19,7 +19,7 @@ from stylelora.data.cache import Cache, View
 from stylelora.data.captions import check_template, shuffled_tags
 from stylelora.data.embedded import folder as embedded_folder
 from stylelora.data.images import check_kernel
-from stylelora.data.scan import check_decodable, scan_folder, split_by_content
+from stylelora.data.scan import check_decodable, read_census, scan_folder, split_by_content
 from stylelora.diffusion import noise
 from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture
@@ -49,10 +49,11 @@ class StyleDataModule(L.LightningDataModule):
         prompts: content of the sampled pictures, without trigger word; left out: the style's own.
         samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
         sample_batch_size: pictures made at once while sampling.
-        kernel: resampling kernel: nearest, box, bilinear, bicubic or lanczos; left out: the style's own. `nearest`
-            scales by whole factors only, crops what is then too large, and continues the border of what is too small.
-        trigger: word that stands for the style; left out: the style's own.
-        template: how captions and prompts are worded, of {trigger} and {text}.
+        kernel: resampling kernel: nearest, box, bilinear, bicubic or lanczos; left out: what `preprocess` was given for
+            this folder, else the style's own. `nearest` scales by whole factors only, crops what is then too large, and
+            continues the border of what is too small.
+        trigger: word that stands for the style; left out: as for the kernel.
+        template: how captions and prompts are worded; left out: as for the kernel, else "{trigger}, {text}".
         keep_tags: captions are lists of tags, shown in other orders in other epochs, the first so many in their place;
             null: captions stay as they are.
         buckets: bring each picture to the size nearest to its shape, of at most the square's area and sides from half
@@ -82,7 +83,7 @@ class StyleDataModule(L.LightningDataModule):
         sample_batch_size: int = 8,
         kernel: str | None = None,
         trigger: str | None = None,
-        template: str = "{trigger}, {text}",
+        template: str | None = None,
         keep_tags: int | None = None,
         buckets: bool = False,
         no_upscale: bool = False,
@@ -103,14 +104,15 @@ class StyleDataModule(L.LightningDataModule):
             raise InputError(f"{' and '.join(low)} must be at least 1")
         self.root = Path(root) if root is not None else embedded_folder(self.style)
         self.style_name = self.style if root is None else self.root.resolve().name
-        self.trigger = trigger or self.default_trigger
+        made = (read_census(self.root) or {}).get("settings", {})
+        self.trigger = trigger or made.get("trigger") or self.default_trigger
         if not self.trigger:
             raise InputError("a style needs a trigger word; give data.init_args.trigger one")
         self.resolution, self.batch_size, self.repeats, self.held_out_share = resolution, batch_size, repeats, held_out
         self.contents = list(prompts or self.default_prompts)
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
-        self.kernel, self.cache = kernel or self.default_kernel, Path(cache)
-        self.template, self.keep_tags = template, keep_tags
+        self.kernel, self.cache = kernel or made.get("kernel") or self.default_kernel, Path(cache)
+        self.template, self.keep_tags = template or made.get("template") or "{trigger}, {text}", keep_tags
         self.buckets, self.no_upscale, self.flip = buckets, no_upscale, flip
         self.source_size, self.upscale_kernel = source_size, upscale_kernel
         self._check_options()

@@ -20,11 +20,11 @@ from PIL.Image import Image, Resampling
 from stylelora.data.duplicates import perceptual_hash
 from stylelora.data.quality import Grid, native_grid, sharpness, to_native
 from stylelora.data.reading import printable, read_picture
+from stylelora.data.scan import read_census
 from stylelora.records import InputError
 
-CENSUS, ROWS = "census.json", "rows.jsonl"  # of a finished and of an unfinished run
+ROWS = "rows.jsonl"  # of a run that is not finished
 FEW = 16  # pictures for which starting processes takes longer than the work
-WRITTEN_BY = "stylelora preprocess 1"  # in a census, so that nobody else's file is taken for one
 VERSION = 1  # of the rows; another number makes all pictures new
 
 
@@ -239,15 +239,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def read_census(folder: Path) -> dict | None:
-    """Return a finished run's census; None if there is none that `preprocess` wrote."""
-    try:
-        census = json.loads((folder / CENSUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return census if isinstance(census, dict) and census.get("written_by") == WRITTEN_BY else None
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -14,6 +14,19 @@ from PIL import ExifTags, Image
 from stylelora.data.reading import SUFFIXES, open_picture
 from stylelora.records import InputError, Picture
 
+#: What `preprocess` leaves beside the pictures, and how it can be told from somebody else's file.
+CENSUS = "census.json"
+WRITTEN_BY = "stylelora preprocess 1"  # in a census, so that nobody else's file is taken for one
+
+
+def read_census(folder: Path) -> dict | None:
+    """Return a finished run's census; None if there is none that `preprocess` wrote."""
+    try:
+        census = json.loads((folder / CENSUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return census if isinstance(census, dict) and census.get("written_by") == WRITTEN_BY else None
+
 
 def scan_folder(folder: Path | str) -> list[Picture]:
     """Find the captioned pictures of a folder.

@@ -13,9 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from stylelora.data.captions import Caption
-from stylelora.data.normalise import WRITTEN_BY, Row
+from stylelora.data.normalise import Row
 from stylelora.data.problems import ADVICE, Problem
 from stylelora.data.reading import printable
+from stylelora.data.scan import WRITTEN_BY
 
 SHOWN = 400  # pictures on the contact sheet
 MACHINES = ("blip", "retrieval")  # sources whose captions nobody wrote; the page marks them

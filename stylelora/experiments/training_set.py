@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stylelora.data.normalise import CENSUS, file_sha256, read_census
+from stylelora.data.normalise import file_sha256
 from stylelora.data.reading import printable
+from stylelora.data.scan import CENSUS, read_census
 from stylelora.experiments.census import Entry, as_json, page
 from stylelora.experiments.result import free_name
 from stylelora.records import InputError

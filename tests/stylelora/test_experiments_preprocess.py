@@ -320,6 +320,17 @@ def test_what_was_changed_by_hand_is_kept(raw, capsys):
     assert not (raw.parent / "data.2").exists()
 
 
+def test_training_goes_on_with_what_preprocess_was_given(raw):
+    from datamodules import Pixelart, Watercolor
+
+    target = str(run(raw, kernel="nearest", template="{text} in {trigger}"))
+    data = Watercolor(root=target)
+    assert (data.trigger, data.kernel, data.caption("a cat")) == ("zqx", "nearest", "a cat in zqx")
+    data = Pixelart(root=target, trigger="abc", kernel="box", template="{trigger}: {text}")
+    assert (data.kernel, data.caption("a cat")) == ("box", "abc: a cat")
+    assert Watercolor(root=str(raw)).trigger == "wcstyle"
+
+
 def test_a_link_stays_one(raw):
     (raw.parent / "big disk").mkdir()
     (raw.parent / "data").symlink_to(raw.parent / "big disk")
