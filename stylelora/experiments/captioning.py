@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
 from tqdm import tqdm
 
 from stylelora.data.captions import SOURCES, Caption, check_template, clean, metadata, read_text, sidecar, words_of
 from stylelora.data.normalise import Row
-from stylelora.data.reading import printable
+from stylelora.data.reading import open_picture, printable
 from stylelora.records import InputError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 log = logging.getLogger(__name__)
-Captioner = Callable[[Sequence[Image.Image]], Sequence[str | None]]
+Captioner = Callable[[Sequence["Image"]], Sequence[str | None]]
 BATCH = 64  # pictures that a captioner is given at once
 
 
@@ -121,7 +127,7 @@ def find_captions(
     asking = list(rows)
     for source in options.sources:
         if source in captioners:
-            answers = _described(captioners[source], source, [folder / row.file_name for row in asking])
+            answers = _described(captioners[source], f"{source} {options}", asking, folder)
         else:
             answers = [_written(source, root / row.source, listed, options) for row in asking]
         next_asking = []
@@ -153,13 +159,27 @@ def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionO
     return template.format(**fields)
 
 
-def _described(captioner: Captioner, source: str, pictures: Sequence[Path]) -> list[str | None]:
-    """Let a network describe pictures."""
-    answers: list[str | None] = []
-    for start in tqdm(range(0, len(pictures), BATCH), unit="batch", desc=source, disable=not pictures):
-        images = []
-        for path in pictures[start : start + BATCH]:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        answers += captioner(images)
-    return answers
+def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path) -> list[str | None]:
+    """Let a network describe pictures; what an unfinished run has had described is not asked again.
+
+    Args:
+        captioner: the network.
+        key: what its answers depend on besides the picture.
+        rows: of the pictures.
+        folder: where the normalised pictures are, and where the answers are kept.
+    """
+    memory, known = folder / "captions.jsonl", {}
+    for line in memory.read_text(encoding="utf-8").split("\n") if memory.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):  # of a killed run's last line
+            known |= dict([json.loads(line)])
+    names = {row.source: hashlib.sha256(f"{key} {row.sha256}".encode()).hexdigest() for row in rows}
+    left = [row for row in rows if names[row.source] not in known]
+    with memory.open("a", encoding="utf-8") as log:
+        for start in tqdm(range(0, len(left), BATCH), unit="batch", desc=key.split()[0], disable=not left):
+            some = left[start : start + BATCH]
+            images = [open_picture(folder / row.file_name) for row in some]
+            for row, answer in zip(some, captioner(images), strict=True):
+                known[names[row.source]] = answer
+                log.write(f"\n{json.dumps([names[row.source], answer])}\n")
+            log.flush()
+    return [known[names[row.source]] for row in rows]

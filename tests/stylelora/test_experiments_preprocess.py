@@ -331,6 +331,25 @@ def test_training_goes_on_with_what_preprocess_was_given(raw):
     assert Watercolor(root=str(raw)).trigger == "wcstyle"
 
 
+def test_pictures_are_described_in_their_turn_and_once(raw, monkeypatch):
+    asked = []
+
+    def captioner(images):
+        asked.append(len(images))
+        return ["it"] * len(images)
+
+    monkeypatch.setattr("stylelora.experiments.preprocess.load_captioners", lambda options: {"blip": captioner})
+    (raw / "sub" / "0.txt").unlink()
+    (raw / "sub" / "1.txt").write_bytes(b"\xff\xfe\xfa")
+    for _ in range(2):  # the second run asks nothing again
+        with pytest.raises(InputError, match="--allow no-caption,"):
+            run(raw, captions="sidecar,blip")
+    assert asked == [1]
+    rows = census(run(raw, captions="sidecar,blip", allow="no-caption"))
+    assert (rows["sub/0.png"]["caption"], rows["sub/0.png"]["caption_source"]) == ("zqx, it", "blip")
+    assert "not UTF-8" in rows["sub/1.png"]["problems"]["no-caption"], "a damaged caption is not replaced by another"
+
+
 def test_a_link_stays_one(raw):
     (raw.parent / "big disk").mkdir()
     (raw.parent / "data").symlink_to(raw.parent / "big disk")
