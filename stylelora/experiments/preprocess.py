@@ -96,7 +96,8 @@ def preprocess(
     root, target = Path(source), Path(output or Path("data", style)).resolve()
     trigger, kernel = trigger or TRIGGERS.get(style), kernel or KERNELS.get(style, "lanczos")
     allow, drop, captions, remove = (_listed(value) for value in (allow, drop, captions, remove))
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers is None:  # macOS has no affinity
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = Limits(max_enlargement, min_sharpness, min_jpeg_quality)
     settings = {
         "style": style, "source": source, "trigger": trigger, "template": template, "resolution": resolution,
