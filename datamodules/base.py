@@ -145,11 +145,9 @@ class StyleDataModule(L.LightningDataModule):
         """Return the full caption or prompt of a content text, trigger in front."""
         return self.template.format(trigger=self.trigger, text=text)
 
-    def _wordings(self, text: str) -> list[str]:
-        """Return the captions that a picture of the training set is shown with."""
-        if self.keep_tags is None:
-            return [self.caption(text)]
-        return [self.caption(shuffled_tags(text, self.keep_tags, order)) for order in range(TAG_ORDERS)]
+    def _wording(self, text: str, order: int) -> str:
+        """Return the caption of a picture of the training set, its tags in one of TAG_ORDERS orders."""
+        return self.caption(text if self.keep_tags is None else shuffled_tags(text, self.keep_tags, order))
 
     def prepare_data(self) -> None:
         """Scan the folder and fill the cache, in one process only; everything that is wrong is said here."""
@@ -168,7 +166,8 @@ class StyleDataModule(L.LightningDataModule):
         encoded.remove_abandoned()
         missing = encoded.missing(self._views())
         check_decodable(self.root, dict.fromkeys(picture for picture, _ in missing))
-        captions = [wording for picture in self.train for wording in self._wordings(picture.text)]
+        orders = range(1 if self.keep_tags is None else TAG_ORDERS)
+        captions = [self._wording(picture.text, order) for picture in self.train for order in orders]
         captions += [self.caption(text) for text in (*(picture.text for picture in self.held_out), *self.contents)]
         encoded.add_texts([*captions, *self.contents, ""])
         encoded.add_latents(missing)
@@ -271,13 +270,15 @@ class StyleDataModule(L.LightningDataModule):
         sampler = EpochSampler(buckets, self.batch_size, world, rank, int(os.environ.get("PL_GLOBAL_SEED", 0)))
 
         def collate(rows: list[int]) -> dict:
-            flips, orders = (
-                noise.uniform([(what, sampler.seed, sampler.epoch, row) for row in rows]).tolist()
-                for what in ("flip", "tags")
-            )
-            wordings = [self._wordings(self.train[row % len(self.train)].text) for row in rows]
-            captions = [some[int(draw * len(some))] for some, draw in zip(wordings, orders, strict=True)]
-            return self._batch("train", rows, [self.flip and draw < 0.5 for draw in flips], captions)
+            def draws(what: str, needed: bool) -> list[float]:
+                keys = [(what, sampler.seed, sampler.epoch, row) for row in rows]
+                return noise.uniform(keys).tolist() if needed else [1.0] * len(rows)
+
+            flips = [draw < 0.5 for draw in draws("flip", self.flip)]
+            texts = [self.train[row % len(self.train)].text for row in rows]
+            orders = [int(draw * TAG_ORDERS) for draw in draws("tags", self.keep_tags is not None)]
+            captions = [self._wording(text, order) for text, order in zip(texts, orders, strict=True)]
+            return self._batch("train", rows, flips, captions)
 
         return DataLoader(range(len(buckets)), self.batch_size, sampler=sampler, collate_fn=collate)
 

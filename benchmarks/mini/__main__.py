@@ -15,7 +15,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
-from stylelora.data.embedded import STYLES, TRIGGERS
+from stylelora.data.embedded import KERNELS, STYLES, TRIGGERS
 from stylelora.data.embedded import folder as embedded
 from stylelora.data.icon_table import STYLE_PHRASES, TEST_SETS, load_concepts, with_article
 from stylelora.data.images import fit, tile, to_tensor
@@ -37,7 +37,7 @@ def row(what: str, values: torch.Tensor, unit: str = "") -> None:
 
 def style_pictures(style: str) -> torch.Tensor:
     """Return the embedded pictures of a style, uint8 (N, 3, 64, 64)."""
-    kernel = "nearest" if style == "pixelart" else "lanczos"
+    kernel = KERNELS.get(style, "lanczos")
     pictures = [fit(open_picture(picture.path), (64, 64), kernel) for picture in scan_folder(embedded(style))]
     return torch.stack([to_tensor(picture) for picture in pictures])
 

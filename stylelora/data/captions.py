@@ -14,8 +14,10 @@ from pathlib import Path
 
 from stylelora.records import InputError
 
+#: Sources whose captions a network makes.
+MACHINES = ("blip", "retrieval")
 #: Where captions can be looked for. The first two are somebody's own words.
-SOURCES = ("sidecar", "metadata", "filename", "template", "blip", "retrieval")
+SOURCES = ("sidecar", "metadata", "filename", "template", *MACHINES)
 _NUMBERING = re.compile(
     r"^(img|dsc[nf]?|pict?|image|photo|scan|screenshot|untitled|frame|file|copy|final|v)?\d*$", re.I
 )

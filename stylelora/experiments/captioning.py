@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from stylelora.data.captions import SOURCES, Caption, check_template, clean, metadata, read_text, sidecar, words_of
+from stylelora.data.captions import (
+    MACHINES,
+    SOURCES,
+    Caption,
+    check_template,
+    clean,
+    metadata,
+    read_text,
+    sidecar,
+    words_of,
+)
 from stylelora.data.normalise import Row
 from stylelora.data.reading import open_picture, printable
 from stylelora.records import InputError
@@ -66,7 +76,7 @@ def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
         InputError: if a network, the device or the vocabulary cannot be used.
     """
     captioners: dict[str, Captioner] = {}
-    if {"blip", "retrieval"} & set(options.sources):
+    if set(MACHINES) & set(options.sources):
         check_device(options.device)
     if "blip" in options.sources:
         from stylelora.data.blip import BlipCaptioner

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
 from PIL import Image
 
-from stylelora.data.captions import Caption
+from stylelora.data.captions import MACHINES, Caption
 from stylelora.data.normalise import Row
 from stylelora.data.problems import ADVICE, Problem
 from stylelora.data.reading import printable
 from stylelora.data.scan import WRITTEN_BY
 
 SHOWN = 400  # pictures on the contact sheet
-MACHINES = ("blip", "retrieval")  # sources whose captions nobody wrote; the page marks them
 SIDE = 96  # px of a picture there
 
 
@@ -49,22 +48,27 @@ def _sources(entries: Sequence[Entry]) -> str:
     return "captions: " + (", ".join(f"{count} {source}" for source, count in counts.most_common()) or "none")
 
 
-def _state(name: str, allow: Sequence[str], drop: Sequence[str]) -> str:
-    return "dropped" if name in drop else "allowed" if name in allow else "PROBLEM"
+def _kinds(entries: Sequence[Entry], settings: dict) -> Iterator[tuple[str, str, list[Problem]]]:
+    """Yield name, state and cases of each kind of problem that was found."""
+    found = defaultdict(list)
+    for entry in entries:
+        for problem in entry.problems:
+            found[problem.name].append(problem)
+    for name in ADVICE:
+        state = "dropped" if name in settings["drop"] else "allowed" if name in settings["allow"] else "PROBLEM"
+        if found[name]:
+            yield name, state, found[name]
 
 
-def table(entries: Sequence[Entry], allow: Sequence[str], drop: Sequence[str]) -> str:
+def table(entries: Sequence[Entry], settings: dict) -> str:
     """Return what was found, a line for each verdict and for each kind of problem."""
     verdicts = Counter(entry.row.verdict for entry in entries)
     verdicts["caption files"] = verdicts.pop("caption", 0)
     lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count), _sources(entries)]
-    for name, advice in ADVICE.items():
-        some = [problem for entry in entries for problem in entry.problems if problem.name == name]
-        if some:
-            state = _state(name, allow, drop)
-            lines.append(f"{state:8} {name:16} {len(some):6}  {advice}")
-            lines += [printable(f"{'':8} {problem.source}: {problem.detail}") for problem in some[:3]]
-            lines += [f"{'':8} ..."] if len(some) > 3 else []
+    for name, state, some in _kinds(entries, settings):
+        lines.append(f"{state:8} {name:16} {len(some):6}  {ADVICE[name]}")
+        lines += [printable(f"{'':8} {problem.source}: {problem.detail}") for problem in some[:3]]
+        lines += [f"{'':8} ..."] if len(some) > 3 else []
     return "\n".join(lines)
 
 
@@ -143,13 +147,10 @@ def histogram(sides: Sequence[int], resolution: int) -> str:
 
 def _problem_rows(entries: Sequence[Entry], settings: dict) -> str:
     rows = []
-    for name, advice in ADVICE.items():
-        some = [problem for entry in entries for problem in entry.problems if problem.name == name]
-        if some:
-            shown = "<br>".join(_safe(f"{problem.source}: {problem.detail}") for problem in some[:5])
-            more = f"<br>and {len(some) - 5} more" if len(some) > 5 else ""
-            state = _state(name, settings["allow"], settings["drop"])
-            rows.append(f"<tr><td><b>{name}</b><td>{state}<td>{len(some)}<td>{shown}{more}<td>{_safe(advice)}")
+    for name, state, some in _kinds(entries, settings):
+        shown = "<br>".join(_safe(f"{problem.source}: {problem.detail}") for problem in some[:5])
+        more = f"<br>and {len(some) - 5} more" if len(some) > 5 else ""
+        rows.append(f"<tr><td><b>{name}</b><td>{state}<td>{len(some)}<td>{shown}{more}<td>{_safe(ADVICE[name])}")
     return f"<table>{''.join(rows)}</table>" if rows else "<p>None.</p>"
 
 

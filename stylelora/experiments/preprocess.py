@@ -112,11 +112,11 @@ def preprocess(
         names = [_below(root, found) for found in files if found.kind == "picture"]
         recipe = Recipe(resolution, kernel, resize, crop, background)
         rows = [*normalise_all(names, root, partial, recipe, [target, partial], workers), *other_files(files, root)]
-        listings = [found.path for found in files if found.kind == "caption" and found.path.name.lower() in LISTINGS]
+        listings = [found.path for found in files if _is_listing(found)]
         pictures = [row for row in rows if row.file_name]
         entries = judge(rows, *find_captions(root, pictures, partial, listings, options, captioners), limits, settings,
                         tokenizer)  # fmt: skip
-        print(table(entries, allow, drop))
+        print(table(entries, settings))
         report = target.with_name(f"{target.name}.census.html")
         blocking = {problem.name for entry in entries for problem in entry.problems} - {*allow, *drop}
         if (strict and blocking) or not any(entry.used for entry in entries):
@@ -143,11 +143,15 @@ def other_files(files: Sequence[Found], root: Path) -> list[Row]:
     wanted = {caption for found in files if found.kind == "picture" for caption in beside(found.path)}
     rows = []
     for found in files:
-        if found.kind == "caption" and (found.path in wanted or found.path.name.lower() in LISTINGS):
+        if _is_listing(found) or (found.kind == "caption" and found.path in wanted):
             rows.append(Row(_below(root, found), "caption", ()))
         elif found.kind != "picture":
             rows.append(Row(_below(root, found), "ignored", (found.reason or "text that no picture belongs to",)))
     return rows
+
+
+def _is_listing(found: Found) -> bool:
+    return found.kind == "caption" and found.path.name.lower() in LISTINGS
 
 
 def _below(root: Path, found: Found) -> str:
