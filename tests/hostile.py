@@ -228,14 +228,14 @@ def entries():
     link = "a symlink to the file.png"
     return {
         link: (lambda path: path.symlink_to("plain.png"), "accepted", ""),
-        "leads nowhere.png": (lambda path: path.symlink_to("gone.png"), "ignored", "symlink that leads nowhere"),
-        "loop a.png": (lambda path: path.symlink_to("loop b.png"), "ignored", "symlink that leads nowhere"),
-        "loop b.png": (lambda path: path.symlink_to("loop a.png"), "ignored", "symlink that leads nowhere"),
-        "folder loop": (lambda path: path.symlink_to("."), "ignored", "not followed"),
-        "folder loop.png": (lambda path: path.symlink_to("."), "ignored", "not followed"),
-        "endless.png": (lambda path: path.symlink_to("/dev/zero"), "ignored", "device"),
-        "pipe.png": (os.mkfifo, "ignored", "named pipe"),
-        "socket.png": (lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "ignored", "socket"),
+        "leads nowhere.png": (lambda path: path.symlink_to("gone.png"), "skipped", "symlink that leads nowhere"),
+        "loop a.png": (lambda path: path.symlink_to("loop b.png"), "skipped", "symlink that leads nowhere"),
+        "loop b.png": (lambda path: path.symlink_to("loop a.png"), "skipped", "symlink that leads nowhere"),
+        "folder loop": (lambda path: path.symlink_to("."), "skipped", "not followed"),
+        "folder loop.png": (lambda path: path.symlink_to("."), "skipped", "not followed"),
+        "endless.png": (lambda path: path.symlink_to("/dev/zero"), "skipped", "device"),
+        "pipe.png": (os.mkfifo, "skipped", "named pipe"),
+        "socket.png": (lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "skipped", "socket"),
     }
 
 
@@ -249,19 +249,22 @@ def others():
         "desktop.ini": ("ignored", "system file"),
         "._plain.png": ("ignored", "system file"),
         ".hidden.png": ("ignored", "hidden file"),
-        "layers.psd": ("ignored", ".psd is not read"),
-        "telephone.HEIC": ("ignored", ".heic is not read"),
-        "drawing.svg": ("ignored", ".svg is not read"),
-        "half loaded.png.part": ("ignored", ".part is not read"),
-        "no suffix": ("ignored", "no suffix"),
-        os.fsdecode(b"latin-1 \xe9.png"): ("ignored", "not UTF-8"),
+        "layers.psd": ("skipped", ".psd is not read"),
+        "telephone.HEIC": ("skipped", ".heic is not read"),
+        "drawing.svg": ("skipped", ".svg is not read"),
+        "half loaded.png.part": ("skipped", ".part is not read"),
+        "notice board.heic": ("skipped", ".heic is not read"),
+        "a: hidden x.heic": ("skipped", ".heic is not read"),
+        "OFL-License.html": ("ignored", ".html is not read"),
+        "no suffix": ("skipped", "no suffix"),
+        os.fsdecode(b"latin-1 \xe9.png"): ("skipped", "not UTF-8"),
     }
 
 
 def make_hostile_folder(folder):
     """Write the folder and return relative name -> (verdict, fragment of the note or reason).
 
-    Verdicts are "accepted" (no note), "fixed" (with a note), "rejected", "ignored" and "caption".
+    Verdicts are "accepted" (no note), "fixed" (with a note), "rejected", "skipped", "ignored" and "caption".
     """
     expected = {}
     for name, (data, *verdict) in pictures().items():
@@ -291,4 +294,4 @@ def _without_permission(folder):
     (folder / "locked").chmod(0)
     if os.access(folder / "locked.png", os.R_OK):
         return {"locked.png": ("accepted", ""), "locked/inside.png": ("accepted", "")}
-    return {"locked.png": ("rejected", "is not readable"), "locked": ("ignored", "cannot be read")}
+    return {"locked.png": ("rejected", "is not readable"), "locked": ("skipped", "cannot be read")}

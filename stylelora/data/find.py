@@ -1,8 +1,9 @@
-"""Everything that lies below a source folder, with a verdict on each: picture, caption, or ignored and why."""
+"""Everything that lies below a source folder, with a verdict on each: picture, caption, or why it is neither."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ LISTINGS = frozenset({"metadata.jsonl", "metadata.csv"})
 SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 #: Folders of thumbnails and resource forks, whose pictures would be duplicates.
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir"})
+#: Papers that come with pictures.
+_PAPERS = re.compile(r"(?<![a-z])(licen[cs]e|readme|credits|copying|notice|attribution)", re.I)
+_PAPER_SUFFIXES = frozenset({"", ".txt", ".md", ".rst", ".html", ".pdf"})
 
 _SPECIAL = {
     stat.S_IFIFO: "named pipe",
@@ -33,12 +37,13 @@ class Found:
 
     Attributes:
         path: below the folder that was given.
-        kind: "picture" and "caption" by the name only, no byte has been read.
-        reason: why it is ignored, one clause; empty for pictures and captions.
+        kind: "picture" and "caption" by the name only, no byte has been read. Of the rest nobody misses in a training
+            set what is "ignored"; what is "skipped" may have been meant for it.
+        reason: why it is skipped or ignored, one clause; empty for pictures and captions.
     """
 
     path: Path
-    kind: Literal["picture", "caption", "ignored"]
+    kind: Literal["picture", "caption", "skipped", "ignored"]
     reason: str = ""
 
 
@@ -67,7 +72,7 @@ def find_files(folder: Path | str) -> list[Found]:
             with os.scandir(inside) as opened:
                 entries = list(opened)
         except OSError as error:
-            found.append(Found(inside, "ignored", f"folder that cannot be read ({error.strerror})"))
+            found.append(Found(inside, "skipped", f"folder that cannot be read ({error.strerror})"))
             continue
         for entry in entries:
             path = inside / entry.name
@@ -86,29 +91,32 @@ def find_files(folder: Path | str) -> list[Found]:
     return sorted(found, key=lambda one: one.path.relative_to(folder).as_posix())
 
 
+def is_paper(path: Path) -> bool:
+    """Tell whether a file is by its name a licence, a readme or the like."""
+    return path.suffix.lower() in _PAPER_SUFFIXES and _PAPERS.search(path.name) is not None
+
+
 def _verdict(path: Path) -> Found:
     """Judge what is not a folder; a symlink by what it points to."""
     name, suffix = path.name.lower(), path.suffix.lower()
-    ignored = None
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
     except OSError as error:
         what = "symlink that leads nowhere" if path.is_symlink() else "file that cannot be looked at"
-        return Found(path, "ignored", f"{what} ({error.strerror})")
+        return Found(path, "skipped", f"{what} ({error.strerror})")
+    if name in SYSTEM_FILES or name.startswith("._"):
+        return Found(path, "ignored", "system file")
+    if name.startswith("."):
+        return Found(path, "ignored", "hidden file")
     if kind == stat.S_IFDIR:
-        ignored = "symlink to a folder, which is not followed"
-    elif kind != stat.S_IFREG:
-        ignored = f"{_SPECIAL.get(kind, 'neither file nor folder')}, not a file"
-    elif name in SYSTEM_FILES or name.startswith("._"):
-        ignored = "system file"
-    elif name.startswith("."):
-        ignored = "hidden file"
-    elif any("\ud800" <= letter <= "\udfff" for letter in path.name):  # how Python keeps bytes that are no UTF-8
-        ignored = "its name is not UTF-8 and could not be written down; rename it"
-    elif suffix in SUFFIXES:
+        return Found(path, "skipped", "symlink to a folder, which is not followed")
+    if kind != stat.S_IFREG:
+        return Found(path, "skipped", f"{_SPECIAL.get(kind, 'neither file nor folder')}, not a file")
+    if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # how Python keeps bytes that are no UTF-8
+        return Found(path, "skipped", "its name is not UTF-8 and could not be written down; rename it")
+    if suffix in SUFFIXES:
         return Found(path, "picture")
-    elif suffix in CAPTION_SUFFIXES or name in LISTINGS:
+    if suffix in CAPTION_SUFFIXES or name in LISTINGS:
         return Found(path, "caption")
-    else:
-        ignored = f"{suffix} is not read; save pictures as PNG or JPEG" if suffix else "no suffix that says what it is"
-    return Found(path, "ignored", ignored)
+    reason = f"{suffix} is not read; save pictures as PNG or JPEG" if suffix else "no suffix that says what it is"
+    return Found(path, "ignored" if is_paper(path) else "skipped", reason)

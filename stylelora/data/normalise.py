@@ -57,9 +57,9 @@ class Row:
 
     Attributes:
         source: path below the source folder.
-        verdict: accepted, fixed (with notes) or rejected (with the reason); if it is no picture at all, caption or
-            ignored (with the reason).
-        notes: what was changed, or why it was rejected or ignored.
+        verdict: accepted, fixed (with notes) or rejected (with the reason); if it is no picture at all, caption, or
+            skipped or ignored (with the reason; nobody misses what is ignored).
+        notes: what was changed, or why it was rejected, skipped or ignored.
         key: hash of what the fields below depend on. They are empty if there is no picture.
         file_name: the normalised picture.
         sha256: hash of its bytes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +31,6 @@ ADVICE = {
     "jpeg": "find a better copy; allowed, its blocks are learned",
 }
 
-
-#: Files that nobody misses in a training set.
-_EXPECTED = re.compile(r": (hidden|system)|(licen[cs]e|readme|credits|copying|notice|attribution)[^/]*:", re.I)
 ARTICLES = ("a", "an", "the")
 
 
@@ -80,7 +76,7 @@ def picture_problems(row: Row, resolution: int, kernel: str, limits: Limits) -> 
     """
     if row.verdict == "rejected":
         return [Problem("unreadable", row.source, row.notes[0])]
-    if row.verdict == "ignored" and not _EXPECTED.search(f"{row.source}: {row.notes[0]}"):
+    if row.verdict == "skipped":
         return [Problem("skipped", row.source, row.notes[0])]
     if not row.file_name:
         return []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from stylelora.base.load import load_tokenizer, resolve_base
 from stylelora.data.captions import Caption, beside, check_template
 from stylelora.data.embedded import KERNELS, TRIGGERS
-from stylelora.data.find import LISTINGS, Found, find_files
+from stylelora.data.find import LISTINGS, Found, find_files, is_paper
 from stylelora.data.normalise import Recipe, Row, normalise_all
 from stylelora.data.problems import (
     ADVICE,
@@ -139,14 +139,17 @@ def _listed(value: list[str] | str) -> list[str]:
 
 
 def other_files(files: Sequence[Found], root: Path) -> list[Row]:
-    """Return rows of the files that are no pictures; a caption file that stands beside no picture is ignored."""
+    """Return rows of the files that are no pictures; a caption file that stands beside no picture is skipped."""
     wanted = {caption for found in files if found.kind == "picture" for caption in beside(found.path)}
     rows = []
     for found in files:
         if _is_listing(found) or (found.kind == "caption" and found.path in wanted):
             rows.append(Row(_below(root, found), "caption", ()))
+        elif found.kind == "caption":
+            verdict = "ignored" if is_paper(found.path) else "skipped"
+            rows.append(Row(_below(root, found), verdict, ("text that no picture belongs to",)))
         elif found.kind != "picture":
-            rows.append(Row(_below(root, found), "ignored", (found.reason or "text that no picture belongs to",)))
+            rows.append(Row(_below(root, found), found.kind, (found.reason,)))
     return rows
 
 

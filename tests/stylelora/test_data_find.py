@@ -34,9 +34,9 @@ def test_every_file_of_the_hostile_folder_gets_its_verdict(tmp_path):
         found = {one.path.relative_to(tmp_path).as_posix(): one for one in find_files(tmp_path)}
     assert found.keys() == expected.keys()
     for name, (verdict, fragment) in expected.items():
-        kind = verdict if verdict in ("ignored", "caption") else "picture"
+        kind = verdict if verdict in ("skipped", "ignored", "caption") else "picture"
         assert found[name].kind == kind, name
-        assert (fragment in found[name].reason) if kind == "ignored" else not found[name].reason, name
+        assert (fragment in found[name].reason) if kind in ("skipped", "ignored") else not found[name].reason, name
 
 
 def test_no_file_is_lost(tmp_path):
@@ -79,8 +79,8 @@ def test_folders_below_one_another_without_end(bottomless):
     os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=deep))
     assert [(one.kind, one.path.name) for one in find_files(bottomless)] == [("picture", "a.png")]
     os.close(descend(deep, "e" * 250, 10))  # deeper than a path may be long
-    too_deep, picture = sorted(find_files(bottomless), key=lambda one: one.kind)
-    assert (picture.path.name, too_deep.kind) == ("a.png", "ignored")
+    picture, too_deep = sorted(find_files(bottomless), key=lambda one: one.kind)
+    assert (picture.path.name, too_deep.kind) == ("a.png", "skipped")
     assert "folder that cannot be read (File name too long)" in too_deep.reason
 
 
@@ -110,9 +110,9 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    picture, ignored = find_files(tmp_path)
-    assert (picture.kind, ignored.kind) == ("picture", "ignored")
-    assert ignored.reason == "folder that cannot be read (Permission denied)"
+    picture, skipped = find_files(tmp_path)
+    assert (picture.kind, skipped.kind) == ("picture", "skipped")
+    assert skipped.reason == "folder that cannot be read (Permission denied)"
     locked.add(tmp_path)
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); give another"):
         find_files(tmp_path)
