@@ -115,7 +115,26 @@ def smeared(images: Tensor) -> Tensor:
     return -F.max_pool2d(-_blurred(images, 1), 5, 1, 2)
 
 
-RENDERINGS: tuple[Callable[[Tensor], Tensor], ...] = (
-    plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, grey, sepia, washed, vivid, negative,
-    hatched, dotted, smeared,
+def pastel(images: Tensor) -> Tensor:
+    """Mix every colour with cream."""
+    cream = torch.tensor([1.0, 0.97, 0.9], device=images.device).view(1, 3, 1, 1)
+    return cream * (0.35 + 0.65 * images)
+
+
+STRUCTURES: tuple[Callable[[Tensor], Tensor], ...] = (
+    plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, washed, hatched, dotted, smeared,
 )  # fmt: skip
+TONES: tuple[Callable[[Tensor], Tensor], ...] = (plain, grey, sepia, vivid, pastel, negative)
+# A structure, then a tone; what has no colour left needs no tone that is about colour.
+RENDERINGS: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = tuple(
+    (structure, tone)
+    for structure in STRUCTURES
+    for tone in TONES
+    if not (structure in (sketched, hatched) and tone in (grey, vivid))
+)
+
+
+def rendered(images: Tensor, number: int) -> Tensor:
+    """Return pictures in rendering `number` of RENDERINGS."""
+    structure, tone = RENDERINGS[number]
+    return tone(structure(images))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from lightning_modules.mini.style_encoder import contrast_of_styles
-from stylelora.data.renderings import RENDERINGS
+from stylelora.data.renderings import RENDERINGS, rendered
 from stylelora.metrics.style import in_style, style_similarity
 
 
@@ -33,7 +33,7 @@ def test_in_style_means_nearer_than_nearly_all_of_the_base():
 
 def test_renderings_keep_shape_and_range_and_differ():
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    done = [rendering(pictures) for rendering in RENDERINGS]
+    done = [rendered(pictures, number) for number in range(len(RENDERINGS))]
     for one in done:
         assert one.shape == pictures.shape
         assert one.min() >= 0
