@@ -91,3 +91,8 @@ class Keep(L.Callback):
 
 def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def entries(cache):
+    """Bytes of every file by its place, sub-folders by the first two letters of the name."""
+    return {path.relative_to(cache.folder): path.read_bytes() for path in cache.folder.rglob("*") if path.is_file()}

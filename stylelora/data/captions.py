@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stylelora.data.reading import printable
 from stylelora.records import InputError
 
 #: Sources whose captions a network makes.
@@ -90,9 +91,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text; save it as UTF-8") from error
+        raise InputError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read ({error.strerror}); make it readable") from error
+        raise InputError(f"{printable(path)} cannot be read ({error.strerror}); make it readable") from error
 
 
 def words_of(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from stylelora.data.captions import read_text
 from stylelora.data.reading import SUFFIXES, open_picture
 from stylelora.records import InputError, Picture
 
@@ -113,9 +114,11 @@ def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
         beside = ((name, (folder / name).with_suffix(".txt")) for name in names)
-        return {name: _read(path) for name, path in beside if path.is_file()}, {}
+        return {name: read_text(path) for name, path in beside if path.is_file()}, {}
     captions, groups = {}, {}
-    for number, line in enumerate(_read(listing).splitlines(), start=1):
+    for number, line in enumerate(read_text(listing).split("\n"), start=1):  # splitlines ends a line at U+2028, too
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             captions[row["file_name"]] = row["text"] + ""  # a TypeError unless it is a text
@@ -127,13 +130,6 @@ def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[
     if lost:
         raise InputError(f"{listing} names {len(lost)} pictures that are not there ({_some(lost)})")
     return captions, groups
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8") from error
 
 
 def _some(names: list[str]) -> str:

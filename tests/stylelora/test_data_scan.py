@@ -36,6 +36,12 @@ def test_a_listing_goes_before_text_files(folder):
     assert [picture.text for picture in scan_folder(folder)] == [f"listed {i}" for i in range(8)]
 
 
+def test_a_listing_may_hold_any_letter(folder):
+    rows = [json.dumps({"file_name": f"{i}.bmp", "text": "a\u2028cat"}, ensure_ascii=False) for i in range(8)]
+    (folder / "metadata.jsonl").write_text("\r\n".join(rows) + "\n\n", encoding="utf-8")
+    assert {picture.text for picture in scan_folder(folder)} == {"a\u2028cat"}
+
+
 def test_a_byte_order_mark_is_no_part_of_a_caption(folder):
     (folder / "0.txt").write_bytes(b"\xef\xbb\xbfa fox")
     assert scan_folder(folder)[0].text == "a fox"
