@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import torch
 from torch.utils.data import DistributedSampler
 
-from stylelora.diffusion.noise import generator
+from stylelora.seeds import generator
 
 
 class EpochSampler(DistributedSampler):

@@ -17,6 +17,7 @@ from stylelora.lora.formats import adapter_state
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
 from stylelora.metrics.statistics import skill_interval
 from stylelora.records import InputError, Metric, SampleBatch
+from stylelora.seeds import seed_of
 
 
 class StyleLoRA(L.LightningModule):
@@ -93,7 +94,7 @@ class StyleLoRA(L.LightningModule):
         """Mean squared error of the predicted noise, at timesteps and noise keyed by (seed, epoch, sample)."""
         keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
         if self.hparams.dropout:  # PEFT draws its masks from the global generator; so they resume and differ by process
-            torch.manual_seed(noise.seed_of("dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
+            torch.manual_seed(seed_of("dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
         steps = self.scheduler.config.num_train_timesteps

@@ -6,21 +6,12 @@ devices and whether a callback sampled pictures in between; and resuming after a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-
-def seed_of(*key: int | str) -> int:
-    """Return the hash of `key`, 0..2**63-1."""
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
-
-
-def generator(*key: int | str) -> torch.Generator:
-    """Return a CPU generator seeded by the hash of `key`."""
-    return torch.Generator().manual_seed(seed_of(*key))
+from stylelora.seeds import generator
 
 
 def normal(keys: Sequence[tuple], shape: Sequence[int]) -> Tensor:

@@ -126,7 +126,7 @@ def test_samples_of_a_bucket_are_dealt_out_together():
 
 def test_one_bucket_is_dealt_out_as_it_is_shuffled():
     """Adapters that were trained before there were buckets come out the same."""
-    from stylelora.diffusion.noise import generator
+    from stylelora.seeds import generator
 
     order = torch.randperm(50, generator=generator("shuffle", 7, 0)).tolist()
     assert list(EpochSampler([0] * 50, 4, 1, 0, seed=7)) == order[:48]

@@ -7,6 +7,7 @@ from stylelora.base.load import load_scheduler, load_unet, load_vae
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS, add_noise, denoising_losses, min_snr_weight, target_of
 from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.seeds import generator
 
 TIMESTEPS = torch.tensor([0, 1, 500, 998, 999])
 
@@ -139,7 +140,7 @@ def test_a_draw_depends_on_its_key_alone():
 
 def test_keys_that_look_alike_differ():
     keys = [("a", 1, 23), ("a", 12, 3), ("a", 123), ("a", "123"), ("b", 123), (123, "a")]
-    assert len({noise.generator(*key).initial_seed() for key in keys}) == len(keys)
+    assert len({generator(*key).initial_seed() for key in keys}) == len(keys)
 
 
 def test_the_global_generator_neither_decides_nor_notices():

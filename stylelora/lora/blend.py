@@ -1,0 +1,147 @@
+"""From adapter files to one blended update per layer, and into a UNet or a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stylelora.lora.compose import Method, MixSpec, Part, merged
+from stylelora.lora.factors import Factors
+from stylelora.lora.formats import load_adapter
+from stylelora.lora.inject import adaptable_modules
+from stylelora.records import InputError
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA as updates of layers.
+
+    Attributes:
+        name: the file's, without suffix, or its folder's if that is `adapter`.
+        layers: update of each layer by the layer's full name; of a convolution over its unrolled kernel.
+        inputs: shape of a layer's input weights: (n,), or (channels, height, width) of a convolution's kernel.
+        sha256: of the file.
+        metadata: the file's own notes.
+    """
+
+    name: str
+    layers: dict[str, Factors]
+    inputs: dict[str, tuple[int, ...]]
+    sha256: str
+    metadata: dict[str, str]
+
+
+def read_adapter(path: Path | str) -> Adapter:
+    """Read a LoRA file.
+
+    Raises:
+        InputError: as `load_adapter`.
+    """
+    path = Path(path)
+    state, info = load_adapter(path)
+    layers, inputs = {}, {}
+    for layer in info.target_modules:
+        down, up = (state[f"unet.{layer}.lora_{factor}.weight"] for factor in "AB")
+        layers[layer] = Factors(up.flatten(1) * (info.alpha / info.rank), down.flatten(1))
+        inputs[layer] = tuple(down.shape[1:])
+    name = path.parent.name if path.stem == "adapter" else path.stem
+    return Adapter(name, layers, inputs, hashlib.sha256(path.read_bytes()).hexdigest(), info.metadata)
+
+
+def blend(
+    adapters: Sequence[Adapter],
+    weights: Sequence[float],
+    method: Method = "sum",
+    density: float = 0.5,
+    protection: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Factors]:
+    """Blend adapters layer by layer; a layer that only some of them have is blended of these.
+
+    Args:
+        adapters: of one base; names must differ.
+        weights: one per adapter, 0 or more.
+        method: see `compose`.
+        density: share of entries that `ties`, `dare` and `knots_ties` keep.
+        protection: of `np_lora`.
+        seed: of `dare`.
+
+    Returns:
+        update of each layer; none if all weights are 0.
+
+    Raises:
+        InputError: if the weights are bad, or the adapters were made for bases of different shapes.
+    """
+    mix = MixSpec.of([adapter.name for adapter in adapters], weights)
+    if not 0 < density <= 1 or not 0 <= protection <= 1:
+        raise InputError(f"density is {density} and protection {protection}; both are shares, density above 0")
+    used = {adapter.name: adapter for adapter in adapters if adapter.name in mix.names}
+    shares = dict(zip(mix.names, mix.shares, strict=True))
+    updates = {}
+    for layer in dict.fromkeys(layer for adapter in used.values() for layer in adapter.layers):
+        having = {name: adapter for name, adapter in used.items() if layer in adapter.layers}
+        shapes = {(len(one.layers[layer].up), one.inputs[layer]) for one in having.values()}
+        if len(shapes) > 1:
+            raise InputError(f"{' and '.join(having)} differ in the shape of {layer}; blend adapters of one base")
+        parts = [Part(name, shares[name], adapter.layers[layer]) for name, adapter in having.items()]
+        updates[layer] = merged(parts, layer, method, density, protection, seed).scaled(mix.strength)
+    return updates
+
+
+@contextmanager
+def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterator[None]:
+    """Run the block on the UNet with updates added to its weights; then its weights are exactly as before.
+
+    Args:
+        unet: without adapters.
+        updates: by full name of the layer.
+
+    Raises:
+        InputError: if an update does not fit this UNet.
+    """
+    modules = adaptable_modules(unet)
+    weights = {}
+    for layer, update in updates.items():
+        weight = modules[layer].weight if layer in modules else None
+        if weight is None or (len(update.up), update.down.shape[1]) != tuple(weight.flatten(1).shape):
+            raise InputError(f"the adapters do not fit this base: {layer} differs; use the base they were made for")
+        weights[layer] = weight
+    before = {layer: weight.data for layer, weight in weights.items()}
+    try:
+        for layer, weight in weights.items():
+            update = updates[layer]
+            delta = update.up.to(weight.device) @ update.down.to(weight.device)
+            weight.data = (weight.data + delta.view(weight.shape)).to(weight.dtype)
+        yield
+    finally:
+        for layer, weight in weights.items():
+            weight.data = before[layer]
+
+
+def as_state(updates: Mapping[str, Factors], inputs: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], int]:
+    """Return weights as an adapter file names them, and the rank that all layers are padded to with zeros.
+
+    Args:
+        updates: by layer; of a file's scale, alpha = rank.
+        inputs: see `Adapter`.
+    """
+    rank = max(update.up.shape[1] for update in updates.values())
+    state = {}
+    for layer, update in updates.items():
+        missing = rank - update.up.shape[1]
+        kernel = inputs[layer]
+        down = torch.cat([update.down, update.down.new_zeros(missing, update.down.shape[1])])
+        up = torch.cat([update.up, update.up.new_zeros(len(update.up), missing)], 1)
+        state[f"unet.{layer}.lora_A.weight"] = down.view(rank, *kernel)
+        state[f"unet.{layer}.lora_B.weight"] = up.view(*up.shape, *[1] * (len(kernel) - 1))
+    return state, rank

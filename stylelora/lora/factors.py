@@ -1,0 +1,64 @@
+"""Algebra of low-rank updates that never builds the dense matrix: dW = up @ down.
+
+Shapes: m outputs, n inputs (of a convolution inputs x kernel), r the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A low-rank update dW = up @ down, its scale alpha / rank folded in.
+
+    Attributes:
+        up: float (m, r).
+        down: float (r, n).
+    """
+
+    up: Tensor
+    down: Tensor
+
+    def dense(self) -> Tensor:
+        """Return dW, float (m, n)."""
+        return self.up @ self.down
+
+    def scaled(self, factor: float) -> Factors:
+        """Return factors of `factor` dW."""
+        return Factors(self.up * factor, self.down)
+
+
+def stacked(parts: Sequence[Factors]) -> Factors:
+    """Return factors of the sum, exact, of rank r_1 + r_2 + ..."""
+    return Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
+
+
+def thin_svd(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U (m, k), S (k,), Vh (k, n) of dW with k = min(m, r, n), in O((m + n) r^2): two QRs and a small SVD."""
+    left, left_triangle = torch.linalg.qr(factors.up)
+    right, right_triangle = torch.linalg.qr(factors.down.T)
+    u, s, vh = torch.linalg.svd(left_triangle @ right_triangle.T, full_matrices=False)
+    return left @ u, s, vh @ right.T
+
+
+def truncated(factors: Factors, rank: int) -> Factors:
+    """Return the nearest update of at most this rank (Eckart & Young 1936), its scale shared between both factors."""
+    u, s, vh = thin_svd(factors)
+    root = s[:rank].sqrt()
+    return Factors(u[:, :rank] * root, root[:, None] * vh[:rank])
+
+
+def orthonormalised(basis: Tensor, epsilon: float) -> Tensor:
+    """Return the nearest matrix with orthonormal columns, basis (basis^T basis + epsilon I)^(-1/2), float (m, r).
+
+    Args:
+        basis: columns of length 1, float (m, r).
+        epsilon: keeps directions finite that several columns share; 0 gives the polar factor.
+    """
+    values, vectors = torch.linalg.eigh(basis.T @ basis)
+    return basis @ (vectors / (values.clamp(min=0) + epsilon).sqrt()) @ vectors.T
