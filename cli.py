@@ -10,13 +10,14 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate")
-FUNCTIONS = {"preprocess": "stylelora.experiments.preprocess"}  # verbs that need no Trainer
+FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in ("preprocess", "merge")}  # these need no Trainer
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 Style LoRAs for Stable Diffusion: one adapter per art style.
 verbs:
   fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
   validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
   preprocess  make a raw folder a training set      python cli.py preprocess --source DIR --style NAME
+  merge     blend LoRA files into one               python cli.py merge --adapters A B --weights 0.6 0.4 --output C
 options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import sys
 import warnings
@@ -36,11 +37,25 @@ def call(module: str, name: str, words: list[str]) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     function = getattr(importlib.import_module(module), name)
     try:
-        auto_cli(function, words, as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
+        auto_cli(function, _lists(words), as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
     except OSError as error:
         raise InputError(f"{error.strerror or error}: {error.filename or 'while working'}") from error
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on where it was")
+
+
+def _lists(words: list[str]) -> list[str]:
+    """Let an option be followed by several values, `--weights 0.6 0.4`, which jsonargparse takes as one JSON list."""
+    joined: list[str] = []
+    values: list[str] = []
+    for word in [*words, "--"]:
+        if word.startswith("--"):
+            joined += values if len(values) < 2 else [json.dumps(values)]
+            values = []
+            joined.append(word)
+        else:
+            values.append(word)
+    return joined[:-1]
 
 
 def sentence(error: Exception) -> str:

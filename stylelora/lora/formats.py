@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,16 +92,55 @@ def save_adapter(
         "alpha": str(alpha),
         _CONFIG: json.dumps(config, sort_keys=True),
     }
-    path = Path(path)
+    _write_whole(Path(path), save(state, metadata=header), lambda file: _reads_back(file, state, rank, alpha))
+
+
+def save_kohya(
+    path: Path, state: Mapping[str, Tensor], *, rank: int, alpha: float, metadata: Mapping[str, str]
+) -> None:
+    """Write the weights under kohya's key names, which ComfyUI, A1111 and diffusers read, too; all or nothing.
+
+    Args:
+        path: file to write or replace; its folder is made.
+        state: weights named as `adapter_state` names them; stored as fp32.
+        rank: rank of every layer.
+        alpha: of every layer.
+        metadata: notes for the header.
+
+    Raises:
+        InputError: the weights are not one adapter.
+        OSError: the file could not be written, or reads back different.
+    """
+    from safetensors.torch import load, save
+
+    layers = check_keys(state, "the adapter")[1]
+    renamed = {}
+    for layer in layers:
+        name = f"lora_unet_{layer.replace('.', '_')}"
+        for factor, kohya in (("A", "lora_down"), ("B", "lora_up")):
+            value = state[f"unet.{layer}.lora_{factor}.weight"].detach().to("cpu", torch.float32)
+            renamed[f"{name}.{kohya}.weight"] = value.contiguous()
+        renamed[f"{name}.alpha"] = torch.tensor(alpha)
+    notes = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(alpha)}
+    data = save(renamed, {**metadata, **notes, "format": "pt"})
+
+    def reads_back(file: Path) -> bool:
+        written = load(file.read_bytes())
+        return written.keys() == renamed.keys() and all(torch.equal(written[key], renamed[key]) for key in renamed)
+
+    _write_whole(Path(path), data, reads_back)
+
+
+def _write_whole(path: Path, data: bytes, reads_back: Callable[[Path], bool]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside the target, so that the final rename stays on one file system and is atomic.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(save(state, metadata=header))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if not _reads_back(partial, state, rank, alpha):
+        if not reads_back(partial):
             raise OSError(f"{path} reads back different from what was written; the disk may be full or faulty.")
         os.replace(partial, path)
     finally:
