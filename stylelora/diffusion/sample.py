@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,22 +40,52 @@ def denoise(
     Returns:
         latents, float32 (B, C, H, W).
     """
-    scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps, device=start.device)
-    latents = start * scheduler.init_noise_sigma
     guided = guidance != 1
     if guided:
         text = torch.cat([empty_text.expand(len(text), -1, -1), text])
+
+    def predict(x: Tensor, t: Tensor, step: int) -> Tensor:
+        del step
+        predicted = unet(torch.cat([x] * 2) if guided else x, t, encoder_hidden_states=text).sample.float()
+        if not guided:
+            return predicted
+        empty, conditional = predicted.chunk(2)
+        return empty + guidance * (conditional - empty)  # subtracts: no bf16
+
+    return walk(unet, scheduler, start, steps, predict)
+
+
+@torch.no_grad()
+def walk(
+    unet: torch.nn.Module,
+    scheduler: Any,
+    start: Tensor,
+    steps: int,
+    predict: Callable[[Tensor, Tensor, int], Tensor],
+) -> Tensor:
+    """Walk from noise to latents.
+
+    Args:
+        unet: used in eval mode and left as it was.
+        scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
+        start: standard normal, float (B, C, H, W).
+        steps: number of denoising steps.
+        predict: from the scheduler's input (B, C, H, W), the timestep and the number of the step to the prediction.
+
+    Returns:
+        latents, float32 (B, C, H, W).
+    """
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps, device=start.device)
+    latents = start * scheduler.init_noise_sigma
     training = unet.training
     unet.eval()
-    for t in scheduler.timesteps:
-        x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        predicted = unet(x, t, encoder_hidden_states=text).sample.float()  # guidance subtracts: no bf16
-        if guided:
-            empty, conditional = predicted.chunk(2)
-            predicted = empty + guidance * (conditional - empty)
-        latents = scheduler.step(predicted, t, latents).prev_sample
-    unet.train(training)
+    try:
+        for step, t in enumerate(scheduler.timesteps):
+            predicted = predict(scheduler.scale_model_input(latents, t), t, step)
+            latents = scheduler.step(predicted, t, latents).prev_sample
+    finally:
+        unet.train(training)
     return latents
 
 

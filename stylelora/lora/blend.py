@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylelora.lora.compose import Method, MixSpec, Part, merged
 from stylelora.lora.factors import Factors
@@ -98,6 +98,20 @@ def blend(
     return updates
 
 
+def check_fit(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> dict[str, nn.Parameter]:
+    """Return the weight of each layer that has an update.
+
+    Raises:
+        InputError: if an update does not fit this UNet.
+    """
+    modules = adaptable_modules(unet)
+    for layer, update in updates.items():
+        shape = modules[layer].weight.flatten(1).shape if layer in modules else None
+        if shape != (len(update.up), update.down.shape[1]):
+            raise InputError(f"the adapters do not fit this base: {layer} differs; use the base they were made for")
+    return {layer: modules[layer].weight for layer in updates}
+
+
 @contextmanager
 def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterator[None]:
     """Run the block on the UNet with updates added to its weights; then its weights are exactly as before.
@@ -109,13 +123,7 @@ def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterato
     Raises:
         InputError: if an update does not fit this UNet.
     """
-    modules = adaptable_modules(unet)
-    weights = {}
-    for layer, update in updates.items():
-        weight = modules[layer].weight if layer in modules else None
-        if weight is None or (len(update.up), update.down.shape[1]) != tuple(weight.flatten(1).shape):
-            raise InputError(f"the adapters do not fit this base: {layer} differs; use the base they were made for")
-        weights[layer] = weight
+    weights = check_fit(unet, updates)
     before = {layer: weight.data for layer, weight in weights.items()}
     try:
         for layer, weight in weights.items():

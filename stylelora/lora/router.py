@@ -1,0 +1,82 @@
+"""Several adapters beside one UNet, of which each part of a batch and each layer can use another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylelora.lora.blend import check_fit
+from stylelora.lora.factors import Factors
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+#: What a layer uses: the number of an adapter, or None for the base alone.
+Choice = int | None
+
+
+class Router:
+    """Tells which adapter is used. Made by `routed`.
+
+    Attributes:
+        parts: what each equal part of the batch uses, in order; a layer may have its own rule.
+        rule: from a layer's name and a part's choice to what that layer uses; by default the choice itself.
+    """
+
+    def __init__(self) -> None:
+        self.parts: Sequence[Choice] = (None,)
+        self.rule: Callable[[str, Choice], Choice] = lambda _layer, choice: choice
+
+
+@contextmanager
+def routed(unet: UNet2DConditionModel, adapters: Sequence[Mapping[str, Factors]]) -> Iterator[Router]:
+    """Run the block with adapters beside the UNet's layers; its modules and weights are never touched.
+
+    Args:
+        unet: without adapters.
+        adapters: updates by full name of the layer.
+
+    Yields:
+        what chooses between them; at first none is used.
+
+    Raises:
+        InputError: if an adapter does not fit this UNet.
+    """
+    router = Router()
+    layers: dict[str, dict[int, Factors]] = {}
+    for number, updates in enumerate(adapters):
+        weights = check_fit(unet, updates)
+        for layer, update in updates.items():
+            device, dtype = weights[layer].device, weights[layer].dtype
+            layers.setdefault(layer, {})[number] = Factors(update.up.to(device, dtype), update.down.to(device, dtype))
+    modules = dict(unet.named_modules())
+    hooks = [modules[layer].register_forward_hook(_hook(router, layer, updates)) for layer, updates in layers.items()]
+    try:
+        yield router
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _hook(router: Router, layer: str, updates: Mapping[int, Factors]) -> Callable:
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        chosen = [updates.get(router.rule(layer, choice)) for choice in router.parts]
+        if not any(chosen):
+            return output
+        pieces = zip(chosen, inputs[0].chunk(len(chosen)), output.chunk(len(chosen)), strict=True)
+        return torch.cat([y if update is None else y + _through(module, update, x) for update, x, y in pieces])
+
+    return add
+
+
+def _through(module: nn.Module, update: Factors, x: Tensor) -> Tensor:
+    if isinstance(module, nn.Linear):
+        return F.linear(F.linear(x, update.down), update.up)
+    down = update.down.view(-1, *module.weight.shape[1:])
+    middle = F.conv2d(x, down, None, module.stride, module.padding, module.dilation)
+    return F.conv2d(middle, update.up[:, :, None, None])
