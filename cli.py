@@ -9,13 +9,14 @@ from pathlib import Path
 CONFIGS = Path(__file__).resolve().parent / "configs"
 PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
-VERBS = ("fit", "validate")
+VERBS = ("fit", "validate", "predict")
 FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in ("preprocess", "merge")}  # these need no Trainer
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 Style LoRAs for Stable Diffusion: one adapter per art style.
 verbs:
   fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
   validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
+  predict   make pictures of blended styles         python cli.py predict --config configs/compose/FILE
   preprocess  make a raw folder a training set      python cli.py preprocess --source DIR --style NAME
   merge     blend LoRA files into one               python cli.py merge --adapters A B --weights 0.6 0.4 --output C
 options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""
@@ -54,10 +55,8 @@ def build_cli() -> type:
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             """Add callbacks as groups: a run file can change one number of them; a list it could only replace."""
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-            parser.add_lightning_class_args(callbacks.SampleImages, "sample_images")
-            parser.add_lightning_class_args(callbacks.CLIPScore, "clip_score")
-            parser.add_lightning_class_args(callbacks.SaveAdapter, "save_adapter")
-            parser.add_lightning_class_args(callbacks.WriteResult, "write_result")
+            for name, callback in callbacks.GROUPS.items():
+                parser.add_lightning_class_args(callback, name)
 
         def before_instantiate_classes(self) -> None:
             """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""

@@ -3,6 +3,14 @@
 from callbacks.clip_score import CLIPScore
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
+from callbacks.write_pictures import WritePictures
 from callbacks.write_result import WriteResult
 
-__all__ = ["CLIPScore", "SampleImages", "SaveAdapter", "WriteResult"]
+#: Section of a config -> the callback it sets.
+GROUPS = {
+    "sample_images": SampleImages,
+    "clip_score": CLIPScore,
+    "save_adapter": SaveAdapter,
+    "write_result": WriteResult,
+    "write_pictures": WritePictures,
+}

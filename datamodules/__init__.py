@@ -4,6 +4,7 @@ from datamodules.anime import Anime
 from datamodules.base import StyleDataModule
 from datamodules.cartoon import Cartoon
 from datamodules.pixelart import Pixelart
+from datamodules.prompts import Prompts
 from datamodules.watercolor import Watercolor
 
-__all__ = ["Anime", "Cartoon", "Pixelart", "StyleDataModule", "Watercolor"]
+__all__ = ["Anime", "Cartoon", "Pixelart", "Prompts", "StyleDataModule", "Watercolor"]

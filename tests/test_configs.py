@@ -3,12 +3,13 @@
 import pytest
 import yaml
 
+import callbacks
 import cli
 from tests.runs import ROOT, run_cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
 BAD = sorted((ROOT / "tests" / "configs" / "bad").glob("*.yaml"))
-GROUPS = {"checkpoint", "sample_images", "clip_score", "save_adapter", "write_result"}
+GROUPS = {"checkpoint", *callbacks.GROUPS}
 
 
 def name_of(path):
@@ -26,7 +27,11 @@ def parse():
         def _run_subcommand(self, subcommand):
             pass
 
-    return lambda path: Parser(args=["fit", f"--config={path}"]).config.fit
+    def parsed(path):
+        verb = "predict" if path.parent.name == "compose" else "fit"
+        return Parser(args=[verb, f"--config={path}"]).config[verb]
+
+    return parsed
 
 
 @pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter.*")

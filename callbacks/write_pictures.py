@@ -1,0 +1,65 @@
+"""The pictures of `predict`, a grid of them, and a list of how each was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from PIL.PngImagePlugin import PngInfo
+
+from stylelora.data.images import labelled_grid, to_pil
+from stylelora.distributed import gather_rows
+
+
+class WritePictures(L.Callback):
+    """Writes what a module predicts into the run's folder: `pictures/*.png`, `grid.png` and `pictures.jsonl`.
+
+    Every PNG says how it was made, in the field `parameters` that the common viewers read and as JSON in `stylelora`.
+    The grid has a row for each prompt, seed and method, and a column for each blend, the base first.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        """Keep a batch."""
+        del trainer, pl_module
+        self.rows += outputs
+
+    def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Join the pictures of all processes and write them once."""
+        del pl_module
+        rows, self.rows = gather_rows(self.rows, key="index"), []
+        if not rows or not trainer.is_global_zero:
+            return
+        root = Path(trainer.default_root_dir)
+        (root / "pictures").mkdir(parents=True, exist_ok=True)
+        lines, base, grid = [], {}, {}
+        for row in rows:
+            image, (place, arm) = row.pop("image"), row.pop("index")
+            name = f"{place:03d}-{arm:02d}.png"
+            to_pil(image).save(root / "pictures" / name, pnginfo=_described(row))
+            lines.append(json.dumps({"file_name": f"pictures/{name}", **row}, ensure_ascii=False) + "\n")
+            if arm == 0:
+                base[place] = image
+                continue
+            heading = f"{row['content']}, seed {row['seed']}, {row['method']}"
+            grid.setdefault((place, row["method"]), (heading, {"base": base[place]}))[1][row["label"]] = image
+        (root / "pictures.jsonl").write_text("".join(lines), encoding="utf-8")
+        sheets = list(grid.values())
+        labelled_grid([(name, list(images.values())) for name, images in sheets], list(sheets[0][1])).save(
+            root / "grid.png"
+        )
+        print(f"{len(lines)} pictures are in {root / 'pictures'}; look at {root / 'grid.png'}")
+
+
+def _described(row: dict) -> PngInfo:
+    """Return text for a PNG in the form that AUTOMATIC1111's web UI introduced and viewers of pictures read."""
+    size = {"Steps": row["steps"], "Sampler": row["scheduler"], "CFG scale": row["guidance"], "Seed": row["seed"]}
+    words = ", ".join(f"{name}: {value}" for name, value in (size | {"Model": row["base"]}).items())
+    info = PngInfo()
+    info.add_itxt("parameters", f"{row['prompt']}\n{words}, Blend: {row['label']}, Method: {row['method']}")
+    info.add_itxt("stylelora", json.dumps(row, ensure_ascii=False))
+    return info

@@ -1,0 +1,55 @@
+"""Prompts to make pictures of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as L
+from torch.utils.data import DataLoader
+
+from datamodules.base import PROMPTS
+from datamodules.sampler import ShareSampler
+from stylelora.data.captions import read_text
+from stylelora.records import InputError
+
+
+class Prompts(L.LightningDataModule):
+    """Contents of pictures, without trigger words, each with several seeds.
+
+    Args:
+        prompts: contents; left out: eight things that every base knows.
+        file: text file with one content per line, instead of `prompts`.
+        samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
+        batch_size: pictures made at once.
+
+    Raises:
+        InputError: if there are no prompts, or both a list and a file.
+    """
+
+    def __init__(
+        self,
+        prompts: list[str] | None = None,
+        file: str | None = None,
+        samples_per_prompt: int = 1,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__()
+        if prompts is not None and file is not None:
+            raise InputError("give prompts or a file of prompts, not both")
+        if file is not None:
+            prompts = [line.strip() for line in read_text(Path(file)).split("\n") if line.strip()]
+        self.prompts = list(PROMPTS if prompts is None else prompts)
+        self.samples_per_prompt, self.batch_size = samples_per_prompt, batch_size
+        if not self.prompts or samples_per_prompt < 1 or batch_size < 1:
+            raise InputError("there is nothing to make: give at least one prompt, one sample per prompt, one per batch")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return batches of `index`, `content` and `seed`, lists; each process gets its share."""
+        count = len(self.prompts) * self.samples_per_prompt
+
+        def collate(rows: list[int]) -> dict:
+            contents, seeds = zip(*(divmod(row, self.samples_per_prompt) for row in rows), strict=True)
+            return {"index": rows, "content": [self.prompts[i] for i in contents], "seed": list(seeds)}
+
+        sampler = ShareSampler(count, self.trainer.world_size, self.trainer.global_rank)
+        return DataLoader(range(count), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)

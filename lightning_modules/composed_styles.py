@@ -1,0 +1,130 @@
+"""Pictures of blended adapters."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from stylelora.base.load import (
+    load_scheduler,
+    load_text_encoder,
+    load_tokenizer,
+    load_unet,
+    load_vae,
+    read_config,
+    resolve_base,
+    sampling_recipe,
+)
+from stylelora.diffusion.arms import Arm, SamplingMethod, prompt_of, sample_arm
+from stylelora.diffusion.sample import decode, initial_noise
+from stylelora.lora.blend import read_adapter
+from stylelora.lora.compose import Method, MixSpec
+from stylelora.records import InputError
+
+
+class ComposedStyles(L.LightningModule):
+    """Blends adapters by weight, and makes what every prompt looks like with every weighting and method.
+
+    Args:
+        adapters: LoRA files of one base.
+        weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4], [0, 1]].
+        base: `mini`, a folder in diffusers' layout, or a hub id; the one the adapters were made for.
+        methods: sum, ties, dare, knots_ties, tsv_m, iso_c, np_lora (in weight space), composite, anchored, switch,
+            k_lora (while sampling); every blend is made with each.
+        steps: denoising steps; null: what suits the base.
+        guidance: classifier-free guidance scale; null: what suits the base.
+        scheduler: class path such as diffusers.EulerDiscreteScheduler; null: the base's.
+        resolution: side in pixels; null: the base's own.
+    """
+
+    def __init__(
+        self,
+        adapters: list[str],
+        weights: list[list[float]],
+        base: str = "mini",
+        methods: list[Method | SamplingMethod] = ["sum"],  # noqa: B006
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        resolution: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        folder = resolve_base(base)
+        suited = sampling_recipe(folder)
+        steps, guidance = suited[0] if steps is None else steps, suited[1] if guidance is None else guidance
+        self.adapters = [read_adapter(path) for path in adapters]
+        names = [adapter.name for adapter in self.adapters]
+        for some in weights:
+            MixSpec.of(names, some)
+        if not weights or not methods or steps < 1:
+            raise InputError("give at least one list of weights, one method and one step")
+        self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
+        self.tokenizer = load_tokenizer(folder)
+        self.scheduler = load_scheduler(folder)
+        if scheduler is not None:
+            self.scheduler = scheduler_class(scheduler).from_config(self.scheduler.config)
+        nothing = Arm("sum", (0.0,) * len(names), steps, guidance)
+        self.arms = [nothing] + [Arm(one, tuple(w), steps, guidance) for one, w in itertools.product(methods, weights)]
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
+        self.latent_shape = (self.vae.config.latent_channels, side, side)
+
+    def describe(self, arm: Arm) -> str:
+        """Return an arm's weights in words, `watercolor 0.6 + cartoon 0.4`, or `base`."""
+        parts = [f"{a.name} {w:g}" for a, w in zip(self.adapters, arm.weights, strict=True) if w]
+        return " + ".join(parts) or "base"
+
+    @torch.no_grad()
+    def embed(self, texts: list[str]) -> Tensor:
+        """Return the text encoder's last hidden state, float (N, T, D)."""
+        length = self.tokenizer.model_max_length
+        padding = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
+        return self.text_encoder(self.tokenizer(texts, **padding).input_ids.to(self.device)).last_hidden_state
+
+    def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
+        """Make the pictures of all arms from the same initial noise.
+
+        Returns:
+            a row for each prompt and arm: `index` (place of the prompt, place of the arm), `content`, `prompt`, `seed`,
+            `method`, `weights`, `label`, `steps`, `guidance`, `scheduler`, and `image`, uint8 (3, H, W).
+        """
+        del batch_idx
+        rows, start = [], initial_noise(batch["seed"], self.latent_shape).to(self.device)
+        for place, arm in enumerate(self.arms):
+            latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], self.embed)
+            used = [a for a, weight in zip(self.adapters, arm.weights, strict=True) if weight]
+            settings = {
+                "method": arm.method, "weights": list(arm.weights), "label": self.describe(arm), "steps": arm.steps,
+                "guidance": arm.guidance, "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
+                "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
+            }  # fmt: skip
+            for index, content, seed, image in zip(
+                batch["index"], batch["content"], batch["seed"], decode(self.vae, latents), strict=True
+            ):
+                rows.append(
+                    {"index": (index, place), "content": content, "prompt": prompt_of(used, content), "seed": seed}
+                    | settings
+                    | {"image": image}
+                )
+        return rows
+
+
+def scheduler_class(path: str) -> type:
+    """Return a diffusers scheduler by its class path.
+
+    Raises:
+        InputError: if there is none.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"scheduler {path!r} is not there; give a class such as diffusers.DDIMScheduler") from error
+    if not hasattr(found, "set_timesteps"):
+        raise InputError(f"{path} is no scheduler; give a class such as diffusers.DDIMScheduler")
+    return found
