@@ -35,3 +35,15 @@ def own_environment(monkeypatch):
     """Runs leave their seed in the environment; the next test must not inherit it."""
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     monkeypatch.setenv("PL_SEED_WORKERS", "0")
+
+
+@pytest.fixture(scope="session")
+def adapter_files(tiny_sd, tmp_path_factory):
+    """Two adapters of different rank, alpha and layers; tests only read them."""
+    from tests.adapters import ATTENTION, EVERYTHING, write_adapter
+
+    folder = tmp_path_factory.mktemp("adapters")
+    return [
+        write_adapter(tiny_sd, folder / "ink.safetensors", 4, 10.0, ATTENTION, 1),
+        write_adapter(tiny_sd, folder / "oil.safetensors", 2, 1.0, EVERYTHING, 2),
+    ]

@@ -16,7 +16,7 @@ from stylelora.diffusion.composite import (
     switch_order,
     switch_times,
 )
-from stylelora.diffusion.sample import denoise
+from stylelora.diffusion.sample import count_calls, denoise
 from stylelora.lora.blend import Adapter, added, blend
 from stylelora.lora.compose import Method, MixSpec
 from stylelora.lora.router import routed
@@ -94,7 +94,7 @@ def sample_arm(
         fixed = anchored_terms(mix.weights, texts, embed(list(contents)), empty, arm.guidance)
         terms = lambda _step: fixed  # noqa: E731
     elif arm.method == "switch":
-        order = switch_order(mix.shares, arm.steps)
+        order = switch_order(mix.shares, count_calls(scheduler, arm.steps))
         terms = lambda step: _guided(order[step], texts[order[step]], empty, arm.guidance)  # noqa: E731
     else:
         if len(used) != 2:

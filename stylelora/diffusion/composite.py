@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylelora.diffusion.sample import walk
+from stylelora.diffusion.sample import count_calls, walk
 from stylelora.lora.factors import Factors
 from stylelora.lora.router import Choice, Router
 
@@ -172,7 +172,7 @@ def denoise_blend(
         router: from `routed`.
         scheduler: any deterministic diffusers scheduler.
         start: standard normal, float (B, C, H, W).
-        terms: from the number of a step to its terms.
+        terms: from the number of a call of the UNet to its terms.
         steps: number of denoising steps.
         batched: see `predict_sum`.
         times: for K-LoRA, see `switch_times`; a layer takes adapter 1 for adapter 0 from its time on.
@@ -180,10 +180,11 @@ def denoise_blend(
     Returns:
         latents, float32 (B, C, H, W).
     """
+    calls = count_calls(scheduler, steps)
 
     def predict(x: Tensor, t: Tensor, step: int) -> Tensor:
         if times is not None:
-            late = {layer for layer, time in times.items() if step / steps >= time}
+            late = {layer for layer, time in times.items() if step / calls >= time}
             router.rule = lambda layer, choice: 1 if choice == 0 and layer in late else choice
         return predict_sum(unet, router, x, t, terms(step), batched)
 

@@ -55,6 +55,13 @@ def denoise(
     return walk(unet, scheduler, start, steps, predict)
 
 
+def count_calls(scheduler: Any, steps: int) -> int:
+    """Return how often a UNet is asked in so many steps: with some schedulers, such as PNDM or Heun, more often."""
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps)
+    return len(scheduler.timesteps)
+
+
 @torch.no_grad()
 def walk(
     unet: torch.nn.Module,
@@ -70,7 +77,8 @@ def walk(
         scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
         start: standard normal, float (B, C, H, W).
         steps: number of denoising steps.
-        predict: from the scheduler's input (B, C, H, W), the timestep and the number of the step to the prediction.
+        predict: from the scheduler's input (B, C, H, W), the timestep and the number of the call to the
+            prediction.
 
     Returns:
         latents, float32 (B, C, H, W).

@@ -2,41 +2,15 @@
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 
 from stylelora.experiments.merge import merge
 from stylelora.lora.blend import added, blend, read_adapter
 from stylelora.lora.factors import Factors
-from stylelora.lora.formats import adapter_state, load_adapter, save_adapter
-from stylelora.lora.inject import inject_lora
+from stylelora.lora.formats import load_adapter
 from stylelora.records import InputError
-from tests.tiny_sd import disturb, predict
-
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-EVERYTHING = [*ATTENTION, "conv1", "proj_in", "ff.net.0.proj"]
-
-
-def base_unet(tiny_sd):
-    return UNet2DConditionModel.from_pretrained(tiny_sd, subfolder="unet").eval()
-
-
-def write_adapter(tiny_sd, path, rank, alpha, targets, seed):
-    unet = base_unet(tiny_sd)
-    inject_lora(unet, rank, alpha, 0.0, targets, seed=seed)
-    torch.manual_seed(seed)
-    disturb(unet)
-    save_adapter(path, adapter_state(unet), rank=rank, alpha=alpha, metadata={"base": "tiny", "style": path.stem})
-    return path
-
-
-@pytest.fixture(scope="module")
-def files(tiny_sd, tmp_path_factory):
-    """Two adapters of different rank, alpha and layers."""
-    folder = tmp_path_factory.mktemp("adapters")
-    return [
-        write_adapter(tiny_sd, folder / "ink.safetensors", 4, 10.0, ATTENTION, 1),
-        write_adapter(tiny_sd, folder / "oil.safetensors", 2, 1.0, EVERYTHING, 2),
-    ]
+from tests.adapters import base_unet
+from tests.tiny_sd import predict
 
 
 def in_process(tiny_sd, files, weights, **options):
@@ -56,36 +30,36 @@ def in_diffusers(tiny_sd, files, weights):
 
 @pytest.mark.parametrize("weights", [(0.6, 0.4), (1.0, 0.0), (0.3, 1.2)])
 @pytest.mark.parametrize("format", ["diffusers", "kohya"])
-def test_stacked_merged_and_in_process_agree(tiny_sd, files, tmp_path, weights, format):
+def test_stacked_merged_and_in_process_agree(tiny_sd, adapter_files, tmp_path, weights, format):
     merged = tmp_path / "blend.safetensors"
-    merge([str(file) for file in files], list(weights), str(merged), format=format)
-    ours = in_process(tiny_sd, files, weights)
-    stacked = in_diffusers(tiny_sd, files, weights)
+    merge([str(file) for file in adapter_files], list(weights), str(merged), format=format)
+    ours = in_process(tiny_sd, adapter_files, weights)
+    stacked = in_diffusers(tiny_sd, adapter_files, weights)
     assert (ours - predict(base_unet(tiny_sd))).abs().max() > 1e-2
     assert torch.allclose(ours, stacked, atol=1e-4)
     assert torch.allclose(in_diffusers(tiny_sd, [merged], (1.0,)), stacked, atol=1e-4)
 
 
-def test_a_merged_file_names_its_parents(files, tmp_path):
-    merge([str(file) for file in files], [0.6, 0.4], str(tmp_path / "a.safetensors"))
+def test_a_merged_file_names_its_parents(adapter_files, tmp_path):
+    merge([str(file) for file in adapter_files], [0.6, 0.4], str(tmp_path / "a.safetensors"))
     info = load_adapter(tmp_path / "a.safetensors")[1]
     assert (info.rank, info.alpha, info.metadata["method"]) == (6, 6.0, "sum")
     assert '"name": "ink", "weight": 0.6' in info.metadata["parents"]
     assert info.metadata["base"] == "tiny"
 
 
-def test_a_merged_file_is_an_adapter_again(tiny_sd, files, tmp_path):
-    merge([str(file) for file in files], [0.6, 0.4], str(tmp_path / "a.safetensors"))
+def test_a_merged_file_is_an_adapter_again(tiny_sd, adapter_files, tmp_path):
+    merge([str(file) for file in adapter_files], [0.6, 0.4], str(tmp_path / "a.safetensors"))
     again = in_process(tiny_sd, [tmp_path / "a.safetensors"], [1.0])
-    assert torch.allclose(again, in_process(tiny_sd, files, (0.6, 0.4)), atol=1e-5)
+    assert torch.allclose(again, in_process(tiny_sd, adapter_files, (0.6, 0.4)), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["sum", "ties", "dare", "knots_ties", "tsv_m", "iso_c", "np_lora"])
-def test_every_method_truncates_to_a_file(tiny_sd, files, tmp_path, method, capsys):
+def test_every_method_truncates_to_a_file(tiny_sd, adapter_files, tmp_path, method, capsys):
     path = tmp_path / "a.safetensors"
-    merge([str(file) for file in files], [0.6, 0.4], str(path), method=method, rank=6)
+    merge([str(file) for file in adapter_files], [0.6, 0.4], str(path), method=method, rank=6)
     assert "of the blend's norm lie beyond rank 6" in capsys.readouterr().out
-    whole, cut = in_process(tiny_sd, files, (0.6, 0.4), method=method), in_process(tiny_sd, [path], [1.0])
+    whole, cut = in_process(tiny_sd, adapter_files, (0.6, 0.4), method=method), in_process(tiny_sd, [path], [1.0])
     exact = method not in ("ties", "dare")  # whose updates are of full rank
     assert torch.allclose(whole, cut, atol=1e-4) == exact
 
@@ -100,14 +74,14 @@ def test_every_method_truncates_to_a_file(tiny_sd, files, tmp_path, method, caps
         ([1.0, 1.0], {"density": 0.0}, "density is 0"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(files, tmp_path, weights, options, said):
+def test_what_cannot_be_merged_is_refused(adapter_files, tmp_path, weights, options, said):
     with pytest.raises(InputError, match=said):
-        merge([str(file) for file in files], weights, str(tmp_path / "a.safetensors"), **options)
+        merge([str(file) for file in adapter_files], weights, str(tmp_path / "a.safetensors"), **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_adapters_of_other_shapes_are_refused(tiny_sd, files):
-    adapters = [read_adapter(file) for file in files]
+def test_adapters_of_other_shapes_are_refused(tiny_sd, adapter_files):
+    adapters = [read_adapter(file) for file in adapter_files]
     layer = next(iter(adapters[0].layers))
     adapters[0].layers[layer] = Factors(torch.zeros(7, 4), adapters[0].layers[layer].down)
     with pytest.raises(InputError, match="differ in the shape of"):
@@ -116,11 +90,11 @@ def test_adapters_of_other_shapes_are_refused(tiny_sd, files):
         pass
 
 
-def test_the_unet_is_as_before_also_after_an_error(tiny_sd, files):
+def test_the_unet_is_as_before_also_after_an_error(tiny_sd, adapter_files):
     unet = base_unet(tiny_sd)
     before = {name: (id(value), value.clone()) for name, value in unet.named_parameters()}
     modules = [id(module) for module in unet.modules()]
-    updates = blend([read_adapter(file) for file in files], [0.6, 0.4])
+    updates = blend([read_adapter(file) for file in adapter_files], [0.6, 0.4])
     with pytest.raises(ZeroDivisionError), added(unet, updates):
         raise ZeroDivisionError
     assert [id(module) for module in unet.modules()] == modules
