@@ -1,5 +1,6 @@
 """What the README tells people to type works: ```bash blocks are run, ```console ones (own data, a GPU) are parsed."""
 
+import importlib
 import inspect
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stylelora.experiments.preprocess import preprocess
+import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,8 +27,9 @@ def test_console_commands_name_real_files_and_options():
     for command in commands("console"):
         words = shlex.split(command)
         assert words[:2] == ["python", "cli.py"]
-        if words[2] == "preprocess":
-            options = set(inspect.signature(preprocess).parameters)
+        if words[2] in cli.FUNCTIONS:
+            function = getattr(importlib.import_module(cli.FUNCTIONS[words[2]]), words[2])
+            options = set(inspect.signature(function).parameters)
             assert {word[2:] for word in words if word.startswith("--")} <= options
         else:
             assert (ROOT / words[words.index("--config") + 1]).is_file()
