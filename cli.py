@@ -10,7 +10,7 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate", "predict")
-FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in ("preprocess", "merge")}  # these need no Trainer
+FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in ("preprocess", "merge", "interference")}  # no Trainer
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 Style LoRAs for Stable Diffusion: one adapter per art style.
 verbs:
@@ -19,6 +19,7 @@ verbs:
   predict   make pictures of blended styles         python cli.py predict --config configs/compose/FILE
   preprocess  make a raw folder a training set      python cli.py preprocess --source DIR --style NAME
   merge     blend LoRA files into one               python cli.py merge --adapters A B --weights 0.6 0.4 --output C
+  interference  compare two LoRA files              python cli.py interference --adapters A B --weights 0.6 0.4
 options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""
 
 

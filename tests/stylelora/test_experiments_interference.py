@@ -1,0 +1,46 @@
+"""The report on two adapters."""
+
+import pytest
+import torch
+from PIL import Image
+
+from stylelora.experiments.interference import by_block, interaction, interference
+from stylelora.lora.blend import read_adapter
+from stylelora.records import InputError
+
+
+def words(files):
+    return [str(file) for file in files]
+
+
+def test_the_report_names_every_block_and_draws_it(tiny_sd, adapter_files, tmp_path, capsys):
+    interference(words(adapter_files), [0.6, 0.4], base=str(tiny_sd), output=str(tmp_path / "a.png"))
+    said = capsys.readouterr().out
+    blocks = by_block(*(read_adapter(file) for file in adapter_files))
+    assert {name.split(".")[0] for name in blocks} == {"down_blocks", "mid_block", "up_blocks"}
+    assert all(f"| {name} |" in said for name in blocks)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.height > 22 * len(blocks)
+
+
+def test_the_interaction_ratio_halves_with_the_strength(tiny_sd, adapter_files):
+    adapters = [read_adapter(file) for file in adapter_files]
+    ratios = []
+    for strength in (0.2, 0.1, 0.05):
+        found = interaction(adapters, [0.6 * strength, 0.4 * strength], str(tiny_sd))
+        ratios.append(torch.tensor([ratio for _, ratio in found.values()]))
+    assert torch.allclose(ratios[0] / ratios[1], torch.tensor(2.0), rtol=0.15)
+    assert torch.allclose(ratios[1] / ratios[2], torch.tensor(2.0), rtol=0.15)
+
+
+def test_an_adapter_and_itself_do_not_interact(tiny_sd, adapter_files):
+    adapter = read_adapter(adapter_files[0])
+    same = [adapter, type(adapter)("again", adapter.layers, adapter.inputs, "", adapter.metadata)]
+    assert max(ratio for _, ratio in interaction(same, [0.6, 0.4], str(tiny_sd)).values()) < 1e-4
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [1.0]])
+def test_two_adapters_are_needed(tiny_sd, adapter_files, tmp_path, weights):
+    with pytest.raises(InputError):
+        interference(words(adapter_files), weights, base=str(tiny_sd), output=str(tmp_path / "a.png"))
+    assert list(tmp_path.iterdir()) == []
