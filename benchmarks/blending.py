@@ -1,0 +1,100 @@
+"""What blending costs: `python -m benchmarks.blending`.
+
+Merging two adapters of the shape of Stable Diffusion 1.5's 128 attention projections at rank 16, and sampling with the
+embedded base: alone, merged, and by the methods that blend while sampling. Random adapters; speed does not see that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_base
+from stylelora.diffusion.arms import Arm, sample_arm
+from stylelora.diffusion.sample import initial_noise
+from stylelora.lora.blend import Adapter, as_state, blend
+from stylelora.lora.factors import Factors, truncated
+from stylelora.lora.inject import adaptable_modules
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+METHODS = ("sum", "ties", "dare", "knots_ties", "tsv_m", "iso_c", "np_lora")
+SD15 = {"sample_size": 64, "cross_attention_dim": 768, "block_out_channels": (320, 640, 1280, 1280)}
+
+
+def random_adapter(name: str, unet: torch.nn.Module, rank: int) -> Adapter:
+    """Return an adapter of a UNet's attention projections."""
+    layers, inputs = {}, {}
+    for layer, module in adaptable_modules(unet).items():
+        if layer.endswith(ATTENTION) and "attentions" in layer:
+            m, n = module.weight.shape
+            layers[layer] = Factors(torch.randn(m, rank) / n, torch.randn(rank, n))
+            inputs[layer] = (n,)
+    return Adapter(name, layers, inputs, "", {})
+
+
+def seconds(work: Callable[[], object], times: int) -> float:
+    """Return the median time of a call after one that does not count."""
+    work()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=4)
+    args = parser.parse_args()
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        large = UNet2DConditionModel(**SD15)
+    pair = [random_adapter(name, large, 16) for name in ("first", "second")]
+    print(f"{len(pair[0].layers)} layers\n| merge | s |\n|---|---|")
+    for method in METHODS:
+        once = 1 if method in ("ties", "dare") else args.times
+        taken = seconds(lambda method=method: as_state(blend(pair, (0.6, 0.4), method), pair[0].inputs), once)
+        print(f"| {method} | {taken:.2f} |", flush=True)
+    cut = seconds(lambda: [truncated(update, 16) for update in blend(pair, (0.6, 0.4)).values()], args.times)
+    print(f"| sum, to rank 16 | {cut:.2f} |\n\n| {args.pictures} pictures by | s | of the base's |\n|---|---|---|")
+
+    folder = resolve_base("mini")
+    unet, scheduler = load_unet(folder), load_scheduler(folder)
+    pair = [random_adapter(name, unet, 16) for name in ("first", "second")]
+    side, width = read_config(folder, "unet")["sample_size"], unet.config.cross_attention_dim
+    start = initial_noise(range(args.pictures), (unet.config.in_channels, side, side))
+
+    def sample(method: str, weights: tuple[float, float]) -> Callable[[], object]:
+        arm = Arm(method, weights, 20, 4.0)
+        words = ["a cat"] * args.pictures
+        return lambda: sample_arm(
+            unet, scheduler, pair, arm, start, words, lambda texts: torch.zeros(len(texts), 77, width)
+        )
+
+    arms = {"the base": ("sum", (0.0, 0.0))}
+    arms |= {method: (method, (0.6, 0.4)) for method in ("sum", "composite", "anchored", "switch", "k_lora")}
+    works = {name: sample(*arm) for name, arm in arms.items()}
+    for work in works.values():
+        work()
+    taken = {name: [] for name in works}
+    for _ in range(args.times):  # in turn, so that a machine that slows down slows all
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - started)
+    for name, all_of in taken.items():
+        ratio = statistics.median(a / b for a, b in zip(all_of, taken["the base"], strict=True))
+        print(f"| {name} | {statistics.median(all_of):.3f} | {ratio:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
