@@ -74,7 +74,7 @@ def main() -> None:
     start = initial_noise(range(args.pictures), (unet.config.in_channels, side, side))
 
     def sample(method: str, weights: tuple[float, float]) -> Callable[[], object]:
-        arm = Arm(method, weights, 20, 4.0)
+        arm = Arm(method, weights, 12, 4.0)
         words = ["a cat"] * args.pictures
         return lambda: sample_arm(
             unet, scheduler, pair, arm, start, words, lambda texts: torch.zeros(len(texts), 77, width)
