@@ -13,7 +13,6 @@ VERBS = ("fit", "validate", "predict")
 FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in ("preprocess", "merge", "interference")}  # no Trainer
 USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
 Style LoRAs for Stable Diffusion: one adapter per art style.
-verbs:
   fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
   validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
   predict   make pictures of blended styles         python cli.py predict --config configs/compose/FILE
@@ -71,8 +70,10 @@ def build_cli() -> type:
 
         def before_fit(self) -> None:
             """Move an earlier run out of the way, unless it is resumed."""
-            if self.trainer.is_global_zero and self.config.fit.ckpt_path is None:
+            if self.trainer.is_global_zero and self.config[self.subcommand].ckpt_path is None:
                 set_aside(Path(self.trainer.default_root_dir))
+
+        before_predict = before_fit
 
     return StyleCLI
 
@@ -81,8 +82,7 @@ def main(args: list[str] | None = None) -> None:
     """Run a command line; `args` stands in for `sys.argv[1:]` in tests and notebooks."""
     words = sys.argv[1:] if args is None else args
     if words in ([], ["-h"], ["--help"]):
-        print(USAGE)
-        return
+        return print(USAGE)
     from stylelora.quiet import call, quiet, sentence
 
     try:

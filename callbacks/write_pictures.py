@@ -36,28 +36,33 @@ class WritePictures(L.Callback):
             return
         root = Path(trainer.default_root_dir)
         (root / "pictures").mkdir(parents=True, exist_ok=True)
-        lines, base, grid = [], {}, {}
+        lines, columns, base, grid = [], ["base"], {}, {}
         for row in rows:
             image, (place, arm) = row.pop("image"), row.pop("index")
             name = f"{place:03d}-{arm:02d}.png"
-            to_pil(image).save(root / "pictures" / name, pnginfo=_described(row))
+            to_pil(image).save(root / "pictures" / name, pnginfo=_described(row, image.shape[-1], image.shape[-2]))
             lines.append(json.dumps({"file_name": f"pictures/{name}", **row}, ensure_ascii=False) + "\n")
             if arm == 0:
                 base[place] = image
                 continue
             heading = f"{row['content']}, seed {row['seed']}, {row['method']}"
-            grid.setdefault((place, row["method"]), (heading, {"base": base[place]}))[1][row["label"]] = image
+            grid.setdefault((place, row["method"]), (heading, [base[place]]))[1].append(image)
+            if len(grid) == 1:
+                columns.append(row["label"])
         (root / "pictures.jsonl").write_text("".join(lines), encoding="utf-8")
-        sheets = list(grid.values())
-        labelled_grid([(name, list(images.values())) for name, images in sheets], list(sheets[0][1])).save(
-            root / "grid.png"
-        )
+        labelled_grid(list(grid.values()), columns).save(root / "grid.png")
         print(f"{len(lines)} pictures are in {root / 'pictures'}; look at {root / 'grid.png'}")
 
 
-def _described(row: dict) -> PngInfo:
+def _described(row: dict, width: int, height: int) -> PngInfo:
     """Return text for a PNG in the form that AUTOMATIC1111's web UI introduced and viewers of pictures read."""
-    size = {"Steps": row["steps"], "Sampler": row["scheduler"], "CFG scale": row["guidance"], "Seed": row["seed"]}
+    size = {
+        "Steps": row["steps"],
+        "Sampler": row["scheduler"],
+        "CFG scale": row["guidance"],
+        "Seed": row["seed"],
+        "Size": f"{width}x{height}",
+    }
     words = ", ".join(f"{name}: {value}" for name, value in (size | {"Model": row["base"]}).items())
     info = PngInfo()
     info.add_itxt("parameters", f"{row['prompt']}\n{words}, Blend: {row['label']}, Method: {row['method']}")

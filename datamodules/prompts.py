@@ -45,11 +45,13 @@ class Prompts(L.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """Return batches of `index`, `content` and `seed`, lists; each process gets its share."""
-        count = len(self.prompts) * self.samples_per_prompt
+        count, world = len(self.prompts) * self.samples_per_prompt, self.trainer.world_size
+        if count < world:
+            raise InputError(f"{count} pictures for {world} devices; give more prompts or fewer devices")
 
         def collate(rows: list[int]) -> dict:
             contents, seeds = zip(*(divmod(row, self.samples_per_prompt) for row in rows), strict=True)
             return {"index": rows, "content": [self.prompts[i] for i in contents], "seed": list(seeds)}
 
-        sampler = ShareSampler(count, self.trainer.world_size, self.trainer.global_rank)
+        sampler = ShareSampler(count, world, self.trainer.global_rank)
         return DataLoader(range(count), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)

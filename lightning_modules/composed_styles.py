@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from typing import Any
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor
 
 from stylelora.base.load import (
+    check_resolution,
     load_scheduler,
     load_text_encoder,
     load_tokenizer,
@@ -19,10 +21,10 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
-from stylelora.diffusion.arms import Arm, SamplingMethod, prompt_of, sample_arm
+from stylelora.diffusion.arms import Arm, SamplingMethod, check_arm, prompts_of, sample_arm
 from stylelora.diffusion.sample import decode, initial_noise
-from stylelora.lora.blend import read_adapter
-from stylelora.lora.compose import Method, MixSpec
+from stylelora.lora.blend import check_fit, read_adapters
+from stylelora.lora.compose import Method
 from stylelora.records import InputError
 
 
@@ -57,19 +59,22 @@ class ComposedStyles(L.LightningModule):
         folder = resolve_base(base)
         suited = sampling_recipe(folder)
         steps, guidance = suited[0] if steps is None else steps, suited[1] if guidance is None else guidance
-        self.adapters = [read_adapter(path) for path in adapters]
-        names = [adapter.name for adapter in self.adapters]
-        for some in weights:
-            MixSpec.of(names, some)
-        if not weights or not methods or steps < 1:
-            raise InputError("give at least one list of weights, one method and one step")
+        if resolution is not None:
+            check_resolution(folder, resolution)
+        if not weights or not methods:
+            raise InputError("give at least one list of weights and one method")
+        self.adapters = read_adapters(adapters)
+        nothing = Arm("sum", (0.0,) * len(adapters), steps, guidance)
+        self.arms = [nothing] + [Arm(one, tuple(w), steps, guidance) for one, w in itertools.product(methods, weights)]
+        for arm in self.arms:
+            check_arm(arm, self.adapters)
         self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer = load_tokenizer(folder)
         self.scheduler = load_scheduler(folder)
         if scheduler is not None:
-            self.scheduler = scheduler_class(scheduler).from_config(self.scheduler.config)
-        nothing = Arm("sum", (0.0,) * len(names), steps, guidance)
-        self.arms = [nothing] + [Arm(one, tuple(w), steps, guidance) for one, w in itertools.product(methods, weights)]
+            self.scheduler = other_scheduler(scheduler, self.scheduler, steps)
+        for adapter in self.adapters:
+            check_fit(self.unet, adapter.layers)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
         self.latent_shape = (self.vae.config.latent_channels, side, side)
@@ -107,24 +112,46 @@ class ComposedStyles(L.LightningModule):
                 batch["index"], batch["content"], batch["seed"], decode(self.vae, latents), strict=True
             ):
                 rows.append(
-                    {"index": (index, place), "content": content, "prompt": prompt_of(used, content), "seed": seed}
+                    {"index": (index, place), "content": content, "seed": seed}
+                    | {"prompt": " AND ".join(prompts_of(used, arm.method, content))}  # as A1111 writes it
                     | settings
                     | {"image": image}
                 )
         return rows
 
 
-def scheduler_class(path: str) -> type:
-    """Return a diffusers scheduler by its class path.
+def other_scheduler(path: str, like: Any, steps: int) -> Any:
+    """Return a diffusers scheduler with the settings of another, tried out on a few numbers.
+
+    Args:
+        path: of the class.
+        like: the base's own.
+        steps: of the walk.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, it does not suit the base, or it draws noise of its own: then a picture's seed
+            would not decide it.
     """
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"scheduler {path!r} is not there; give a class such as diffusers.DDIMScheduler") from error
-    if not hasattr(found, "set_timesteps"):
-        raise InputError(f"{path} is no scheduler; give a class such as diffusers.DDIMScheduler")
-    return found
+    try:
+        scheduler = found.from_config(like.config)
+        numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+        with torch.random.fork_rng(devices=[]):
+            tried = [_tried(scheduler, numbers, steps) for _ in range(2)]
+    except Exception as error:  # each class has its own
+        raise InputError(f"{path} does not suit this base; give a class such as diffusers.DDIMScheduler") from error
+    if not torch.equal(*tried):
+        raise InputError(f"{path} draws noise of its own; give a deterministic one such as diffusers.DDIMScheduler")
+    return scheduler
+
+
+def _tried(scheduler: Any, numbers: Tensor, steps: int) -> Tensor:
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        numbers = scheduler.step(scheduler.scale_model_input(numbers, t) / 2, t, numbers).prev_sample
+    return numbers

@@ -115,16 +115,17 @@ def labelled_grid(rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequenc
     factor = max(1, -(-side // first.shape[-1]))
     height, width = first.shape[-2] * factor, first.shape[-1] * factor
     gap, top = 4, 20
+    pitch = max(width, *(int(font.getlength(heading)) for heading in columns)) + gap
     left = max(int(font.getlength(name)) for name, _ in rows) + 3 * gap
-    size = (left + len(columns) * (width + gap), top + len(rows) * (height + gap))
+    size = (left + len(columns) * pitch, top + len(rows) * (height + gap))
     grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
     for i, heading in enumerate(columns):
-        draw.text((left + i * (width + gap) + width // 2, top // 2), heading, fill="black", font=font, anchor="mm")
+        draw.text((left + i * pitch + (pitch - gap) // 2, top // 2), heading, fill="black", font=font, anchor="mm")
     for j, (name, images) in enumerate(rows):
         y = top + j * (height + gap)
         draw.text((gap, y + height // 2), name, fill="black", font=font, anchor="lm")
         for i, image in enumerate(images):
             picture = to_pil(image).resize((width, height), Image.Resampling.NEAREST)
-            grid.paste(picture, (left + i * (width + gap), y))
+            grid.paste(picture, (left + i * pitch + (pitch - gap - width) // 2, y))
     return grid

@@ -42,6 +42,34 @@ class Arm:
     guidance: float
 
 
+def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
+    """Refuse what cannot be sampled.
+
+    Raises:
+        InputError: for bad weights, an unknown method, no step, or `k_lora` with more than two adapters.
+    """
+    mix = MixSpec.of([adapter.name for adapter in adapters], arm.weights)
+    if arm.method not in (methods := (*get_args(Method), *get_args(SamplingMethod))):
+        raise InputError(f"no method is called {arm.method!r}; choose from {', '.join(methods)}")
+    if arm.method == "k_lora" and len(mix.names) > 2:
+        raise InputError(f"k_lora blends two adapters, not {len(mix.names)}; choose composite or switch")
+    if arm.steps < 1:
+        raise InputError(f"steps is {arm.steps}; it must be at least 1")
+
+
+def prompts_of(adapters: Sequence[Adapter], method: str, content: str) -> list[str]:
+    """Return the prompts that an arm is given: one with all trigger words, or one for each adapter.
+
+    Args:
+        adapters: those with a weight above 0.
+        method: of the arm.
+        content: without trigger words.
+    """
+    if adapters and method in ("composite", "anchored", "switch"):
+        return [prompt_of([adapter], content) for adapter in adapters] + ([content] if method == "anchored" else [])
+    return [prompt_of(adapters, content)]
+
+
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
     """Return a content with the trigger words of adapters before it."""
     return ", ".join([*(adapter.metadata["trigger"] for adapter in adapters if "trigger" in adapter.metadata), content])
@@ -75,6 +103,7 @@ def sample_arm(
     Raises:
         InputError: if weights or adapters do not fit, or `k_lora` is given other than two adapters.
     """
+    check_arm(arm, adapters)
     mix = MixSpec.of([adapter.name for adapter in adapters], arm.weights)
     used = [adapter for adapter in adapters if adapter.name in mix.names]
     empty = embed([""])
@@ -87,7 +116,7 @@ def sample_arm(
     strength = 1.0 if arm.method == "anchored" else mix.strength
     layers = [{name: update.scaled(strength) for name, update in one.layers.items()} for one in used]
     times = None
-    if arm.method == "composite" or len(used) == 1:
+    if arm.method == "composite" or (len(used) == 1 and arm.method != "anchored"):
         fixed = composite_terms(mix.shares, texts, empty, arm.guidance)
         terms = lambda _step: fixed  # noqa: E731
     elif arm.method == "anchored":
@@ -97,8 +126,6 @@ def sample_arm(
         order = switch_order(mix.shares, count_calls(scheduler, arm.steps))
         terms = lambda step: _guided(order[step], texts[order[step]], empty, arm.guidance)  # noqa: E731
     else:
-        if len(used) != 2:
-            raise InputError(f"k_lora blends two adapters, not {len(used)}; choose composite or switch")
         times = switch_times(layers[0], layers[1], mix.shares)
         text = embed([prompt_of(used, content) for content in contents])
         terms = lambda _step: _guided(0, text, empty, arm.guidance)  # noqa: E731

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stylelora.diffusion.sample import count_calls, walk
 from stylelora.lora.factors import Factors
+from stylelora.lora.interference import inner
 from stylelora.lora.router import Choice, Router
 
 
@@ -75,7 +76,7 @@ def anchored_terms(
     terms = composite_terms(weights, texts, empty_text, guidance)
     rest = 1 - sum(weights)
     terms += [Term(None, text, guidance * rest), Term(None, empty_text, (1 - guidance) * rest)]
-    return [term for term in terms if isinstance(term.weight, Tensor) or term.weight != 0]
+    return [term for term in terms if abs(term.weight) > 1e-9]
 
 
 def switch_order(shares: Sequence[float], steps: int) -> list[int]:
@@ -120,23 +121,25 @@ def switch_times(
         beta: what the second begins with.
     """
     scores, ratios = {}, []
-    for layer in first.keys() & second.keys():
+    both = [layer for layer in first if layer in second and inner(second[layer], second[layer]) > 0]
+    for layer in both:
         dense = first[layer].dense().abs(), second[layer].dense().abs()
         count = min(first[layer].up.shape[1] * second[layer].up.shape[1], dense[0].numel())
         scores[layer] = [float(one.flatten().topk(count).values.sum()) for one in dense]
-        ratios.append(float(dense[0].sum() / dense[1].sum().clamp(min=1e-30)))
+        ratios.append(float(dense[0].sum() / dense[1].sum()))
     gamma = sum(ratios) / max(1, len(ratios))
     times = {
         layer: (shares[0] * a / (gamma * shares[1] * b) - beta) / alpha if gamma * shares[1] * b else 1.0
         for layer, (a, b) in scores.items()
     }
-    return {layer: min(1.0, max(0.0, time)) for layer, time in times.items()}
+    times = {layer: min(1.0, max(0.0, time)) for layer, time in times.items()}
+    return times | {layer: 0.0 for layer in second if layer not in first}  # what only the second has, it always does
 
 
 def predict_sum(
     unet: torch.nn.Module, router: Router, x: Tensor, t: Tensor, terms: Sequence[Term], batched: bool
 ) -> Tensor:
-    """Return the weighted sum of the terms' predictions, float32 (B, C, H, W).
+    """Return the weighted sum of the terms' predictions, float32 or what x has more, (B, C, H, W).
 
     Args:
         unet: with the adapters beside it.
@@ -146,11 +149,12 @@ def predict_sum(
         terms: of the sum.
         batched: all in one forward; else one after the other, which needs less memory and gives the same.
     """
-    total = torch.zeros_like(x, dtype=torch.float32)
+    kind = torch.promote_types(x.dtype, torch.float32)  # predictions are subtracted: no bf16
+    total = torch.zeros_like(x, dtype=kind)
     for some in [terms] if batched else [[term] for term in terms]:
         router.parts = [term.adapter for term in some]
         text = torch.cat([term.text.expand(len(x), -1, -1) for term in some])
-        predicted = unet(torch.cat([x] * len(some)), t, encoder_hidden_states=text).sample.float()
+        predicted = unet(torch.cat([x] * len(some)), t, encoder_hidden_states=text).sample.to(kind)
         total = total + sum(term.weight * one for term, one in zip(some, predicted.chunk(len(some)), strict=True))
     return total
 

@@ -21,7 +21,7 @@ from stylelora.base.load import (
 from stylelora.diffusion.arms import prompt_of
 from stylelora.diffusion.composite import Term, predict_sum
 from stylelora.diffusion.sample import initial_noise
-from stylelora.lora.blend import Adapter, added, blend, read_adapter
+from stylelora.lora.blend import Adapter, added, blend, read_adapters
 from stylelora.lora.compose import MixSpec
 from stylelora.lora.factors import Factors
 from stylelora.lora.interference import inner
@@ -51,12 +51,16 @@ def interference(
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
     """
-    given = [read_adapter(path) for path in adapters]
+    given = read_adapters(adapters)
     mix = MixSpec.of([adapter.name for adapter in given], weights)
     if len(mix.names) != 2:
         raise InputError("interference is of two adapters, each with a weight above 0")
-    first, second = given
-    blocks = by_block(first, second)
+    first, second = given = [adapter for adapter in given if adapter.name in mix.names]
+    effects = interaction(given, mix.weights, base)  # first, since it refuses what does not fit
+    if not (blocks := by_block(first, second)):
+        raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere in one")
+    if alone := len(first.layers.keys() ^ second.layers.keys()):
+        print(f"{alone} layers that only one of both has are left out of the table of blocks")
     print(f"{first.name} and {second.name}: cosine of the updates, overlap of their input and output directions, norms")
     print("| block | cosine | inputs | outputs | norms |\n|---|---|---|---|---|")
     for name, row in blocks.items():
@@ -64,7 +68,7 @@ def interference(
         print(f"| {name} | {numbers} | {row['norms'][0]:.2f}, {row['norms'][1]:.2f} |")
     print("\nEffect on the predicted noise, relative to it, and I(t): how far the sum of updates is from Composite")
     print(f"| t | {first.name} | {second.name} | I(t) |\n|---|---|---|---|")
-    for t, (norms, ratio) in interaction(given, weights, base).items():
+    for t, (norms, ratio) in effects.items():
         print(f"| {t} | {norms[0]:.3f} | {norms[1]:.3f} | {ratio:.3f} |")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS).save(output)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from stylelora.lora.blend import as_state, blend, read_adapter
+from stylelora.lora.blend import as_state, blend, read_adapters
 from stylelora.lora.compose import Method
 from stylelora.lora.factors import truncated
 from stylelora.lora.formats import save_adapter, save_kohya
@@ -43,7 +43,7 @@ def merge(
         InputError: if files, weights or options cannot be used.
     """
     paths = [adapters] if isinstance(adapters, str) else adapters
-    given = [read_adapter(path) for path in paths]
+    given = read_adapters(paths)
     amounts = [weights] if isinstance(weights, int | float) else weights
     updates = blend(given, amounts, method, density, protection, seed)
     if not updates:
@@ -61,10 +61,15 @@ def merge(
         {"name": adapter.name, "weight": weight, "sha256": adapter.sha256, **_kept(adapter.metadata)}
         for adapter, weight in zip(given, amounts, strict=True)
     ]
+    options = {"density": density, "protection": protection, "seed": seed}
+    notes = {"method": method, "parents": json.dumps(parents), "options": json.dumps(options)}
+    if triggers := [parent["trigger"] for parent in parents if parent["weight"] and "trigger" in parent]:
+        notes["trigger"] = ", ".join(triggers)
     bases = sorted({parent["base"] for parent in parents if "base" in parent})
-    notes = {"method": method, "parents": json.dumps(parents), **({"base": bases[0]} if len(bases) == 1 else {})}
-    if method in ("ties", "dare", "knots_ties"):
-        notes["density"] = str(density)
+    if len(bases) > 1:
+        print(f"the adapters were made for different bases ({', '.join(bases)}); the file names none")
+    elif bases:
+        notes["base"] = bases[0]
     save = save_kohya if format == "kohya" else save_adapter
     save(Path(output), state, rank=rank, alpha=float(rank), metadata=notes)
     print(f"{output} holds {len(updates)} layers of rank {rank}: " + describe(parents))
@@ -76,7 +81,7 @@ def describe(parents: list[dict]) -> str:
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    return {name: metadata[name] for name in ("base", "style", "trigger") if name in metadata}
+    return {name: metadata[name] for name in ("base", "style", "trigger", "method", "parents") if name in metadata}
 
 
 def _lost(whole: dict, kept: dict) -> float:
@@ -84,4 +89,4 @@ def _lost(whole: dict, kept: dict) -> float:
     from stylelora.lora.factors import thin_svd
 
     squares = [sum(float(thin_svd(update)[1].square().sum()) for update in of.values()) for of in (whole, kept)]
-    return max(0.0, 1 - squares[1] / squares[0]) ** 0.5
+    return max(0.0, 1 - squares[1] / squares[0]) ** 0.5 if squares[0] else 0.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,24 @@ def read_adapter(path: Path | str) -> Adapter:
         down, up = (state[f"unet.{layer}.lora_{factor}.weight"] for factor in "AB")
         layers[layer] = Factors(up.flatten(1) * (info.alpha / info.rank), down.flatten(1))
         inputs[layer] = tuple(down.shape[1:])
-    name = path.parent.name if path.stem == "adapter" else path.stem
+    name = path.resolve().parent.name if path.stem == "adapter" else path.stem
     return Adapter(name, layers, inputs, hashlib.sha256(path.read_bytes()).hexdigest(), info.metadata)
+
+
+def read_adapters(paths: Sequence[Path | str]) -> list[Adapter]:
+    """Read LoRA files; those of one name get that of their folder before it.
+
+    Raises:
+        InputError: as `load_adapter`.
+    """
+    adapters = [read_adapter(path) for path in paths]
+    counts = Counter(adapter.name for adapter in adapters)
+    named = []
+    for adapter, path in zip(adapters, paths, strict=True):
+        folder = Path(path).resolve().parent
+        folder = folder.parent if folder.name == adapter.name else folder
+        named.append(replace(adapter, name=f"{folder.name}/{adapter.name}") if counts[adapter.name] > 1 else adapter)
+    return named
 
 
 def blend(
@@ -107,7 +124,8 @@ def check_fit(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> dic
     modules = adaptable_modules(unet)
     for layer, update in updates.items():
         shape = modules[layer].weight.flatten(1).shape if layer in modules else None
-        if shape != (len(update.up), update.down.shape[1]):
+        grouped = layer in modules and getattr(modules[layer], "groups", 1) > 1
+        if grouped or shape != (len(update.up), update.down.shape[1]):
             raise InputError(f"the adapters do not fit this base: {layer} differs; use the base they were made for")
     return {layer: modules[layer].weight for layer in updates}
 

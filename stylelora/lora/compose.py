@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from stylelora.lora.factors import Factors, orthonormalised, stacked, thin_svd
+from stylelora.lora.factors import Factors, nothing, orthonormalised, stacked, thin_svd
 from stylelora.records import InputError
 from stylelora.seeds import generator
 
 Method = Literal["sum", "ties", "dare", "knots_ties", "tsv_m", "iso_c", "np_lora"]
-RELATIVE_ZERO = 1e-10  # singular values below this share of the largest count as none
 OVERLAP = 1e-6  # regularises TSV-M where adapters share directions: its columns have length 1
 
 
@@ -46,7 +45,7 @@ class MixSpec:
         if len(names) != len(weights):
             raise InputError(f"{len(names)} adapters and {len(weights)} weights; give each adapter one weight")
         if len(set(names)) < len(names):
-            raise InputError(f"an adapter is named twice in {', '.join(names)}; add its weights up instead")
+            raise InputError(f"an adapter is named twice in {', '.join(names)}; add its weights up or rename a file")
         bad = [weight for weight in weights if not math.isfinite(weight) or weight < 0]
         if bad:
             raise InputError(f"weight {bad[0]} is not a number of at least 0; give weights like 0.6 and 0.4")
@@ -130,8 +129,8 @@ def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
     left, triangle = torch.linalg.qr(torch.cat([part.weighted.up for part in parts], 1))
     columns = triangle.split([part.update.up.shape[1] for part in parts], 1)
     beside = [block @ part.update.down for block, part in zip(columns, parts, strict=True)]  # (k, n) each
-    gram = torch.stack([block @ block.T for block in beside]).sum(0)
-    rotation = torch.linalg.eigh(gram)[1]  # U = left @ rotation, and S V_i = rotation^T beside_i
+    rotation, s, _ = torch.linalg.svd(torch.cat(beside, 1), full_matrices=False)
+    rotation = rotation[:, s > nothing(s)]  # U = left @ rotation, S V_i = rotation^T beside_i; no empty directions
     merged = _elected([_trimmed(rotation.T @ block, density) for block in beside])
     return Factors(left @ rotation, merged)
 
@@ -215,16 +214,21 @@ def merged(
             return iso_c(parts)
         case "np_lora":
             return np_lora(parts, protection)
+        case _:
+            raise InputError(f"no method is called {method!r}; choose from {', '.join(get_args(Method))}")
 
 
 def _nonzero(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    kept = s > RELATIVE_ZERO * s.max()
+    kept = s > nothing(s)
     return u[:, kept], s[kept], vh[kept]
 
 
 def _dense(update: Tensor) -> Factors:
     """Return a dense update as factors, without loss."""
-    return Factors(update, torch.eye(update.shape[1], dtype=update.dtype, device=update.device))
+    like = {"dtype": update.dtype, "device": update.device}
+    if update.shape[0] < update.shape[1]:
+        return Factors(torch.eye(update.shape[0], **like), update)
+    return Factors(update, torch.eye(update.shape[1], **like))
 
 
 def _trimmed(update: Tensor, density: float) -> Tensor:

@@ -46,6 +46,11 @@ def thin_svd(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
     return left @ u, s, vh @ right.T
 
 
+def nothing(values: Tensor) -> float:
+    """Return below what singular values, float (k,), are rounding errors: some 30 of their precision's steps each."""
+    return float(values.max()) * 30 * len(values) * torch.finfo(values.dtype).eps
+
+
 def truncated(factors: Factors, rank: int) -> Factors:
     """Return the nearest update of at most this rank (Eckart & Young 1936), its scale shared between both factors."""
     u, s, vh = thin_svd(factors)

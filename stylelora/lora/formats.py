@@ -81,9 +81,7 @@ def save_adapter(
     found, modules = check_keys(state, "the adapter")
     if found != rank:
         raise InputError(f"the adapter's weights have rank {found}, not {rank}; it is not saved.")
-    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise InputError(f"the adapter has NaN or infinite weights in {some(broken)}; it is not saved.")
+    _check_finite(state)
     config = {"unet.r": rank, "unet.lora_alpha": check_alpha(alpha, "the adapter"), "unet.target_modules": modules}
     header = {
         **metadata,
@@ -114,6 +112,7 @@ def save_kohya(
     from safetensors.torch import load, save
 
     layers = check_keys(state, "the adapter")[1]
+    _check_finite(state)
     renamed = {}
     for layer in layers:
         name = f"lora_unet_{layer.replace('.', '_')}"
@@ -129,6 +128,12 @@ def save_kohya(
         return written.keys() == renamed.keys() and all(torch.equal(written[key], renamed[key]) for key in renamed)
 
     _write_whole(Path(path), data, reads_back)
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise InputError(f"the adapter has NaN or infinite weights in {some(broken)}; it is not saved.")
 
 
 def _write_whole(path: Path, data: bytes, reads_back: Callable[[Path], bool]) -> None:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stylelora.lora.factors import Factors, thin_svd
-
-RELATIVE_ZERO = 1e-6  # singular values below this share of the largest count as none
+from stylelora.lora.factors import Factors, nothing, thin_svd
 
 
 @dataclass(frozen=True)
@@ -55,5 +53,5 @@ def inner(first: Factors, second: Factors) -> float:
 def _directions(update: Factors) -> tuple[Tensor, Tensor]:
     """Return orthonormal bases of the outputs (m, r) and the inputs (r, n)."""
     u, s, vh = thin_svd(update)
-    kept = s > RELATIVE_ZERO * s[0]
+    kept = s > nothing(s)
     return u[:, kept], vh[kept]

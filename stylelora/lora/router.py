@@ -78,5 +78,5 @@ def _through(module: nn.Module, update: Factors, x: Tensor) -> Tensor:
     if isinstance(module, nn.Linear):
         return F.linear(F.linear(x, update.down), update.up)
     down = update.down.view(-1, *module.weight.shape[1:])
-    middle = F.conv2d(x, down, None, module.stride, module.padding, module.dilation)
+    middle = module._conv_forward(x, down, None)  # with its stride, padding and kind of padding
     return F.conv2d(middle, update.up[:, :, None, None])

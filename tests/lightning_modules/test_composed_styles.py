@@ -1,11 +1,13 @@
 """`predict`: pictures of blends, how each was made, and what they do not depend on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stylelora.lora.blend import read_adapters
 from tests.runs import run_cli
 
 METHODS = ["sum", "tsv_m", "composite", "anchored", "switch", "k_lora"]
@@ -49,12 +51,14 @@ def test_every_prompt_seed_and_arm_has_its_picture_and_line(run):
     assert [line["label"] for line in lines[:4]] == ["base", "ink 1", "ink 0.6 + oil 0.4", "base"]
     assert lines[1]["prompt"] == "inkstyle, a cat"
     assert lines[2]["prompt"] == "inkstyle, oilstyle, a cat"
+    composite = next(line for line in lines if line["method"] == "composite" and line["label"] == "ink 0.6 + oil 0.4")
+    assert composite["prompt"] == "inkstyle, a cat AND oilstyle, a cat"
     for line in lines:
         with Image.open(run / line["file_name"]) as image:
             assert json.loads(image.info["stylelora"]) == {k: v for k, v in line.items() if k != "file_name"}
             said = image.info["parameters"]
             assert said.startswith(line["prompt"])
-            assert f"Seed: {line['seed']}, Model: " in said
+            assert f"Seed: {line['seed']}, Size: {image.width}x{image.height}, Model: " in said
             assert f"Blend: {line['label']}, Method: {line['method']}" in said
     with Image.open(run / "grid.png") as grid:
         assert grid.height > 4 * len(METHODS) * 64
@@ -74,14 +78,29 @@ def test_methods_and_blends_differ(run):
     made = pictures(run)
     blends = [made[f"000-{3 * number + 2:02d}.png"] for number in range(len(METHODS))]
     assert all(np.abs(blend - made["000-01.png"]).max() > 2 for blend in blends)
-    assert np.abs(blends[0] - blends[2]).max() > 0
+    assert len({blend.tobytes() for blend in blends}) == len(blends) - 1  # anchored is composite at a strength of 1
 
 
 def test_pictures_do_not_depend_on_the_batch_size(tiny_sd, adapter_files, run, tmp_path):
-    more = ("--data.init_args.batch_size=1", "--model.init_args.methods=[sum]")
+    more = ("--data.init_args.batch_size=1", f"--model.init_args.methods=[{','.join(METHODS)}]")
     assert predict(tiny_sd, adapter_files, tmp_path, *more)[0] == 0
-    before = pictures(run)
-    assert all(np.abs(before[name] - picture).max() <= 1 for name, picture in pictures(tmp_path).items())
+    before, after = pictures(run), pictures(tmp_path)
+    assert before.keys() == after.keys()
+    assert all(np.abs(before[name] - picture).max() <= 1 for name, picture in after.items())
+
+
+def test_a_second_run_leaves_the_first_beside_it(tiny_sd, adapter_files, tmp_path):
+    for weights in ("[[1, 0], [0, 1]]", "[[1, 0]]"):
+        assert predict(tiny_sd, adapter_files, tmp_path / "run", weights=weights)[0] == 0
+    assert len(pictures(tmp_path / "run")) == 4 * 2
+    assert len(pictures(tmp_path / "run.1")) == 4 * 3
+
+
+def test_adapters_of_one_name_go_by_their_folders(tmp_path, adapter_files):
+    for folder, file in zip(("a", "b"), adapter_files, strict=True):
+        (tmp_path / folder).mkdir()
+        shutil.copy(file, tmp_path / folder / "ink.safetensors")
+    assert [one.name for one in read_adapters([tmp_path / x / "ink.safetensors" for x in "ab"])] == ["a/ink", "b/ink"]
 
 
 def test_another_scheduler_makes_other_pictures(tiny_sd, adapter_files, run, tmp_path):
@@ -95,7 +114,11 @@ def test_another_scheduler_makes_other_pictures(tiny_sd, adapter_files, run, tmp
     ("more", "weights", "said"),
     [
         (("--model.init_args.scheduler=diffusers.Nothing",), "[[1, 0]]", "is not there; give a class such as"),
-        (("--model.init_args.scheduler=torch.nn.Linear",), "[[1, 0]]", "is no scheduler"),
+        (("--model.init_args.scheduler=torch.nn.Linear",), "[[1, 0]]", "does not suit this base"),
+        (("--model.init_args.scheduler=diffusers.FlowMatchEulerDiscreteScheduler",), "[[1, 0]]", "does not suit"),
+        (("--model.init_args.scheduler=diffusers.EulerAncestralDiscreteScheduler",), "[[1, 0]]", "draws noise of its"),
+        (("--model.init_args.resolution=70",), "[[1, 0]]", "resolution 70 does not suit this base"),
+        (("--model.init_args.steps=0",), "[[1, 0]]", "steps is 0"),
         ((), "[[1]]", "2 adapters and 1 weights"),
         ((), "[[1, -1]]", "is not a number of at least 0"),
         ((), "[]", "at least one list of weights"),

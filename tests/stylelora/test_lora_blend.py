@@ -45,7 +45,7 @@ def test_a_merged_file_names_its_parents(adapter_files, tmp_path):
     info = load_adapter(tmp_path / "a.safetensors")[1]
     assert (info.rank, info.alpha, info.metadata["method"]) == (6, 6.0, "sum")
     assert '"name": "ink", "weight": 0.6' in info.metadata["parents"]
-    assert info.metadata["base"] == "tiny"
+    assert (info.metadata["base"], info.metadata["trigger"]) == ("tiny", "inkstyle, oilstyle")
 
 
 def test_a_merged_file_is_an_adapter_again(tiny_sd, adapter_files, tmp_path):

@@ -226,3 +226,40 @@ def test_weights_are_a_strength_and_a_mixture():
 def test_bad_weights_are_refused(names, weights, said):
     with pytest.raises(InputError, match=said):
         MixSpec.of(names, weights)
+
+
+def padded(update, by=3):
+    """The same update, as a merged file holds it: with directions that do nothing."""
+    up = torch.cat([update.up, torch.zeros(len(update.up), by, dtype=update.up.dtype)], 1)
+    return Factors(up, torch.cat([update.down, torch.zeros(by, update.down.shape[1], dtype=update.down.dtype)]))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", ["ties", "knots_ties", "tsv_m", "iso_c", "np_lora"])
+@pytest.mark.parametrize("same", [False, True])
+def test_directions_that_do_nothing_change_nothing(name, kind, same):
+    """Neither zeros in a file nor the rounding errors of two equal adapters are taken for directions."""
+    method = {
+        "ties": lambda given: ties(given, density=0.5),
+        "knots_ties": lambda given: knots_ties(given, density=0.5),
+        "tsv_m": tsv_m,
+    }.get(name, METHODS[name])
+    wide = (320, 320)
+    generator = torch.Generator().manual_seed(0)
+    up, down = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((320, 16), (16, 320)))
+    other = Factors(up.flip(0), down.flip(1))
+    given = [Part("a", 0.6, Factors(up, down)), Part("b", 0.4, Factors(up, down) if same else other)]
+    want = method(given).dense()
+    cast = [
+        Part(p.name, p.share, padded(Factors(p.update.up.to(kind), p.update.down.to(kind)), 3 * (p.name == "a")))
+        for p in given
+    ]
+    got = method(cast).dense().double()
+    assert want.shape == wide
+    # KnOTS counts entries over all directions, of which equal adapters have fewer than their ranks say
+    assert error(got, want) < (2e-2 if kind == torch.float32 and name in ("ties", "knots_ties") else 1e-3)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(InputError, match="no method is called 'linear'"):
+        compose.merged(parts(), "layer", "linear")
