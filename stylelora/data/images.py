@@ -115,7 +115,7 @@ def labelled_grid(rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequenc
     factor = max(1, -(-side // first.shape[-1]))
     height, width = first.shape[-2] * factor, first.shape[-1] * factor
     gap, top = 4, 20
-    pitch = max(width, *(int(font.getlength(heading)) for heading in columns)) + gap
+    pitch = max(width, *(int(font.getlength(heading)) + 2 * gap for heading in columns)) + gap
     left = max(int(font.getlength(name)) for name, _ in rows) + 3 * gap
     size = (left + len(columns) * pitch, top + len(rows) * (height + gap))
     grid = Image.new("RGB", size, "white")
