@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stylelora.data.images import labelled_grid, to_pil
+from stylelora.data.images import labelled_grid, to_pil, to_tensor
 from stylelora.distributed import gather_rows
 
 
@@ -24,24 +25,30 @@ class WritePictures(L.Callback):
         self.rows: list[dict] = []
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        """Keep a batch."""
-        del trainer, pl_module
-        self.rows += outputs
+        """Write a batch's pictures at once: they need no memory then, and a later error does not lose them."""
+        del pl_module
+        folder = Path(trainer.default_root_dir, "pictures")
+        folder.mkdir(parents=True, exist_ok=True)
+        for output in outputs:
+            row = {name: value for name, value in output.items() if name not in ("index", "image")}
+            name = "{:03d}-{:02d}.png".format(*output["index"])
+            height, width = output["image"].shape[1:]
+            to_pil(output["image"]).save(folder / name, pnginfo=_described(row, width, height))
+            self.rows.append({"index": output["index"], "file_name": f"pictures/{name}", **row})
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Join the pictures of all processes and write them once."""
+        """Join the records of all processes; write them and the grid once."""
         del pl_module
         rows, self.rows = gather_rows(self.rows, key="index"), []
         if not rows or not trainer.is_global_zero:
             return
         root = Path(trainer.default_root_dir)
-        (root / "pictures").mkdir(parents=True, exist_ok=True)
         lines, columns, base, grid = [], ["base"], {}, {}
         for row in rows:
-            image, (place, arm) = row.pop("image"), row.pop("index")
-            name = f"{place:03d}-{arm:02d}.png"
-            to_pil(image).save(root / "pictures" / name, pnginfo=_described(row, image.shape[-1], image.shape[-2]))
-            lines.append(json.dumps({"file_name": f"pictures/{name}", **row}, ensure_ascii=False) + "\n")
+            place, arm = row.pop("index")
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+            with Image.open(root / row["file_name"]) as picture:
+                image = to_tensor(picture)
             if arm == 0:
                 base[place] = image
                 continue

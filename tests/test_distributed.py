@@ -98,3 +98,32 @@ def test_bad_input_stops_all_processes(tiny_sd, tiny_clip, tmp_path, case):
     assert run.returncode != 0
     assert "error: 1 pictures in" in run.stderr if case == "unreadable" else "error: one step needs 128" in run.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_two_devices_predict_the_files_of_one(tiny_sd, adapter_files, tmp_path):
+    for name, more in {"one": [], "two": TWO}.items():
+        run = fit(
+            [
+                "predict",
+                "--model=lightning_modules.ComposedStyles",
+                f"--model.init_args.base={tiny_sd}",
+                f"--model.init_args.adapters={json.dumps([str(file) for file in adapter_files])}",
+                "--model.init_args.weights=[[0.6, 0.4]]",
+                "--model.init_args.methods=[sum, composite]",
+                "--model.init_args.steps=2",
+                "--data=datamodules.Prompts",
+                "--data.init_args.prompts=[a cat, a dog, a boat]",
+                f"--trainer.default_root_dir={tmp_path / name}",
+                "--trainer.logger=false",
+                *more,
+            ]
+        )
+        assert run.returncode == 0, run.stderr
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert (one / "pictures.jsonl").read_text() == (two / "pictures.jsonl").read_text()
+    names = sorted(path.name for path in (one / "pictures").iterdir())
+    assert names == sorted(path.name for path in (two / "pictures").iterdir())
+    assert len(names) == 3 * 3
+    for name in [f"pictures/{name}" for name in names] + ["grid.png"]:
+        images = [np.asarray(Image.open(folder / name)).astype(int) for folder in (one, two)]
+        assert np.abs(images[0] - images[1]).max() <= 1
