@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 from typing import Any
@@ -21,6 +22,7 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
+from stylelora.base.text import embed_texts
 from stylelora.diffusion.arms import Arm, SamplingMethod, check_arm, prompts_of, sample_arm
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.lora.blend import check_fit, read_adapters
@@ -84,13 +86,6 @@ class ComposedStyles(L.LightningModule):
         parts = [f"{a.name} {w:g}" for a, w in zip(self.adapters, arm.weights, strict=True) if w]
         return " + ".join(parts) or "base"
 
-    @torch.no_grad()
-    def embed(self, texts: list[str]) -> Tensor:
-        """Return the text encoder's last hidden state, float (N, T, D)."""
-        length = self.tokenizer.model_max_length
-        padding = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
-        return self.text_encoder(self.tokenizer(texts, **padding).input_ids.to(self.device)).last_hidden_state
-
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
         """Make the pictures of all arms from the same initial noise.
 
@@ -100,8 +95,9 @@ class ComposedStyles(L.LightningModule):
         """
         del batch_idx
         rows, start = [], initial_noise(batch["seed"], self.latent_shape).to(self.device)
+        embed = functools.partial(embed_texts, self.tokenizer, self.text_encoder)
         for place, arm in enumerate(self.arms):
-            latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], self.embed)
+            latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], embed)
             used = [a for a, weight in zip(self.adapters, arm.weights, strict=True) if weight]
             settings = {
                 "method": arm.method, "weights": list(arm.weights), "label": self.describe(arm), "steps": arm.steps,

@@ -17,6 +17,7 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
+from stylelora.base.text import embed_texts
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.lora.formats import apply_adapter
 
@@ -39,19 +40,14 @@ class Base:
         if adapter is not None:
             apply_adapter(self.unet, adapter)
 
-    @torch.no_grad()
-    def embed(self, texts: list[str]) -> Tensor:
-        """Return the text encoder's last hidden state, float (B, 77, D)."""
-        ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
-        return self.encoder(ids).last_hidden_state
-
     def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
         """Make one picture per prompt, uint8 (N, 3, H, W); the noise depends on (seed, place in the list) alone."""
-        images, empty = [], self.embed([""])
+        images, empty = [], embed_texts(self.tokenizer, self.encoder, [""])
         for first in range(0, len(prompts), batch_size):
             part = prompts[first : first + batch_size]
             noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
-            latents = denoise(self.unet, self.scheduler, noise, self.embed(part), empty, self.steps, self.guidance)
+            text = embed_texts(self.tokenizer, self.encoder, part)
+            latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance)
             images.append(decode(self.vae, latents))
         return torch.cat(images)
 

@@ -26,6 +26,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stylelora.base.load import fingerprint, load_text_encoder, load_tokenizer, load_vae
+from stylelora.base.text import embed_texts
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
 from stylelora.records import InputError, Picture
@@ -144,12 +145,8 @@ class Cache:
     def _text_encoder(self) -> nn.Module:
         return load_text_encoder(self.base).to(self.device)
 
-    @torch.no_grad()
     def _encode_text(self, text: str, encoder: nn.Module) -> dict[str, Tensor]:
-        length = self._tokenizer.model_max_length
-        padding = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
-        ids = self._tokenizer(text, **padding).input_ids
-        return {"text": encoder(ids.to(self.device)).last_hidden_state[0].cpu()}
+        return {"text": embed_texts(self._tokenizer, encoder, [text])[0].cpu()}
 
 
 @torch.no_grad()

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from stylelora.diffusion.sample import count_calls, walk
-from stylelora.lora.factors import Factors
-from stylelora.lora.interference import inner
+from stylelora.lora.factors import Factors, inner
 from stylelora.lora.router import Choice, Router
 
 

@@ -18,13 +18,13 @@ from stylelora.base.load import (
     read_config,
     resolve_base,
 )
+from stylelora.base.text import embed_texts
 from stylelora.diffusion.arms import prompt_of
 from stylelora.diffusion.composite import Term, predict_sum
 from stylelora.diffusion.sample import initial_noise
 from stylelora.lora.blend import Adapter, added, blend, read_adapters
 from stylelora.lora.compose import MixSpec
-from stylelora.lora.factors import Factors
-from stylelora.lora.interference import inner
+from stylelora.lora.factors import Factors, inner
 from stylelora.lora.interference import interference as compare
 from stylelora.lora.router import routed
 from stylelora.records import InputError
@@ -109,9 +109,7 @@ def interaction(
     unet, encoder, tokenizer = load_unet(folder), load_text_encoder(folder), load_tokenizer(folder)
     mix = MixSpec.of([adapter.name for adapter in adapters], weights)
     prompts = [prompt_of(adapters, prompt) for prompt in PROMPTS]
-    ids = tokenizer(prompts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-                    return_tensors="pt").input_ids  # fmt: skip
-    text = encoder(ids).last_hidden_state
+    text = embed_texts(tokenizer, encoder, prompts)
     side = read_config(folder, "unet")["sample_size"]
     noise = initial_noise(range(len(prompts)), (unet.config.in_channels, side, side))
     scheduler = load_scheduler(folder)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from stylelora.lora.blend import as_state, blend, read_adapters
 from stylelora.lora.compose import Method
-from stylelora.lora.factors import truncated
+from stylelora.lora.factors import inner, truncated
 from stylelora.lora.formats import save_adapter, save_kohya
 from stylelora.records import InputError
 
@@ -85,8 +85,6 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _lost(whole: dict, kept: dict) -> float:
-    """Return the share of the norm that truncation takes, from the spectra: sqrt(1 - |kept|^2 / |whole|^2)."""
-    from stylelora.lora.factors import thin_svd
-
-    squares = [sum(float(thin_svd(update)[1].square().sum()) for update in of.values()) for of in (whole, kept)]
+    """Return the share of the norm that truncation takes: sqrt(1 - |kept|^2 / |whole|^2)."""
+    squares = [sum(inner(update, update) for update in updates.values()) for updates in (whole, kept)]
     return max(0.0, 1 - squares[1] / squares[0]) ** 0.5 if squares[0] else 0.0

@@ -38,6 +38,11 @@ def stacked(parts: Sequence[Factors]) -> Factors:
     return Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
 
 
+def inner(first: Factors, second: Factors) -> float:
+    """Return the Frobenius inner product <dW_1, dW_2> from the factors."""
+    return float(((first.up.T @ second.up) * (first.down @ second.down.T)).sum())
+
+
 def thin_svd(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
     """Return U (m, k), S (k,), Vh (k, n) of dW with k = min(m, r, n), in O((m + n) r^2): two QRs and a small SVD."""
     left, left_triangle = torch.linalg.qr(factors.up)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stylelora.lora.factors import Factors, nothing, thin_svd
+from stylelora.lora.factors import Factors, inner, nothing, thin_svd
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ def interference(first: Factors, second: Factors) -> Interference:
         outputs=float((u1.T @ u2).square().sum()) / smaller,
         norms=norms,
     )
-
-
-def inner(first: Factors, second: Factors) -> float:
-    """Return the Frobenius inner product <dW_1, dW_2> from the factors."""
-    return float(((first.up.T @ second.up) * (first.down @ second.down.T)).sum())
 
 
 def _directions(update: Factors) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stylelora.lora.factors import Factors
-from stylelora.lora.interference import inner, interference
+from stylelora.lora.factors import Factors, inner
+from stylelora.lora.interference import interference
 
 
 def update(seed, rank, n=40):
