@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -23,7 +24,7 @@ from stylelora.base.load import (
     sampling_recipe,
 )
 from stylelora.base.text import embed_texts
-from stylelora.diffusion.arms import Arm, SamplingMethod, check_arm, prompts_of, sample_arm
+from stylelora.diffusion.arms import Arm, BlendOptions, SamplingMethod, check_arm, sample_arm
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.lora.blend import check_fit, read_adapters
 from stylelora.lora.compose import Method
@@ -39,8 +40,10 @@ class ComposedStyles(L.LightningModule):
         base: `mini`, a folder in diffusers' layout, or a hub id; the one the adapters were made for.
         methods: sum, ties, dare, knots_ties, tsv_m, iso_c, np_lora (in weight space), composite, anchored, switch,
             k_lora (while sampling); every blend is made with each.
+        strengths: every blend is made with its weights multiplied by each of these.
+        guidances: classifier-free guidance scales, every blend is made with each; null: the one that suits the base.
+        options: of the methods.
         steps: denoising steps; null: what suits the base.
-        guidance: classifier-free guidance scale; null: what suits the base.
         scheduler: class path such as diffusers.EulerDiscreteScheduler; null: the base's.
         resolution: side in pixels; null: the base's own.
     """
@@ -51,8 +54,10 @@ class ComposedStyles(L.LightningModule):
         weights: list[list[float]],
         base: str = "mini",
         methods: list[Method | SamplingMethod] = ["sum"],  # noqa: B006
+        strengths: list[float] = [1.0],  # noqa: B006
+        guidances: list[float] | None = None,
+        options: BlendOptions = BlendOptions(),
         steps: int | None = None,
-        guidance: float | None = None,
         scheduler: str | None = None,
         resolution: int | None = None,
     ) -> None:
@@ -60,14 +65,17 @@ class ComposedStyles(L.LightningModule):
         self.save_hyperparameters()
         folder = resolve_base(base)
         suited = sampling_recipe(folder)
-        steps, guidance = suited[0] if steps is None else steps, suited[1] if guidance is None else guidance
+        steps, guidances = suited[0] if steps is None else steps, [suited[1]] if guidances is None else guidances
         if resolution is not None:
             check_resolution(folder, resolution)
-        if not weights or not methods:
-            raise InputError("give at least one list of weights and one method")
+        if not (weights and methods and strengths and guidances):
+            raise InputError("give at least one list of weights, one method, one strength and one guidance")
         self.adapters = read_adapters(adapters)
-        nothing = Arm("sum", (0.0,) * len(adapters), steps, guidance)
-        self.arms = [nothing] + [Arm(one, tuple(w), steps, guidance) for one, w in itertools.product(methods, weights)]
+        nothing = (0.0,) * len(adapters)
+        self.arms = [Arm("sum", nothing, steps, guidance) for guidance in guidances] + [
+            Arm(method, tuple(amounts), steps, guidance, strength, options=options)
+            for method, guidance, strength, amounts in itertools.product(methods, guidances, strengths, weights)
+        ]
         for arm in self.arms:
             check_arm(arm, self.adapters)
         self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
@@ -91,28 +99,28 @@ class ComposedStyles(L.LightningModule):
 
         Returns:
             a row for each prompt and arm: `index` (place of the prompt, place of the arm), `content`, `prompt`, `seed`,
-            `method`, `weights`, `label`, `steps`, `guidance`, `scheduler`, and `image`, uint8 (3, H, W).
+            `method`, `label` and `weights` before they are multiplied by `strength`, `steps`, `guidance`, `scheduler`,
+            `options`, and `image`, uint8 (3, H, W).
         """
         del batch_idx
         rows, start = [], initial_noise(batch["seed"], self.latent_shape).to(self.device)
         embed = functools.partial(embed_texts, self.tokenizer, self.text_encoder)
         for place, arm in enumerate(self.arms):
             latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], embed)
-            used = [a for a, weight in zip(self.adapters, arm.weights, strict=True) if weight]
             settings = {
-                "method": arm.method, "weights": list(arm.weights), "label": self.describe(arm), "steps": arm.steps,
-                "guidance": arm.guidance, "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
+                "method": arm.method, "weights": list(arm.weights), "label": self.describe(arm),
+                "strength": arm.strength, "steps": arm.steps, "guidance": arm.guidance,
+                "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
+                "options": dataclasses.asdict(arm.options),
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
             }  # fmt: skip
+            pictures = decode(self.vae, latents)
             for index, content, seed, image in zip(
-                batch["index"], batch["content"], batch["seed"], decode(self.vae, latents), strict=True
+                batch["index"], batch["content"], batch["seed"], pictures, strict=True
             ):
-                rows.append(
-                    {"index": (index, place), "content": content, "seed": seed}
-                    | {"prompt": " AND ".join(prompts_of(used, arm.method, content))}  # as A1111 writes it
-                    | settings
-                    | {"image": image}
-                )
+                prompt = " AND ".join(arm.prompts(self.adapters, content))  # as A1111 writes it
+                made = {"index": (index, place), "content": content, "prompt": prompt, "seed": seed}
+                rows.append(made | settings | {"image": image})
         return rows
 
 

@@ -16,6 +16,7 @@ from stylelora.diffusion.composite import (
     switch_order,
     switch_times,
 )
+from stylelora.diffusion.regions import region_mask, regional_shares
 from stylelora.diffusion.sample import count_calls, denoise
 from stylelora.lora.blend import Adapter, added, blend
 from stylelora.lora.compose import Method, MixSpec
@@ -23,6 +24,29 @@ from stylelora.lora.router import routed
 from stylelora.records import InputError
 
 SamplingMethod = Literal["composite", "anchored", "switch", "k_lora"]
+OWN_PROMPTS = ("composite", "anchored", "switch")  # each adapter predicts for a prompt with its own trigger word
+
+
+@dataclass(frozen=True)
+class BlendOptions:
+    """How the methods go about it, beside the weights.
+
+    Args:
+        density: share of entries that ties, dare and knots_ties keep; above 0, at most 1.
+        protection: of np_lora, 0..1.
+        seed: of dare's draws.
+        base_unconditional: composite and anchored: for the empty prompt the base predicts alone.
+        regions: composite: where each adapter counts, one entry for each: left, right, top, bottom, or a picture that
+            is white there.
+        batched: composite and anchored: all predictions in one forward; false needs less memory, and gives the same.
+    """
+
+    density: float = 0.5
+    protection: float = 1.0
+    seed: int = 0
+    base_unconditional: bool = False
+    regions: list[str] | None = None
+    batched: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,40 +58,62 @@ class Arm:
         weights: one per adapter, 0 or more; all 0: the base.
         steps: denoising steps.
         guidance: classifier-free guidance scale.
+        strength: multiplies all weights.
+        trigger: whether the prompts have trigger words.
+        options: of the method.
     """
 
     method: Method | SamplingMethod
     weights: tuple[float, ...]
     steps: int
     guidance: float
+    strength: float = 1.0
+    trigger: bool = True
+    options: BlendOptions = BlendOptions()
+
+    def mix(self, adapters: Sequence[Adapter]) -> tuple[MixSpec, list[Adapter]]:
+        """Return strength and mixture, and the adapters that have a weight above 0.
+
+        Raises:
+            InputError: for bad weights.
+        """
+        mix = MixSpec.of([adapter.name for adapter in adapters], [self.strength * weight for weight in self.weights])
+        return mix, [adapter for adapter in adapters if adapter.name in mix.names]
+
+    def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
+        """Return the prompts that are given for a content: one with all trigger words, or one for each adapter."""
+        _, used = self.mix(adapters)
+        if not self.trigger:
+            return [content]
+        if used and self.method in OWN_PROMPTS:
+            rest = self.method == "anchored" or self.options.regions is not None  # the base predicts, too
+            return [prompt_of([adapter], content) for adapter in used] + [content] * rest
+        return [prompt_of(used, content)]
 
 
 def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
     """Refuse what cannot be sampled.
 
     Raises:
-        InputError: for bad weights, an unknown method, no step, or `k_lora` with more than two adapters.
+        InputError: for bad weights or options, an unknown method, no step, or `k_lora` with more than two adapters.
     """
-    mix = MixSpec.of([adapter.name for adapter in adapters], arm.weights)
+    mix, _ = arm.mix(adapters)
+    options = arm.options
+    if not 0 < options.density <= 1 or not 0 <= options.protection <= 1:
+        raise InputError(f"density is {options.density}, protection {options.protection}; both are shares, density > 0")
     if arm.method not in (methods := (*get_args(Method), *get_args(SamplingMethod))):
         raise InputError(f"no method is called {arm.method!r}; choose from {', '.join(methods)}")
     if arm.method == "k_lora" and len(mix.names) > 2:
         raise InputError(f"k_lora blends two adapters, not {len(mix.names)}; choose composite or switch")
     if arm.steps < 1:
         raise InputError(f"steps is {arm.steps}; it must be at least 1")
-
-
-def prompts_of(adapters: Sequence[Adapter], method: str, content: str) -> list[str]:
-    """Return the prompts that an arm is given: one with all trigger words, or one for each adapter.
-
-    Args:
-        adapters: those with a weight above 0.
-        method: of the arm.
-        content: without trigger words.
-    """
-    if adapters and method in ("composite", "anchored", "switch"):
-        return [prompt_of([adapter], content) for adapter in adapters] + ([content] if method == "anchored" else [])
-    return [prompt_of(adapters, content)]
+    regions = options.regions
+    if regions is not None and mix.names and arm.method != "composite":
+        raise InputError(f"{arm.method} has no regions; choose composite, or leave them out")
+    if regions is not None and len(regions) != len(adapters):
+        raise InputError(f"{len(adapters)} adapters and {len(regions)} regions; give each adapter one region")
+    for region in regions or ():
+        region_mask(region, 8, 8)
 
 
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
@@ -101,37 +147,54 @@ def sample_arm(
         latents, float32 (B, C, H, W).
 
     Raises:
-        InputError: if weights or adapters do not fit, or `k_lora` is given other than two adapters.
+        InputError: if weights, options or adapters do not fit.
     """
     check_arm(arm, adapters)
-    mix = MixSpec.of([adapter.name for adapter in adapters], arm.weights)
-    used = [adapter for adapter in adapters if adapter.name in mix.names]
-    empty = embed([""])
+    mix, used = arm.mix(adapters)
+    texts = [embed(list(prompts)) for prompts in zip(*(arm.prompts(adapters, one) for one in contents), strict=True)]
+    empty, options = embed([""]), arm.options
     if not used or arm.method in get_args(Method):
-        updates = blend(adapters, arm.weights, arm.method) if used else {}
-        text = embed([prompt_of(used, content) for content in contents])
+        updates = {}
+        if used:
+            chosen = (options.density, options.protection, options.seed)
+            updates = blend(adapters, [arm.strength * weight for weight in arm.weights], arm.method, *chosen)
         with added(unet, updates):
-            return denoise(unet, scheduler, start, text, empty, arm.steps, arm.guidance)
-    texts = [embed([prompt_of([adapter], content) for content in contents]) for adapter in used]
+            return denoise(unet, scheduler, start, texts[0], empty, arm.steps, arm.guidance)
+    if not arm.trigger and arm.method in OWN_PROMPTS:
+        texts *= len(used) + 1
     strength = 1.0 if arm.method == "anchored" else mix.strength
     layers = [{name: update.scaled(strength) for name, update in one.layers.items()} for one in used]
     times = None
-    if arm.method == "composite" or (len(used) == 1 and arm.method != "anchored"):
-        fixed = composite_terms(mix.shares, texts, empty, arm.guidance)
-        terms = lambda _step: fixed  # noqa: E731
-    elif arm.method == "anchored":
-        fixed = anchored_terms(mix.weights, texts, embed(list(contents)), empty, arm.guidance)
-        terms = lambda _step: fixed  # noqa: E731
-    elif arm.method == "switch":
-        order = switch_order(mix.shares, count_calls(scheduler, arm.steps))
-        terms = lambda step: _guided(order[step], texts[order[step]], empty, arm.guidance)  # noqa: E731
+    if arm.method in ("composite", "anchored"):
+        fixed = _fixed_terms(arm, adapters, texts, empty, start)
+        terms = lambda _call: fixed  # noqa: E731
+    elif arm.method == "switch" or len(used) == 1:
+        order = switch_order(mix.shares, count_calls(scheduler, arm.steps), scheduler.order)
+        terms = lambda call: _guided(order[call], texts[order[call]], empty, arm.guidance)  # noqa: E731
     else:
         times = switch_times(layers[0], layers[1], mix.shares)
-        text = embed([prompt_of(used, content) for content in contents])
-        terms = lambda _step: _guided(0, text, empty, arm.guidance)  # noqa: E731
+        terms = lambda _call: _guided(0, texts[0], empty, arm.guidance)  # noqa: E731
     with routed(unet, layers) as router:
-        return denoise_blend(unet, router, scheduler, start, terms, arm.steps, times=times)
+        return denoise_blend(unet, router, scheduler, start, terms, arm.steps, options.batched, times)
 
 
 def _guided(adapter: int, text: Tensor, empty: Tensor, guidance: float) -> list[Term]:
     return [Term(adapter, text, guidance), *([Term(adapter, empty, 1 - guidance)] if guidance != 1 else [])]
+
+
+def _fixed_terms(
+    arm: Arm, adapters: Sequence[Adapter], texts: Sequence[Tensor], empty: Tensor, start: Tensor
+) -> list[Term]:
+    """Return the terms of Composite, of its regional form, where the base draws what no region covers, or anchored."""
+    (mix, used), options = arm.mix(adapters), arm.options
+    guided = (empty, arm.guidance, options.base_unconditional)
+    if arm.method == "anchored":
+        return anchored_terms(mix.weights, texts[: len(used)], texts[len(used)], *guided)
+    if options.regions is None:
+        return composite_terms(mix.shares, texts[: len(used)], *guided)
+    masks = [
+        region_mask(region, *start.shape[2:]).to(start)
+        for region, adapter in zip(options.regions, adapters, strict=True)
+        if adapter.name in mix.names
+    ]
+    return anchored_terms(regional_shares(mix.shares, masks), texts[: len(used)], texts[len(used)], *guided)

@@ -61,25 +61,32 @@ def composite_terms(
 
 
 def anchored_terms(
-    weights: Sequence[float], texts: Sequence[Tensor], text: Tensor, empty_text: Tensor, guidance: float
+    weights: Sequence[float | Tensor],
+    texts: Sequence[Tensor],
+    text: Tensor,
+    empty_text: Tensor,
+    guidance: float,
+    base_unconditional: bool = False,
 ) -> list[Term]:
     """Return the terms of eps_0 + sum w_i (eps_i - eps_0) (Composable Diffusion; Liu et al. 2022, eq. 11), guided.
 
     Args:
-        weights: w of each adapter, which runs at strength 1; where they add up to 1 this is weighted Composite.
+        weights: w of each adapter, or maps (1, 1, H, W); where they add up to 1 this is weighted Composite.
         texts: each adapter's prompts, float (B, T, D).
         text: the base's prompts, without trigger words, float (B, T, D).
         empty_text: float (1, T, D).
         guidance: g.
+        base_unconditional: let the base alone predict for the empty text.
     """
-    terms = composite_terms(weights, texts, empty_text, guidance)
+    terms = composite_terms(weights, texts, empty_text, guidance, base_unconditional)
     rest = 1 - sum(weights)
-    terms += [Term(None, text, guidance * rest), Term(None, empty_text, (1 - guidance) * rest)]
-    return [term for term in terms if abs(term.weight) > 1e-9]
+    terms += [Term(None, text, guidance * rest)]
+    terms += [] if base_unconditional else [Term(None, empty_text, (1 - guidance) * rest)]
+    return [term for term in terms if torch.as_tensor(term.weight).abs().max() > 1e-6]
 
 
-def switch_order(shares: Sequence[float], steps: int) -> list[int]:
-    """Return which adapter each step uses: pi_i of the steps each, spread as evenly as can be.
+def switch_order(shares: Sequence[float], calls: int, order: int = 1) -> list[int]:
+    """Return which adapter each call of the UNet uses: pi_i of the steps each, spread as evenly as can be.
 
     LoRA Switch (Zhong et al. 2024, section 3.2) takes turns of fixed length; here every step goes to the adapter that
     is furthest behind its share, so that after t steps each has had t pi_i, to within one. Then Switch comes close to
@@ -87,16 +94,17 @@ def switch_order(shares: Sequence[float], steps: int) -> list[int]:
 
     Args:
         shares: pi of each adapter; one of 0 never runs.
-        steps: of the sampler.
+        calls: of the UNet.
+        order: calls per step of the sampler, such as 2 of Heun's, which predicts and corrects by one adapter.
     """
     owed = [0.0] * len(shares)
-    order = []
-    for _ in range(steps):
+    chosen: list[int] = []
+    while len(chosen) < calls:
         owed = [debt + share for debt, share in zip(owed, shares, strict=True)]
         first = max(range(len(shares)), key=lambda i: (shares[i] > 0, round(owed[i], 9), -i))
         owed[first] -= 1
-        order.append(first)
-    return order
+        chosen += [first] * order
+    return chosen[:calls]
 
 
 def switch_times(
@@ -153,7 +161,8 @@ def predict_sum(
     for some in [terms] if batched else [[term] for term in terms]:
         router.parts = [term.adapter for term in some]
         text = torch.cat([term.text.expand(len(x), -1, -1) for term in some])
-        predicted = unet(torch.cat([x] * len(some)), t, encoder_hidden_states=text).sample.to(kind)
+        stacked = torch.cat([x.to(text.dtype)] * len(some))
+        predicted = unet(stacked, t, encoder_hidden_states=text).sample.to(kind)
         total = total + sum(term.weight * one for term, one in zip(some, predicted.chunk(len(some)), strict=True))
     return total
 

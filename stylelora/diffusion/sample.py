@@ -46,6 +46,7 @@ def denoise(
 
     def predict(x: Tensor, t: Tensor, step: int) -> Tensor:
         del step
+        x = x.to(text.dtype)  # the walk itself is not in half precision
         predicted = unet(torch.cat([x] * 2) if guided else x, t, encoder_hidden_states=text).sample.float()
         if not guided:
             return predicted
@@ -100,5 +101,6 @@ def walk(
 @torch.no_grad()
 def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int = 8) -> Tensor:
     """Turn scaled latents (B, C, h, w) into pictures, uint8 (B, 3, H, W)."""
-    images = [vae.decode(part / vae.config.scaling_factor).sample.float() for part in latents.split(batch_size)]
+    scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+    images = [vae.decode(part).sample.float() for part in scaled.split(batch_size)]
     return ((torch.cat(images).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from stylelora.records import InputError
 
 PROMPTS = ("a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot")
 TIMESTEPS = (900, 700, 400, 100)
-COLUMNS = ("cosine", "inputs", "outputs")
+COLUMNS = ("cosine", "inputs", "outputs", "I")
 
 
 def interference(
@@ -56,17 +57,24 @@ def interference(
     if len(mix.names) != 2:
         raise InputError("interference is of two adapters, each with a weight above 0")
     first, second = given = [adapter for adapter in given if adapter.name in mix.names]
-    effects = interaction(given, mix.weights, base)  # first, since it refuses what does not fit
+    probe = Probe(base, given)
+    effects = {t: probe.interaction(given, mix.weights, (t,)) for t in TIMESTEPS}  # refuses what does not fit
     if not (blocks := by_block(first, second)):
         raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere in one")
     if alone := len(first.layers.keys() ^ second.layers.keys()):
         print(f"{alone} layers that only one of both has are left out of the table of blocks")
-    print(f"{first.name} and {second.name}: cosine of the updates, overlap of their input and output directions, norms")
-    print("| block | cosine | inputs | outputs | norms |\n|---|---|---|---|---|")
     for name, row in blocks.items():
-        numbers = " | ".join(f"{row[column]:.3f}" for column in COLUMNS)
-        print(f"| {name} | {numbers} | {row['norms'][0]:.2f}, {row['norms'][1]:.2f} |")
-    print("\nEffect on the predicted noise, relative to it, and I(t): how far the sum of updates is from Composite")
+        row["effects"], row["I"] = probe.interaction([_only(one, name) for one in given], mix.weights, TIMESTEPS)
+    print(
+        f"{first.name} and {second.name}: cosine of the updates, overlap of their input and output directions, norms,"
+    )
+    print("effect of the block's updates alone on the predicted noise, relative to it, and their I")
+    print("| block | cosine | inputs | outputs | norms | effects | I |\n|---|---|---|---|---|---|---|")
+    for name, row in blocks.items():
+        numbers = " | ".join(f"{row[column]:.3f}" for column in COLUMNS[:3])
+        norms, each = ", ".join(f"{x:.2f}" for x in row["norms"]), ", ".join(f"{x:.3f}" for x in row["effects"])
+        print(f"| {name} | {numbers} | {norms} | {each} | {row['I']:.3f} |")
+    print("\nThe whole updates, and I(t): how far the sum of updates is from Composite, as share of what it changes")
     print(f"| t | {first.name} | {second.name} | I(t) |\n|---|---|---|---|")
     for t, (norms, ratio) in effects.items():
         print(f"| {t} | {norms[0]:.3f} | {norms[1]:.3f} | {ratio:.3f} |")
@@ -75,13 +83,22 @@ def interference(
     print(f"look at {output}")
 
 
+def block_of(layer: str) -> str:
+    """Return the block of the UNet that a layer belongs to, such as down_blocks.0.attentions.1."""
+    return re.match(r"[a-z_]+(\.\d+)?(\.[a-z_]+\.\d+)?", layer).group()
+
+
+def _only(adapter: Adapter, block: str) -> Adapter:
+    layers = {layer: update for layer, update in adapter.layers.items() if block_of(layer) == block}
+    return replace(adapter, layers=layers)
+
+
 def by_block(first: Adapter, second: Adapter) -> dict[str, dict]:
     """Return for each block of the UNet the cosine of the updates, the mean overlaps of its layers, and the norms."""
     groups: dict[str, list[tuple[Factors, Factors]]] = {}
     for layer, update in first.layers.items():
         if layer in second.layers:
-            block = re.match(r"[a-z_]+(\.\d+)?(\.[a-z_]+\.\d+)?", layer).group()
-            groups.setdefault(block, []).append((update, second.layers[layer]))
+            groups.setdefault(block_of(layer), []).append((update, second.layers[layer]))
     rows = {}
     for block, pairs in groups.items():
         found = [compare(a, b) for a, b in pairs]
@@ -95,42 +112,59 @@ def by_block(first: Adapter, second: Adapter) -> dict[str, dict]:
     return rows
 
 
-@torch.no_grad()
-def interaction(
-    adapters: Sequence[Adapter], weights: Sequence[float], base: str
-) -> dict[int, tuple[list[float], float]]:
-    """Return effect norms and the interaction ratio at some timesteps, on fixed prompts and noise.
+class Probe:
+    """A base with fixed prompts and noise, on which the effect of updates is measured.
 
-    The effect of adapter i is ||eps_i - eps_0|| / ||eps_0||, at strength 1. I(t) = ||eps(sum w_i dW_i) - sum pi_i
-    eps(s dW_i)|| / ||eps(sum w_i dW_i) - eps_0||: 0 where blending weights and averaging predictions are the same.
-    Every prompt has both trigger words, so that nothing but the updates differs.
+    Every prompt has the trigger words of all adapters, so that nothing but the updates differs.
+
+    Args:
+        base: mini, a folder or a hub id.
+        adapters: their trigger words.
     """
-    folder = resolve_base(base)
-    unet, encoder, tokenizer = load_unet(folder), load_text_encoder(folder), load_tokenizer(folder)
-    mix = MixSpec.of([adapter.name for adapter in adapters], weights)
-    prompts = [prompt_of(adapters, prompt) for prompt in PROMPTS]
-    text = embed_texts(tokenizer, encoder, prompts)
-    side = read_config(folder, "unet")["sample_size"]
-    noise = initial_noise(range(len(prompts)), (unet.config.in_channels, side, side))
-    scheduler = load_scheduler(folder)
-    found = {}
-    for t in TIMESTEPS:
-        timestep = torch.tensor(t)
-        x = noise * (1 - scheduler.alphas_cumprod[t]).sqrt()  # of an empty latent, which any base can start from
 
-        def alone(updates: dict[str, Factors], x: Tensor = x, timestep: Tensor = timestep) -> Tensor:
-            with added(unet, updates):
-                return unet(x, timestep, encoder_hidden_states=text).sample
+    def __init__(self, base: str, adapters: Sequence[Adapter]) -> None:
+        folder = resolve_base(base)
+        self.unet, self.scheduler = load_unet(folder), load_scheduler(folder)
+        prompts = [prompt_of(adapters, prompt) for prompt in PROMPTS]
+        self.text = embed_texts(load_tokenizer(folder), load_text_encoder(folder), prompts)
+        side = read_config(folder, "unet")["sample_size"]
+        self.noise = initial_noise(range(len(prompts)), (self.unet.config.in_channels, side, side))
+        self._plain: dict[int, Tensor] = {}
 
-        plain = alone({})
-        norms = [float((alone(adapter.layers) - plain).norm() / plain.norm()) for adapter in adapters]
-        summed = alone(blend(adapters, weights))
+    @torch.no_grad()
+    def predict(self, t: int, updates: dict[str, Factors]) -> Tensor:
+        """Return the predicted noise of an empty latent, which any base can start from, float (B, C, H, W)."""
+        with added(self.unet, updates):
+            return self.unet(self._input(t), torch.tensor(t), encoder_hidden_states=self.text).sample
+
+    def _input(self, t: int) -> Tensor:
+        return self.noise * (1 - self.scheduler.alphas_cumprod[t]).sqrt()
+
+    @torch.no_grad()
+    def interaction(
+        self, adapters: Sequence[Adapter], weights: Sequence[float], timesteps: Sequence[int]
+    ) -> tuple[list[float], float]:
+        """Return each adapter's effect and the interaction ratio, norms taken over all timesteps.
+
+        The effect of adapter i is ||eps_i - eps_0|| / ||eps_0||, at strength 1. I = ||eps(sum w_i dW_i) - sum pi_i
+        eps(s dW_i)|| / ||eps(sum w_i dW_i) - eps_0||: 0 where blending weights and averaging predictions are the same.
+        """
+        mix = MixSpec.of([adapter.name for adapter in adapters], weights)
         scaled = [{name: u.scaled(mix.strength) for name, u in adapter.layers.items()} for adapter in adapters]
-        with routed(unet, scaled) as router:
-            terms = [Term(i, text, share) for i, share in enumerate(mix.shares)]
-            averaged = predict_sum(unet, router, x, timestep, terms, batched=False)
-        found[t] = (norms, float((summed - averaged).norm() / (summed - plain).norm()))
-    return found
+        summed = blend(adapters, weights)
+        squares = torch.zeros(len(adapters) + 3, dtype=torch.float64)
+        for t in timesteps:
+            if t not in self._plain:
+                self._plain[t] = self.predict(t, {})
+            plain, total = self._plain[t], self.predict(t, summed)
+            with routed(self.unet, scaled) as router:
+                terms = [Term(i, self.text, share) for i, share in enumerate(mix.shares)]
+                averaged = predict_sum(self.unet, router, self._input(t), torch.tensor(t), terms, batched=False)
+            changes = [*(self.predict(t, adapter.layers) - plain for adapter in adapters), plain]
+            changes += [total - averaged, total - plain]
+            squares += torch.stack([change.double().square().sum() for change in changes])
+        norms = squares.sqrt()
+        return (norms[: len(adapters)] / norms[-3]).tolist(), float(norms[-2] / norms[-1])
 
 
 def heat_map(rows: dict[str, list[float]], columns: Sequence[str]) -> Image.Image:

@@ -1,0 +1,104 @@
+"""The pictures of a run: files that say how they were made, a list of them, and grids to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from stylelora.data.images import labelled_grid, to_pil, to_tensor
+
+AXES = ("label", "method", "guidance", "strength")
+
+
+def save_picture(row: dict, root: Path) -> dict:
+    """Write a picture as PNG that says how it was made.
+
+    Args:
+        row: settings, `image`, uint8 (3, H, W), and `index`, place of the prompt and of the arm.
+        root: folder of the run.
+
+    Returns:
+        the row with `file_name` instead of `image`.
+    """
+    record = {name: value for name, value in row.items() if name not in ("index", "image")}
+    name = "pictures/{:03d}-{:02d}.png".format(*row["index"])
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    height, width = row["image"].shape[1:]
+    to_pil(row["image"]).save(root / name, pnginfo=_described(record, width, height))
+    return {"index": row["index"], "file_name": name, **record}
+
+
+def write_manifest(rows: list[dict], root: Path) -> None:
+    """Write `pictures.jsonl`, a line for each picture."""
+    records = [{name: value for name, value in row.items() if name != "index"} for row in rows]
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    (root / "pictures.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
+    """Write `grid.png`, and `grid-2.png` and so on where one would get too long; see `arranged`."""
+    headings, table = arranged(rows, columns)
+    with Image.open(root / rows[0]["file_name"]) as picture:
+        page = max(1, min(40, 8192 // picture.height))
+    grids = []
+    for number, start in enumerate(range(0, len(table), page), start=1):
+        shown = [(name, [read_picture(root / file) for file in files]) for name, files in table[start : start + page]]
+        grids.append(root / ("grid.png" if number == 1 else f"grid-{number}.png"))
+        labelled_grid(shown, headings).save(grids[-1])
+    return grids
+
+
+def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return headings of columns, and of each line of the grid its name and the files of its pictures.
+
+    Args:
+        rows: records of pictures, by prompt, the base of each guidance scale before the blends.
+        columns: which of AXES the columns are; the lines are prompts and seeds with all values of the others.
+    """
+    others = [axis for axis in AXES if axis != columns]
+    varying = [axis for axis in others if axis == "method" or len({row[axis] for row in rows}) > 1]
+    base: dict[tuple, str] = {}
+    lines: dict[tuple, dict[Any, str]] = {}
+    names: dict[tuple, str] = {}
+    for row in rows:
+        place, file = row["index"][0], row["file_name"]
+        if (place, row["guidance"]) not in base:
+            base[place, row["guidance"]] = file
+            if columns != "guidance":
+                continue
+        key = (place, *(row[axis] for axis in others))
+        known = {} if columns == "guidance" else {"base": base[place, row["guidance"]]}
+        lines.setdefault(key, known)[row[columns]] = file
+        named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in varying]
+        names[key] = ", ".join([row["content"], f"seed {row['seed']}", *named])
+    found = list(next(iter(lines.values())))
+    headings = [one if isinstance(one, str) else f"{columns} {one:g}" for one in found]
+    return headings, [(names[key], [files[one] for one in found]) for key, files in lines.items()]
+
+
+def read_picture(path: Path) -> Tensor:
+    """Return a PNG as uint8 (3, H, W)."""
+    with Image.open(path) as picture:
+        return to_tensor(picture)
+
+
+def _described(row: dict, width: int, height: int) -> PngInfo:
+    """Return text for a PNG in the form that AUTOMATIC1111's web UI introduced and viewers of pictures read."""
+    size = {
+        "Steps": row["steps"],
+        "Sampler": row["scheduler"],
+        "CFG scale": row["guidance"],
+        "Seed": row["seed"],
+        "Size": f"{width}x{height}",
+    }
+    words = ", ".join(f"{name}: {value}" for name, value in (size | {"Model": row["base"]}).items())
+    blend = f"Blend: {row['label']}, Method: {row['method']}, Strength: {row['strength']:g}"
+    info = PngInfo()
+    info.add_itxt("parameters", f"{row['prompt']}\n{words}, {blend}")
+    info.add_itxt("stylelora", json.dumps(row, ensure_ascii=False))
+    return info

@@ -1,0 +1,133 @@
+"""`predict` with strengths, guidance scales, regions and other options of the methods."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylelora.experiments.pictures import arranged
+from tests.lightning_modules.test_composed_styles import pictures, predict
+
+
+def read(folder):
+    return [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
+
+
+def image(folder, **wanted):
+    (row,) = [row for row in read(folder) if all(row[name] == value for name, value in wanted.items())]
+    return np.asarray(Image.open(folder / row["file_name"])).astype(int)
+
+
+def test_every_strength_and_guidance_is_made_and_strength_multiplies_the_weights(tiny_sd, adapter_files, tmp_path):
+    more = ("--model.init_args.strengths=[0.5, 1]", "--model.init_args.guidances=[1, 4]")
+    more += ("--data.init_args.prompts=[a cat]", "--data.init_args.samples_per_prompt=1")
+    for name, weights in (("run", "[[0.6, 0.4]]"), ("half", "[[0.3, 0.2]]")):
+        assert predict(tiny_sd, adapter_files, tmp_path / name, *more, weights=weights)[0] == 0
+    rows = read(tmp_path / "run")
+    made = [(row["label"], row["guidance"], row["strength"]) for row in rows]
+    blends = [("ink 0.6 + oil 0.4", guidance, strength) for guidance in (1, 4) for strength in (0.5, 1)]
+    assert made == [("base", 1, 1), ("base", 4, 1), *blends]
+    whole = image(tmp_path / "half", guidance=4, strength=1.0, label="ink 0.3 + oil 0.2")
+    assert np.abs(image(tmp_path / "run", guidance=4, strength=0.5) - whole).max() <= 1
+    assert np.abs(image(tmp_path / "run", guidance=4, strength=1.0, label="ink 0.6 + oil 0.4") - whole).max() > 1
+
+
+def records(**values):
+    row = {"content": "a cat", "seed": 0, "label": "base", "method": "sum", "guidance": 4.0, "strength": 1.0}
+    return row | values
+
+
+def test_the_columns_of_the_grid_are_the_axis_asked_for_and_the_base_is_first():
+    arms = [records(guidance=g) for g in (1.0, 4.0)]
+    arms += [records(label="a 1", guidance=g, strength=s) for g in (1.0, 4.0) for s in (0.5, 1.0)]
+    rows = [row | {"index": (0, i), "file_name": str(i)} for i, row in enumerate(arms)]
+    headings, lines = arranged(rows, "strength")
+    assert headings == ["base", "strength 0.5", "strength 1"]
+    assert lines == [
+        ("a cat, seed 0, a 1, sum, guidance 1", ["0", "2", "3"]),
+        ("a cat, seed 0, a 1, sum, guidance 4", ["1", "4", "5"]),
+    ]
+    headings, lines = arranged(rows, "guidance")
+    assert headings == ["guidance 1", "guidance 4"]
+    assert [files for _, files in lines] == [["0", "1"], ["2", "4"], ["3", "5"]]
+    assert "base" in lines[0][0]
+
+
+def test_a_long_grid_goes_on_in_a_second_file(tiny_sd, adapter_files, tmp_path):
+    more = ("--data.init_args.samples_per_prompt=21", "--model.init_args.steps=1", "--write_pictures.columns=strength")
+    code, said = predict(tiny_sd, adapter_files, tmp_path, *more, weights="[[0.6, 0.4]]")
+    assert code == 0, said
+    with Image.open(tmp_path / "grid.png") as first, Image.open(tmp_path / "grid-2.png") as second:
+        assert first.height > 15 * second.height
+
+
+def test_each_region_shows_its_own_adapter_and_the_base_draws_the_rest(tiny_sd, adapter_files, tmp_path):
+    half = Image.new("L", (64, 64), 0)
+    half.paste(255, (0, 0, 32, 64))
+    half.save(tmp_path / "left.png")
+    common = ("--model.init_args.methods=[composite]", "--model.init_args.steps=1", "--data.init_args.prompts=[a cat]")
+    runs = {"plain": (), "sides": ("left", "right"), "file": (tmp_path / "left.png", "right"), "part": ("left", "left")}
+    for name, regions in runs.items():
+        words = json.dumps([str(region) for region in regions])
+        more = (*common, f"--model.init_args.options.regions={words}") if regions else common
+        code, said = predict(tiny_sd, adapter_files, tmp_path / name, *more, weights="[[1, 0], [0, 1], [0.5, 0.5]]")
+        assert code == 0, said
+    base, ink, oil, blend = (pictures(tmp_path / "plain")[f"000-{i:02d}.png"] for i in range(4))
+    sides, part = pictures(tmp_path / "sides"), pictures(tmp_path / "part")
+    assert np.abs(sides["000-03.png"] - pictures(tmp_path / "file")["000-03.png"]).max() == 0
+
+    def nearest(picture, columns):  # the decoder mixes what is near the border
+        errors = [np.abs(picture[:, columns] - one[:, columns]).mean() for one in (base, ink, oil, blend)]
+        return int(np.argmin(errors))
+
+    left, right = slice(0, 16), slice(48, 64)
+    assert (nearest(sides["000-03.png"], left), nearest(sides["000-03.png"], right)) == (1, 2)
+    assert (nearest(part["000-03.png"], left), nearest(part["000-03.png"], right)) == (3, 0)
+    assert (nearest(sides["000-01.png"], left), nearest(sides["000-01.png"], right)) == (1, 0)
+
+
+@pytest.mark.parametrize("method", ["composite", "anchored"])
+def test_one_after_the_other_is_as_all_at_once_and_the_base_may_answer_the_empty_prompt(
+    tiny_sd, adapter_files, tmp_path, method
+):
+    runs = {"batched": "{}", "apart": "{batched: false}", "base": "{base_unconditional: true}"}
+    for name, options in runs.items():
+        more = (f"--model.init_args.methods=[{method}]", f"--model.init_args.options={options}")
+        code, said = predict(tiny_sd, adapter_files, tmp_path / name, *more, weights="[[0.6, 0.4]]")
+        assert code == 0, said
+    batched, apart, base = (pictures(tmp_path / name)["000-01.png"] for name in runs)
+    assert np.abs(batched - apart).max() <= 1
+    assert np.abs(batched - base).max() > 1
+
+
+def test_half_precision_makes_nearly_the_same(tiny_sd, adapter_files, tmp_path):
+    methods = "--model.init_args.methods=[sum, composite, switch]"
+    for precision in ("32-true", "bf16-mixed", "bf16-true"):
+        more = (methods, f"--trainer.precision={precision}")
+        code, said = predict(tiny_sd, adapter_files, tmp_path / precision, *more)
+        assert code == 0, said
+    full = pictures(tmp_path / "32-true")
+    for precision in ("bf16-mixed", "bf16-true"):
+        for name, picture in pictures(tmp_path / precision).items():
+            assert np.abs(picture - full[name]).mean() < 3, name
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "said"),
+    [
+        ("{density: 0}", "ties", "both are shares"),
+        ("{regions: [left]}", "composite", "give each adapter one region"),
+        ("{regions: [left, right]}", "sum", "sum has no regions"),
+        ("{regions: [left, nowhere.png]}", "composite", "'nowhere.png' is no picture"),
+        ("{densities: 1}", "ties", "densities"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(tiny_sd, adapter_files, tmp_path, options, method, said):
+    more = (f"--model.init_args.methods=[{method}]", f"--model.init_args.options={options}")
+    code, output = predict(tiny_sd, adapter_files, tmp_path / "run", *more, weights="[[0.5, 0.5]]")
+    assert code != 0
+    assert said in output
+    assert not (tmp_path / "run" / "pictures").exists()
