@@ -16,9 +16,10 @@ import torch
 from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_base
 from stylelora.diffusion.arms import Arm, sample_arm
 from stylelora.diffusion.sample import initial_noise
-from stylelora.lora.blend import Adapter, added, as_state, blend
+from stylelora.lora.blend import added, as_state, blend
 from stylelora.lora.factors import Factors, truncated
 from stylelora.lora.inject import adaptable_modules
+from stylelora.lora.read import Adapter
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 METHODS = ("sum", "ties", "dare", "knots_ties", "tsv_m", "iso_c", "np_lora")

@@ -1,13 +1,9 @@
-"""From adapter files to one blended update per layer, and into a UNet or a file."""
+"""One blended update per layer, and into a UNet or a file."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,64 +11,12 @@ from torch import Tensor, nn
 
 from stylelora.lora.compose import Method, MixSpec, Part, merged
 from stylelora.lora.factors import Factors
-from stylelora.lora.formats import load_adapter
 from stylelora.lora.inject import adaptable_modules
+from stylelora.lora.read import Adapter
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A LoRA as updates of layers.
-
-    Attributes:
-        name: the file's, without suffix, or its folder's if that is `adapter`.
-        layers: update of each layer by the layer's full name; of a convolution over its unrolled kernel.
-        inputs: shape of a layer's input weights: (n,), or (channels, height, width) of a convolution's kernel.
-        sha256: of the file.
-        metadata: the file's own notes.
-    """
-
-    name: str
-    layers: dict[str, Factors]
-    inputs: dict[str, tuple[int, ...]]
-    sha256: str
-    metadata: dict[str, str]
-
-
-def read_adapter(path: Path | str) -> Adapter:
-    """Read a LoRA file.
-
-    Raises:
-        InputError: as `load_adapter`.
-    """
-    path = Path(path)
-    state, info = load_adapter(path)
-    layers, inputs = {}, {}
-    for layer in info.target_modules:
-        down, up = (state[f"unet.{layer}.lora_{factor}.weight"] for factor in "AB")
-        layers[layer] = Factors(up.flatten(1) * (info.alpha / info.rank), down.flatten(1))
-        inputs[layer] = tuple(down.shape[1:])
-    name = path.resolve().parent.name if path.stem == "adapter" else path.stem
-    return Adapter(name, layers, inputs, hashlib.sha256(path.read_bytes()).hexdigest(), info.metadata)
-
-
-def read_adapters(paths: Sequence[Path | str]) -> list[Adapter]:
-    """Read LoRA files; those of one name get that of their folder before it.
-
-    Raises:
-        InputError: as `load_adapter`.
-    """
-    adapters = [read_adapter(path) for path in paths]
-    counts = Counter(adapter.name for adapter in adapters)
-    named = []
-    for adapter, path in zip(adapters, paths, strict=True):
-        folder = Path(path).resolve().parent
-        folder = folder.parent if folder.name == adapter.name else folder
-        named.append(replace(adapter, name=f"{folder.name}/{adapter.name}") if counts[adapter.name] > 1 else adapter)
-    return named
 
 
 def blend(

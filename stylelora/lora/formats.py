@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from stylelora.lora.inject import ADAPTER, adaptable_modules, inject_lora
-from stylelora.lora.keys import check_alpha, check_keys, fits, some
+from stylelora.lora.keys import CONFIG, check_alpha, check_header, check_keys, fits, read_file, some
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-# Where diffusers looks for the LoraConfig of the adapter; without it, it takes alpha = rank.
-_CONFIG = "lora_adapter_metadata"
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def save_adapter(
         "format": "pt",
         "rank": str(rank),
         "alpha": str(alpha),
-        _CONFIG: json.dumps(config, sort_keys=True),
+        CONFIG: json.dumps(config, sort_keys=True),
     }
     _write_whole(Path(path), save(state, metadata=header), lambda file: _reads_back(file, state, rank, alpha))
 
@@ -165,30 +162,16 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
         InputError: the file is missing, is no safetensors file, holds something else than one complete LoRA of one
             rank, or does not say its alpha.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise InputError(f"there is no adapter file {path}.")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            header = dict(file.metadata() or {})
-            state = {key: file.get_tensor(key) for key in file.keys()}
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file, or is damaged ({error}).") from error
+    state, header = read_file(path)
     rank, modules = check_keys(state, str(path))
-    try:
-        config = json.loads(header.get(_CONFIG, "{}"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} has an unreadable header entry {_CONFIG} ({error}).") from error
-    if not isinstance(config, dict) or "unet.lora_alpha" not in config:
-        raise InputError(f"{path} does not say its alpha, so the strength it was trained with is unknown.")
-    alpha = check_alpha(config["unet.lora_alpha"], str(path))
-    if config.get("unet.r", rank) != rank:
-        raise InputError(f"{path} says rank {config['unet.r']}, but its weights have rank {rank}.")
+    config = check_header(header, str(path))
+    alpha = check_alpha(config["lora_alpha"], str(path))
+    if config.get("r", rank) != rank:
+        raise InputError(f"{path} says rank {config['r']}, but its weights have rank {rank}.")
     variants = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")  # each changes the scale alpha / rank
-    if used := [name for name in variants if config.get(f"unet.{name}")]:
+    if used := [name for name in variants if config.get(name)]:
         raise InputError(f"{path} uses {', '.join(used)}, which is not supported.")
-    notes = {key: value for key, value in header.items() if key not in ("format", _CONFIG)}
+    notes = {key: value for key, value in header.items() if key not in ("format", CONFIG)}
     state = {key: value.to(torch.float32) for key, value in state.items()}
     return state, AdapterInfo(rank=rank, alpha=alpha, target_modules=tuple(modules), metadata=notes)
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from stylelora.records import InputError
 
+# Where diffusers looks for the LoraConfig of the adapter; without it, it takes alpha = rank.
+CONFIG = "lora_adapter_metadata"
 _KEY = re.compile(r"unet\.(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the header of a safetensors file.
+
+    Raises:
+        InputError: the file is missing, or is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise InputError(f"there is no adapter file {path}.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file, or is damaged ({error}).") from error
 
 
 def check_keys(state: Mapping[str, Tensor], source: str) -> tuple[int, list[str]]:
@@ -26,6 +47,25 @@ def check_keys(state: Mapping[str, Tensor], source: str) -> tuple[int, list[str]
     Raises:
         InputError: they are not.
     """
+    ranks = check_layers(state, source)
+    if len(set(ranks.values())) > 1:
+        raise InputError(f"{source} mixes the ranks {sorted(set(ranks.values()))}; one rank per file is supported.")
+    return next(iter(ranks.values())), list(ranks)
+
+
+def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
+    """Check that weights are one complete LoRA, named as diffusers names them.
+
+    Args:
+        state: tensors by name.
+        source: what holds them; begins the error's sentence.
+
+    Returns:
+        rank of each adapted module by its full name.
+
+    Raises:
+        InputError: they are not.
+    """
     matches = {key: _KEY.fullmatch(key) for key in state}
     if not any(matches.values()):
         raise InputError(f"{source} holds no LoRA weights of a UNet in diffusers' format; it holds {some(state)}.")
@@ -36,16 +76,35 @@ def check_keys(state: Mapping[str, Tensor], source: str) -> tuple[int, list[str]
     ranks = {}
     for module in modules:
         pair = [state.get(f"unet.{module}.lora_{factor}.weight") for factor in "AB"]
-        if any(factor is None or factor.ndim not in (2, 4) for factor in pair):
+        if any(factor is None or factor.ndim not in (2, 4) or not factor.numel() for factor in pair):
             raise InputError(f"{source} lacks lora_A or lora_B of {module}.")
-        if pair[0].shape[0] != pair[1].shape[1]:
-            raise InputError(
-                f"{source} has lora_A of rank {pair[0].shape[0]} and lora_B of rank {pair[1].shape[1]} in {module}."
-            )
-        ranks[module] = pair[0].shape[0]
-    if len(set(ranks.values())) > 1:
-        raise InputError(f"{source} mixes the ranks {sorted(set(ranks.values()))}; one rank per file is supported.")
-    return next(iter(ranks.values())), list(modules)
+        down, up = (len(pair[0]), pair[1].flatten(1).shape[1])  # a kernel wider than 1 x 1 in lora_B counts, too
+        if down != up:
+            raise InputError(f"{source} has lora_A of rank {down} and lora_B of rank {up} in {module}.")
+        ranks[module] = down
+    return ranks
+
+
+def check_header(header: Mapping[str, str], source: str) -> dict[str, object]:
+    """Check that a header says the UNet's alpha.
+
+    Args:
+        header: of the file.
+        source: what holds it; begins the error's sentence.
+
+    Returns:
+        PEFT's LoraConfig of the UNet's part as far as the header holds it, with "lora_alpha" unchecked.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        config = json.loads(header.get(CONFIG, "{}"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source} has an unreadable header entry {CONFIG} ({error}).") from error
+    if not isinstance(config, dict) or "unet.lora_alpha" not in config:
+        raise InputError(f"{source} does not say its alpha, so the strength it was trained with is unknown.")
+    return {key.removeprefix("unet."): value for key, value in config.items() if key.startswith("unet.")}
 
 
 def check_alpha(value: object, source: str) -> float:

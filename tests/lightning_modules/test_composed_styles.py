@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylelora.lora.blend import read_adapters
+from stylelora.lora.read import read_adapters
 from tests.runs import run_cli
 
 METHODS = ["sum", "tsv_m", "composite", "anchored", "switch", "k_lora"]

@@ -13,6 +13,7 @@ from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.diffusion.sample import initial_noise
+from stylelora.lora.inject import ADAPTER
 from tests.runs import CONTENTS, Keep, same
 
 
@@ -23,7 +24,10 @@ def test_only_the_adapter_changes(train, tiny_sd):
     assert all(".lora_A." in name or ".lora_B." in name for name in trained)
     start = StyleLoRA(base=str(tiny_sd), rank=4).state_dict()
     moved = {name for name, value in module.state_dict().items() if not torch.equal(value, start[name])}
-    assert moved == set(trained)
+    assert moved <= set(trained)
+    # where attention sees one position only, its weights are 1 whatever queries and keys are: no gradient but rounding
+    unmoved = {name.split(".mid_block.attentions.0.transformer_blocks.0.")[-1] for name in set(trained) - moved}
+    assert unmoved <= {f"attn1.to_{x}.lora_B.{ADAPTER}.weight" for x in "qk"}
 
     base = load_unet(tiny_sd).state_dict()
     frozen = {

@@ -15,9 +15,10 @@ from stylelora.diffusion.composite import (
     switch_times,
 )
 from stylelora.diffusion.sample import denoise
-from stylelora.lora.blend import Adapter, added
+from stylelora.lora.blend import added
 from stylelora.lora.factors import Factors
 from stylelora.lora.inject import adaptable_modules
+from stylelora.lora.read import Adapter
 from stylelora.lora.router import routed
 from stylelora.records import InputError
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from stylelora.experiments.interference import TIMESTEPS, Probe, by_block, interference
-from stylelora.lora.blend import read_adapter
+from stylelora.lora.read import read_adapter
 from stylelora.records import InputError
 
 

@@ -5,9 +5,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from stylelora.experiments.merge import merge
-from stylelora.lora.blend import added, blend, read_adapter
+from stylelora.lora.blend import added, blend
 from stylelora.lora.factors import Factors
 from stylelora.lora.formats import load_adapter
+from stylelora.lora.read import read_adapter
 from stylelora.records import InputError
 from tests.adapters import base_unet
 from tests.tiny_sd import predict
