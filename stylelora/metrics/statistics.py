@@ -1,4 +1,4 @@
-"""Intervals for means and for skill, by the bootstrap (Efron 1979), over the units that are independent."""
+"""Intervals for means, ratios and skill, by the bootstrap (Efron 1979), over the units that are independent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mean_interval(
     *,
     higher_is_better: bool = True,
 ) -> Metric:
-    """Mean with its percentile bootstrap interval, resampling whole groups.
+    """Mean with its bootstrap interval, resampling whole groups.
 
     Pictures of one prompt resemble one another: taking each for independent makes the interval too narrow, so the unit
     is the prompt. The estimate is the plain mean of all values; a group counts by its size.
@@ -41,14 +41,73 @@ def mean_interval(
         InputError: no values, values that are not finite, or not as many groups as values.
     """
     values = _finite(values, "values")
-    keys = range(len(values)) if groups is None else groups
-    if len(keys) != len(values):
-        raise InputError(f"Each value needs one group, but there are {len(values)} values and {len(keys)} groups.")
-    keys = keys.tolist() if hasattr(keys, "tolist") else keys  # tensors of one element hash by identity
-    order = {key: row for row, key in enumerate(dict.fromkeys(keys))}
-    unit = np.array([order[key] for key in keys])
-    low, high = _ratio_interval(np.bincount(unit, values), np.bincount(unit), level, resamples, seed)
-    return Metric(float(values.mean()), low, high, len(order), higher_is_better)
+    ones = np.ones(len(values))
+    return ratio_interval(values, ones, groups, level, resamples, seed, higher_is_better=higher_is_better)
+
+
+def ratio_interval(
+    top: ArrayLike,
+    bottom: ArrayLike,
+    groups: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    *,
+    higher_is_better: bool = True,
+) -> Metric:
+    """Ratio of sums, sum(top) / sum(bottom), with its bootstrap interval, resampling both together in whole groups.
+
+    Example: what a blend attains of a style, sum(blend - base) / sum(single - base) over the same prompts and seeds.
+
+    The interval lies between quantiles of the resampled ratios, further out than the plain percentile interval has
+    them, as a t interval is wider than a normal one (expanded percentile, Hesterberg 2015). In simulations at 95 %,
+    with 40 prompts x 4 seeds, normal or skewed, it covers 93.2-94.7 % and the plain one 92.4-93.7 %; with 10 prompts,
+    92.6-94.7 % and 88.0-91.0 %.
+
+    A resample in which the sum of the bottom is 0, or has the other sign than in the data, tells nothing about the
+    ratio: it counts as -inf for the lower end and as inf for the upper. So where the bottom's own interval touches 0,
+    the ratio is (-inf, inf), as in Fieller (1954): not measurable.
+
+    Args:
+        top: finite numbers (N,).
+        bottom: finite numbers (N,), paired with the top's; their sum is not 0.
+        groups: to which unit each pair belongs (N,), such as its prompt; by default each is its own.
+        level: coverage of the interval, in (0, 1).
+        resamples: bootstrap samples.
+        seed: seed of the resampling, which draws from no global generator.
+        higher_is_better: direction, passed on to the record.
+
+    Returns:
+        `n` is the number of units. With one unit the interval is (-inf, inf).
+
+    Raises:
+        InputError: no numbers, numbers that are not finite, rows of different lengths, or a bottom that sums to 0.
+    """
+    top, bottom = _finite(top, "numerators"), _finite(bottom, "denominators")
+    if len(top) != len(bottom) or bottom.sum() == 0:
+        raise InputError(
+            "A ratio needs one numerator and one denominator each time, and denominators not summing to 0."
+        )
+    value, unit = float(top.sum() / bottom.sum()), unit_of(groups, len(top))
+    top, bottom = np.bincount(unit, top), np.bincount(unit, bottom)
+    n, tail = len(top), _tail(level, len(top))
+    if resamples < 1:
+        raise InputError(f"An interval needs at least 1 resample, not {resamples}.")
+    if n == 1:
+        return Metric(value, -np.inf, np.inf, n, higher_is_better)
+    generator = np.random.default_rng(seed)
+    tops, bottoms = [], []
+    rows = max(1, CHUNK // n)
+    for start in range(0, resamples, rows):
+        picks = generator.integers(n, size=(min(rows, resamples - start), n))
+        tops.append(top[picks].sum(1))
+        bottoms.append(bottom[picks].sum(1))
+    below = np.concatenate(bottoms)
+    lost = below * np.sign(bottom.sum()) <= 0
+    ratios = np.concatenate(tops) / np.where(lost, 1, below)
+    low = np.quantile(np.where(lost, -np.inf, ratios), tail, method="lower")  # to interpolate to infinity is no number
+    high = np.quantile(np.where(lost, np.inf, ratios), 1 - tail, method="higher")
+    return Metric(value, float(low), float(high), n, higher_is_better)
 
 
 def skill_interval(
@@ -76,8 +135,80 @@ def skill_interval(
     loss, base_loss = _finite(loss, "losses"), _finite(base_loss, "base losses")
     if len(loss) != len(base_loss) or (base_loss <= 0).any():
         raise InputError("Skill needs one loss and one base loss above 0 for each picture.")
-    low, high = _ratio_interval(loss, base_loss, level, resamples, seed)
-    return Metric(float(1 - loss.sum() / base_loss.sum()), 1 - high, 1 - low, len(loss), True)
+    ratio = ratio_interval(loss, base_loss, None, level, resamples, seed)
+    return Metric(1 - ratio.value, 1 - ratio.ci_high, 1 - ratio.ci_low, ratio.n, True)
+
+
+def nested_interval(
+    values: ArrayLike,
+    train_seeds: Sequence[Hashable],
+    prompts: Sequence[Hashable],
+    level: float = 0.95,
+    *,
+    higher_is_better: bool = True,
+) -> Metric:
+    """Mean over adapters trained with several seeds, with an interval for other training seeds and other prompts.
+
+    Every adapter draws the same prompts, so the two factors are crossed. A bootstrap that draws prompts anew within
+    each drawn training seed takes what a prompt does to all adapters for independent; both factors must vary as wholes,
+    as in the pigeonhole bootstrap (Owen 2007). But quantiles cannot leave the range of a few training seeds, so this
+    draws nothing: the half-widths of the t interval of the training seeds' means and of that of the prompts' means add
+    in quadrature, each with its own degrees of freedom (Zou and Donner 2008). In simulations at 95 % with 3 training
+    seeds x 50 prompts, where seeds vary from not at all to as much as prompts, it covers 95.6-97.8 %, a t interval by
+    Satterthwaite's degrees of freedom 92.4-95.9 %, pigeonhole quantiles 78-95 % and nested ones 76-80 %.
+
+    With one training seed the interval is `mean_interval`'s over prompts, and speaks for that checkpoint only: another
+    training seed may well lie outside.
+
+    Args:
+        values: finite numbers (N,), such as one for each picture; for two arms, their paired differences.
+        train_seeds: the training seed behind each value (N,).
+        prompts: the prompt behind each value (N,). Every training seed has every prompt; each such cell counts the
+            same, by the mean of its values.
+        level: coverage of the interval, in (0, 1).
+        higher_is_better: direction, passed on to the record.
+
+    Returns:
+        `n` is the number of training seeds. With one prompt the interval is (-inf, inf).
+
+    Raises:
+        InputError: no values, values that are not finite, other numbers of seeds or prompts, or a cell with no value.
+    """
+    from scipy.special import stdtrit
+
+    values = _finite(values, "values")
+    row, column = unit_of(train_seeds, len(values)), unit_of(prompts, len(values))
+    shape = row.max() + 1, column.max() + 1
+    cell = np.ravel_multi_index((row, column), shape)
+    counts = np.bincount(cell, minlength=shape[0] * shape[1])
+    if not counts.all():
+        raise InputError(
+            "Every training seed needs pictures of the same prompts; make the missing ones or drop theirs."
+        )
+    table = (np.bincount(cell, values) / counts).reshape(shape)
+    value, tail = float(table.mean()), _tail(level)
+    if shape[0] == 1:
+        only = mean_interval(table[0], level=level)
+        return Metric(value, only.ci_low, only.ci_high, 1, higher_is_better)
+    if shape[1] == 1:
+        return Metric(value, -np.inf, np.inf, shape[0], higher_is_better)
+    errors = [table.mean(axis).std(ddof=1) / np.sqrt(table.shape[1 - axis]) for axis in (1, 0)]
+    half = float(np.hypot(*(stdtrit(count - 1, tail) * error for count, error in zip(shape, errors, strict=True))))
+    return Metric(value, value - half, value + half, shape[0], higher_is_better)
+
+
+def unit_of(groups: Sequence[Hashable] | None, count: int) -> np.ndarray:
+    """Return the number of the unit of each of `count` values, in order of appearance, int (count,).
+
+    Raises:
+        InputError: not as many groups as values.
+    """
+    keys = range(count) if groups is None else groups
+    if len(keys) != count:
+        raise InputError(f"Each value needs one group, but there are {count} values and {len(keys)} groups.")
+    keys = keys.tolist() if hasattr(keys, "tolist") else keys  # tensors of one element hash by identity
+    order = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+    return np.array([order[key] for key in keys])
 
 
 def _finite(values: ArrayLike, what: str) -> np.ndarray:
@@ -87,20 +218,11 @@ def _finite(values: ArrayLike, what: str) -> np.ndarray:
     return array
 
 
-def _ratio_interval(
-    top: np.ndarray, bottom: np.ndarray, level: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Percentile interval of sum(top) / sum(bottom), resampling rows of both together; a mean is one such ratio."""
-    if not 0 < level < 1 or resamples < 1:
-        raise InputError(f"level must lie between 0 and 1 and resamples be at least 1, not {level} and {resamples}.")
-    n = len(top)
-    if n == 1:
-        return -np.inf, np.inf
-    generator = np.random.default_rng(seed)
-    ratios = []
-    rows = max(1, CHUNK // n)
-    for start in range(0, resamples, rows):
-        picks = generator.integers(n, size=(min(rows, resamples - start), n))
-        ratios.append(top[picks].sum(1) / bottom[picks].sum(1))
-    low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _tail(level: float, n: int = 0) -> float:
+    """Return the share beyond either end of an interval; with n units, that of the expanded percentile interval."""
+    from scipy.special import ndtr, stdtrit
+
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1, not {level}.")
+    tail = (1 - level) / 2
+    return float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail))) if n > 1 else tail

@@ -10,42 +10,62 @@ from PIL.Image import Image
 from torch import Tensor
 
 from stylelora.base.load import MINI
-from stylelora.metrics.encoders import CHUNK, as_pil
+from stylelora.metrics.encoders import load_frozen, name_of, unit_vectors
+from stylelora.records import InputError
 
 
 class StyleEncoder:
-    """A frozen network whose vectors lie near each other for pictures of one style (as CSD, Somepalli et al. 2024).
+    """A frozen network whose vectors lie near each other for pictures of one style.
+
+    The embedded one was made for this project's base; for a real Stable Diffusion there is `CsdEncoder`.
 
     Attributes:
-        name: "mini-style", which metrics carry in their names.
+        name: "mini-style" for the embedded one, else the folder's own name or the hub id; metrics carry it in theirs.
         model: CLIPVisionModelWithProjection; no parameter requires grad.
+
+    Args:
+        path_or_id: "mini" (embedded; 64 px), a folder with a CLIPVisionModelWithProjection in safetensors and its
+            image processor, or the hub id of such a repository.
+        device: where the network runs; vectors always come back on the CPU.
+
+    Raises:
+        InputError: the network cannot be had, or lacks some of its weights.
     """
 
-    name = "mini-style"
+    def __init__(self, path_or_id: str = "mini", device: torch.device | str = "cpu") -> None:
+        from safetensors import SafetensorError
+        from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-    def __init__(self) -> None:
-        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+        source = str(MINI / "style_encoder") if path_or_id == "mini" else path_or_id
+        self.name = "mini-style" if path_or_id == "mini" else name_of(path_or_id)
+        self.device = torch.device(device)
+        try:
+            self.model = load_frozen(CLIPVisionModelWithProjection, source, f"Style encoder {self.name!r}")
+            self.processor = CLIPImageProcessorPil.from_pretrained(source)
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"Style encoder {path_or_id!r} cannot be loaded: give 'mini', a folder with a "
+                "CLIPVisionModelWithProjection in safetensors and its image processor, or the id of such a repository "
+                "that is reachable or already downloaded."
+            ) from error
+        self.model.to(self.device)
 
-        folder = MINI / "style_encoder"
-        self.processor = CLIPImageProcessor.from_pretrained(folder)
-        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; training must not notice
-            self.model = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
-        self.model.eval().requires_grad_(False)
-
-    @torch.no_grad()
     def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
-        """Return unit vectors float32 (B, 64) of pictures, uint8 (B, 3, H, W) or PIL images of any sizes."""
-        pictures = as_pil(images)
-        rows = [torch.empty(0, self.model.config.projection_dim)]
-        for start in range(0, len(pictures), CHUNK):
-            pixels = self.processor(pictures[start : start + CHUNK], return_tensors="pt").pixel_values
-            rows.append(F.normalize(self.model(pixel_values=pixels).image_embeds, dim=1))
-        return torch.cat(rows)
+        """Return unit vectors float32 (B, D) of pictures, uint8 (B, 3, H, W) or PIL images of any sizes."""
+        width = self.model.config.projection_dim
+        return unit_vectors(
+            images, self.processor, lambda pixel_values: self.model(pixel_values).image_embeds, width, self.device
+        )
 
 
 def style_similarity(vectors: Tensor, references: Tensor) -> Tensor:
-    """Return the cosine of each vector (B, D) to the mean direction of the references' (N, D), float32 (B,)."""
-    return F.cosine_similarity(vectors, references.mean(0, keepdim=True))
+    """Return the cosine of each vector (B, D) to the mean direction of the references' (N, D), float32 (B,).
+
+    The references are best pictures of the style that nothing was trained on, else it rewards copies.
+    """
+    return F.cosine_similarity(vectors, F.normalize(references, dim=1).mean(0, keepdim=True))
 
 
 def in_style(styled: Tensor, base: Tensor, references: Tensor, quantile: float = 0.95) -> Tensor:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from stylelora.metrics import statistics
-from stylelora.metrics.statistics import mean_interval, skill_interval
+from stylelora.metrics.statistics import mean_interval, nested_interval, ratio_interval, skill_interval
 from stylelora.records import InputError, Metric
 
 
@@ -52,8 +53,24 @@ def test_interval_matches_a_loop_over_prompts():
         np.concatenate([values[groups == pick] for pick in generator.choice(np.unique(groups), 8)]).mean()
         for _ in range(4000)
     ]
-    assert got.ci_low == pytest.approx(np.quantile(means, 0.1), abs=0.1)
-    assert got.ci_high == pytest.approx(np.quantile(means, 0.9), abs=0.1)
+    tail = stats.norm.cdf(np.sqrt(8 / 7) * stats.t(7).ppf(0.1))  # as far out as a t interval with the true variance
+    assert 0.05 < tail < 0.08
+    assert got.ci_low == pytest.approx(np.quantile(means, tail), abs=0.1)
+    assert got.ci_high == pytest.approx(np.quantile(means, 1 - tail), abs=0.1)
+
+
+@pytest.mark.parametrize("prompts", [6, 12, 40])
+def test_interval_matches_cluster_robust_t_in_a_balanced_design(prompts):
+    generator = np.random.default_rng(prompts)
+    groups = np.repeat(np.arange(prompts), 4)
+    values = stats.norm.ppf((np.arange(prompts) + 0.5) / prompts)[groups] + 0.3 * generator.normal(size=prompts * 4)
+    got = mean_interval(values, groups)
+    want = stats.ttest_1samp(values.reshape(prompts, 4).mean(1), 0).confidence_interval(0.95)
+    naive = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    width = want.high - want.low
+    assert got.ci_low == pytest.approx(want.low, abs=0.06 * width)
+    assert got.ci_high == pytest.approx(want.high, abs=0.06 * width)
+    assert naive.high - naive.low < 0.6 * width
 
 
 def test_groups_of_any_kind_mean_the_same():
@@ -63,6 +80,111 @@ def test_groups_of_any_kind_mean_the_same():
     assert want.n == 4
     assert mean_interval(values, groups=numbers, resamples=100) == want
     assert mean_interval(torch.from_numpy(values), groups=[("style", int(k)) for k in numbers], resamples=100) == want
+
+
+def test_ratio_matches_a_loop_over_prompts():
+    generator = np.random.default_rng(9)
+    groups = generator.integers(20, size=80)
+    bottom = 0.5 + 0.2 * generator.normal(size=20)[groups] + 0.1 * generator.normal(size=80)
+    top = 0.6 * bottom + 0.1 * generator.normal(size=80)
+    got = ratio_interval(top, bottom, groups, level=0.9, resamples=4000, higher_is_better=False)
+    assert got.value == pytest.approx(top.mean() / bottom.mean(), abs=1e-12)
+    assert (got.n, got.higher_is_better) == (20, False)
+    brute = []
+    for _ in range(4000):
+        rows = np.concatenate([np.flatnonzero(groups == pick) for pick in generator.integers(20, size=20)])
+        brute.append(top[rows].sum() / bottom[rows].sum())
+    tail = stats.norm.cdf(np.sqrt(20 / 19) * stats.t(19).ppf(0.05))
+    width = got.ci_high - got.ci_low
+    assert got.ci_low == pytest.approx(np.quantile(brute, tail), abs=0.06 * width)
+    assert got.ci_high == pytest.approx(np.quantile(brute, 1 - tail), abs=0.06 * width)
+
+
+def test_ratio_agrees_with_fieller():
+    generator = np.random.default_rng(10)
+    bottom = 0.5 + 0.5 * generator.normal(size=50)
+    top = 0.5 * bottom + 0.2 * generator.normal(size=50)
+    got = ratio_interval(top, bottom)
+    # Fieller 1954: the r at which the mean of top - r bottom is not significantly off 0
+    grid = np.linspace(-1, 3, 4001)
+    inside = [stats.ttest_1samp(top - r * bottom, 0).pvalue >= 0.05 for r in grid]
+    low, high = grid[inside][[0, -1]]
+    assert got.ci_low == pytest.approx(low, abs=0.1 * (high - low))
+    assert got.ci_high == pytest.approx(high, abs=0.1 * (high - low))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ratio_is_not_measurable_where_its_bottom_may_be_zero(sign):
+    noise = np.random.default_rng(11).normal(size=50)
+    noise = sign * (noise - noise.mean()) / noise.std()
+    top = sign * np.ones(50) + 0.1 * noise
+    assert ratio_interval(top, noise + 0.2 * sign) == Metric(pytest.approx(5.0), -np.inf, np.inf, 50, True)  # t = 1.4
+    measurable = ratio_interval(top, noise + 0.5 * sign)  # t = 3.5
+    assert 1 < measurable.ci_low < 2 < measurable.ci_high < 10
+    assert mean_interval(noise + 0.2 * sign).ci_low < 0 < mean_interval(noise + 0.2 * sign).ci_high
+
+
+def test_ratio_of_negative_sums_is_that_of_their_opposites():
+    generator = np.random.default_rng(12)
+    top, bottom = generator.normal(1, 1, size=30), generator.normal(2, 1, size=30)
+    want = ratio_interval(top, bottom)
+    assert ratio_interval(-top, -bottom) == want
+    flipped = ratio_interval(top, -bottom)
+    assert (flipped.value, flipped.ci_low, flipped.ci_high) == pytest.approx((-want.value, -want.ci_high, -want.ci_low))
+
+
+def crossed(seeds, prompts, pictures, seed_sd, generator):
+    """Scores of every training seed on the same prompts: values, training seeds, prompts, each (N,)."""
+    row, column = np.divmod(np.repeat(np.arange(seeds * prompts), pictures), prompts)
+    values = seed_sd * generator.normal(size=seeds)[row] + generator.normal(size=prompts)[column]
+    return values + 0.5 * generator.normal(size=len(row)), row, column
+
+
+def test_nested_error_is_that_of_the_pigeonhole_bootstrap():
+    generator = np.random.default_rng(13)
+    values, row, column = crossed(6, 40, 2, 0.5, generator)
+    got = nested_interval(values, row, column)
+    assert got.value == pytest.approx(values.mean(), abs=1e-12)
+    assert got.n == 6
+    table = values.reshape(6, 40, 2).mean(2)
+    # draw both factors whole, with the n / (n - 1) that the bootstrap of each lacks (Owen 2007)
+    rows = [table[generator.integers(6, size=6)].mean() for _ in range(4000)]
+    columns = [table[:, generator.integers(40, size=40)].mean() for _ in range(4000)]
+    v = np.var(rows) * 6 / 5, np.var(columns) * 40 / 39
+    half = np.sqrt(stats.t(5).ppf(0.975) ** 2 * v[0] + stats.t(39).ppf(0.975) ** 2 * v[1])
+    assert got.ci_high - got.value == pytest.approx(half, rel=0.05)
+    assert got.value - got.ci_low == pytest.approx(half, rel=0.05)
+    both = [table[generator.integers(6, size=6)][:, generator.integers(40, size=40)].mean() for _ in range(4000)]
+    assert np.sqrt(sum(v)) == pytest.approx(np.std(both), rel=0.15)
+
+
+def test_nested_with_equal_prompts_is_the_t_interval_of_training_seeds():
+    per_seed = np.array([0.3, 0.5, 0.4])
+    got = nested_interval(np.repeat(per_seed, 10), np.repeat([7, 8, 9], 10), list(range(10)) * 3)
+    want = stats.ttest_1samp(per_seed, 0).confidence_interval(0.95)
+    assert (got.ci_low, got.ci_high) == pytest.approx((want.low, want.high))
+    assert nested_interval([0.5] * 4, [0, 0, 1, 1], [0, 1, 0, 1]) == Metric(0.5, 0.5, 0.5, 2, True)
+
+
+def test_nested_does_not_depend_on_the_order_of_pictures():
+    generator = np.random.default_rng(14)
+    values, row, column = crossed(3, 8, 2, 1.0, generator)
+    want = nested_interval(values, row, column, higher_is_better=False)
+    mixed = generator.permutation(len(values))
+    got = nested_interval(values[mixed], row[mixed], [f"prompt {k}" for k in column[mixed]], higher_is_better=False)
+    assert (got.value, got.ci_low, got.ci_high) == pytest.approx((want.value, want.ci_low, want.ci_high))
+    assert (got.n, got.higher_is_better) == (3, False)
+
+
+def test_one_training_seed_speaks_for_its_prompts_only():
+    generator = np.random.default_rng(15)
+    values, row, column = crossed(1, 20, 4, 5.0, generator)
+    got, over_prompts = nested_interval(values, row, column), mean_interval(values, column)
+    assert got.n == 1
+    assert (got.value, got.ci_low, got.ci_high) == pytest.approx(
+        (over_prompts.value, over_prompts.ci_low, over_prompts.ci_high)
+    )
+    assert nested_interval([1.0, 3.0], [0, 1], ["a", "a"]) == Metric(2.0, -np.inf, np.inf, 2, True)
 
 
 def test_skill_is_one_minus_the_ratio_of_sums_with_paired_pictures():
@@ -110,6 +232,7 @@ def test_chunks_bound_memory_and_leave_the_number_of_resamples(monkeypatch):
 def test_one_unit_bounds_nothing():
     assert mean_interval([1.0, 3.0], groups=["a", "a"]) == Metric(2.0, -np.inf, np.inf, 1, True)
     assert skill_interval([1.0], [2.0]) == Metric(0.5, -np.inf, np.inf, 1, True)
+    assert ratio_interval([1.0, 3.0], [4.0, 4.0], groups=["a", "a"]) == Metric(0.5, -np.inf, np.inf, 1, True)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +244,13 @@ def test_one_unit_bounds_nothing():
         lambda: mean_interval([1.0, 2.0], groups=["a"]),
         lambda: mean_interval([1.0, 2.0], level=95),
         lambda: mean_interval([1.0, 2.0], resamples=0),
+        lambda: ratio_interval([1.0, 2.0], [1.0]),
+        lambda: ratio_interval([1.0, 2.0], [1.0, -1.0]),
+        lambda: ratio_interval([1.0, 2.0], [1.0, 1.0], ["a"]),
+        lambda: nested_interval([], [], []),
+        lambda: nested_interval([1.0, 2.0], [0], [0, 1]),
+        lambda: nested_interval([1.0, 2.0], [0, 1], [0, 1]),
+        lambda: nested_interval([1.0, 2.0], [0, 0], [0, 1], level=95),
         lambda: skill_interval([], []),
         lambda: skill_interval([1.0, 2.0], [1.0]),
         lambda: skill_interval([1.0], [0.0]),

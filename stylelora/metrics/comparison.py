@@ -1,0 +1,134 @@
+"""Two arms compared on the same prompts and seeds: by how much, whether by chance, whether near enough to be equal."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stylelora.metrics.statistics import mean_interval, unit_of
+from stylelora.records import InputError, Metric
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two arms differ by.
+
+    Attributes:
+        difference: first minus second, with its interval; `n` counts prompts.
+        p_value: chance of a difference as far from 0, either way, if the arms were the same.
+    """
+
+    difference: Metric
+    p_value: float
+
+
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    prompts: Sequence[Hashable],
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    *,
+    higher_is_better: bool = True,
+) -> Comparison:
+    """Mean difference of two arms over prompts, with its interval and the p-value of the sign-flip test.
+
+    The unit is the prompt, by the mean of its differences, and each prompt counts the same. If the arms are the same,
+    a prompt's mean difference is as likely to have either sign (Fisher 1935): the test compares the
+    distance of the mean from 0 with those under flipped signs, all 2^n of them if `resamples` allows, or else as many
+    random ones with the data's own counted among them (Phipson and Smyth 2010). Several arms or metrics: see `holm`
+    for what was planned and `scipy.stats.false_discovery_control` for what is explored.
+
+    Args:
+        first: the score of each picture (N,).
+        second: the other arm's scores of the same prompts and seeds, in the same order (N,).
+        prompts: the prompt of each pair (N,).
+        level: coverage of the interval, in (0, 1).
+        resamples: bootstrap samples, and sign flips at most. With n prompts no p-value is below 2^(1 - n).
+        seed: seed of both, which draw from no global generator.
+        higher_is_better: direction of the scores, passed on to the record.
+
+    Raises:
+        InputError: no scores, scores that are not finite, or rows of different lengths.
+    """
+    from scipy.stats import permutation_test
+
+    means = _prompt_means(first, second, prompts)
+    difference = mean_interval(means, None, level, resamples, seed, higher_is_better=higher_is_better)
+    if len(means) == 1:  # both flips are as far from 0
+        return Comparison(difference, 1.0)
+    test = permutation_test(
+        (means,),
+        lambda flipped, axis: np.abs(flipped.mean(axis)),
+        permutation_type="samples",  # of one sample: flips signs
+        vectorized=True,
+        n_resamples=resamples,
+        batch=1000,
+        alternative="greater",
+        rng=np.random.default_rng(seed),
+    )
+    return Comparison(difference, float(test.pvalue))
+
+
+def equivalence(first: ArrayLike, second: ArrayLike, prompts: Sequence[Hashable], margin: float) -> float:
+    """Return the p-value for two arms differing by less than a margin: two one-sided tests (Schuirmann 1987).
+
+    That a difference is not significant does not make arms equal. Here the hypothesis to reject is that they differ by
+    the margin or more, either way; the tests are paired t tests on the prompts' mean differences, and the larger of
+    their p-values counts. It is below 0.05 exactly if the t interval of 90 % lies within the margin.
+
+    Args:
+        first: the score of each picture (N,).
+        second: the other arm's scores of the same prompts and seeds, in the same order (N,).
+        prompts: the prompt of each pair (N,). One prompt alone never shows equivalence: p = 1.
+        margin: largest difference that does not matter, > 0; to be named before looking.
+
+    Raises:
+        InputError: no scores, scores that are not finite, rows of different lengths, or a margin that is not positive.
+    """
+    from scipy.special import stdtr
+
+    if not margin > 0:
+        raise InputError(f"margin must be the largest difference that does not matter, above 0, not {margin}.")
+    means = _prompt_means(first, second, prompts)
+    n = len(means)
+    if n == 1:
+        return 1.0
+    beyond = abs(means.mean()) - margin  # the bound nearer to the mean has the larger p-value
+    error = means.std(ddof=1) / np.sqrt(n)
+    return float(stdtr(n - 1, beyond / error)) if error else float(beyond >= 0)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p-values adjusted for their number, with no assumption on how they depend (Holm 1979).
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes smaller than one before it, nor
+    larger than 1. Rejecting what is then <= 0.05 has at most 5 % chance of any false rejection.
+
+    Args:
+        p_values: by name, such as of the arm, each in [0, 1]; all that were planned, not only those that look well.
+
+    Raises:
+        InputError: a number that is no p-value.
+    """
+    if not all(0 <= p <= 1 for p in p_values.values()):
+        raise InputError("Each p-value must lie between 0 and 1.")
+    adjusted, least = dict(p_values), 0.0  # keeps the order of the names
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = least
+    return adjusted
+
+
+def _prompt_means(first: ArrayLike, second: ArrayLike, prompts: Sequence[Hashable]) -> np.ndarray:
+    """Return the mean difference of each prompt, float64 (P,)."""
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    difference_ok = first.shape == second.shape and first.ndim == 1 and len(first)
+    if not difference_ok or not np.isfinite(first - second).all():
+        raise InputError("A comparison needs finite scores of both arms for the same pictures, in one row each.")
+    unit = unit_of(prompts, len(first))
+    return np.bincount(unit, first - second) / np.bincount(unit)

@@ -1,0 +1,50 @@
+"""What adapters change where nobody asked: pictures of unrelated prompts against the base's of the same seeds."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylelora.records import InputError
+
+
+def vector_drift(vectors: Tensor, base_vectors: Tensor) -> Tensor:
+    """Cosine distance 1 - cos of each picture's vector to the base's; says what changes in meaning.
+
+    Args:
+        vectors: of pictures made with the adapter, float (B, D), of any length but 0.
+        base_vectors: of the base's pictures of the same prompts and seeds, float (B, D).
+
+    Returns:
+        float32 (B,) in [0, 2]; 0: unchanged.
+
+    Raises:
+        InputError: other numbers of vectors.
+    """
+    _same_shape(vectors, base_vectors)
+    return (1 - F.cosine_similarity(vectors, base_vectors)).clamp(min=0)
+
+
+def pixel_drift(images: Tensor, base_images: Tensor) -> Tensor:
+    """Mean absolute difference of each picture's pixels to the base's; says whether anything changes at all.
+
+    Args:
+        images: made with the adapter, uint8 (B, 3, H, W).
+        base_images: the base's of the same prompts and seeds, uint8 (B, 3, H, W).
+
+    Returns:
+        float32 (B,) in [0, 1]; 0: equal in every pixel.
+
+    Raises:
+        InputError: pictures of other sizes, numbers or types.
+    """
+    _same_shape(images, base_images)
+    if images.dtype != torch.uint8 or base_images.dtype != torch.uint8 or images.ndim != 4:
+        raise InputError(f"Pictures must be uint8 (B, 3, H, W), not {images.dtype} and {base_images.dtype}.")
+    return (images.float() - base_images.float()).abs().mean((1, 2, 3)) / 255
+
+
+def _same_shape(ours: Tensor, base: Tensor) -> None:
+    if ours.shape != base.shape:
+        raise InputError(f"Each picture needs the base's, but the shapes are {tuple(ours.shape)}, {tuple(base.shape)}.")

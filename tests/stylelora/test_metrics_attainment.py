@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stylelora.metrics.attainment import attainment, both_rate, both_scores, calibrate, coin_flip, cross_talk
+from stylelora.metrics.statistics import mean_interval, ratio_interval
+from stylelora.metrics.style import style_similarity
+from stylelora.records import InputError
+
+PROMPTS = np.repeat(np.arange(30), 4)
+
+
+@pytest.fixture(scope="module")
+def arms():
+    """Similarity to styles A and B, (2, 120) each, of pictures of the base, either adapter alone, and a true blend."""
+    generator = torch.Generator().manual_seed(0)
+    plain, a, b = F.normalize(torch.randn(3, 32, generator=generator), dim=1)
+    content = 0.08 * torch.randn(120, 32, generator=generator)  # the same in every arm: prompts and seeds are paired
+    centres = {"base": plain, "A": plain + a, "B": plain + b, "blend": plain + 0.7 * (a + b)}
+    held_out = [F.normalize(plain + style + 0.1 * torch.randn(20, 32, generator=generator), dim=1) for style in (a, b)]
+    vectors = {name: F.normalize(centre + content, dim=1) for name, centre in centres.items()}
+    return {
+        name: torch.stack([style_similarity(rows, references) for references in held_out]).double().numpy()
+        for name, rows in vectors.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def scales(arms):
+    return [calibrate(arms["base"][k], arms["AB"[k]][k], PROMPTS) for k in (0, 1)]
+
+
+def placed(rows, scales):
+    return [attainment(row, scale) for row, scale in zip(rows, scales, strict=True)]
+
+
+def test_the_base_is_0_and_the_single_adapter_1_on_average(arms, scales):
+    for k in (0, 1):
+        assert attainment(arms["base"][k], scales[k]).mean() == pytest.approx(0, abs=1e-12)
+        assert attainment(arms["AB"[k]][k], scales[k]).mean() == pytest.approx(1, abs=1e-12)
+        assert scales[k].single == pytest.approx(arms["AB"[k]][k].mean())
+        halfway = (scales[k].base + scales[k].single) / 2
+        assert attainment([halfway], scales[k]) == pytest.approx([0.5])
+    assert scales[0].span == mean_interval(arms["A"][0] - arms["base"][0], PROMPTS)
+
+
+def test_mean_attainment_is_the_ratio_that_carries_the_scales_error(arms, scales):
+    want = ratio_interval(arms["blend"][0] - arms["base"][0], arms["A"][0] - arms["base"][0], PROMPTS)
+    assert attainment(arms["blend"][0], scales[0]).mean() == pytest.approx(want.value)
+
+
+def test_a_coin_between_styles_has_the_mean_attainments_of_a_blend_and_not_its_both_score(arms, scales):
+    blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
+    heads = np.arange(120) % 2 == 0
+    coin = [np.where(heads, one, other) for one, other in zip(on_a, on_b, strict=True)]
+    # the blend is brought to the coin's mean attainments, so that nothing but the minimum can tell them apart
+    blend = [row - row.mean() + other.mean() for row, other in zip(blend, coin, strict=True)]
+    assert np.minimum(blend[0].mean(), blend[1].mean()) == pytest.approx(np.minimum(coin[0].mean(), coin[1].mean()))
+    difference = mean_interval(both_scores(*blend) - both_scores(*coin), PROMPTS)
+    assert difference.ci_low > 0.1
+    assert np.array_equal(both_scores(*blend), [min(pair) for pair in zip(*blend, strict=True)])
+
+
+def test_coin_flip_is_what_many_coins_give(arms, scales):
+    on_a, on_b = (both_scores(*placed(arms[name], scales)) for name in "AB")
+    generator = np.random.default_rng(1)
+    for share in (0.5, 0.8):
+        thrown = np.mean([np.where(generator.random(120) < share, on_a, on_b).mean() for _ in range(4000)])
+        assert coin_flip(on_a, on_b, share).mean() == pytest.approx(thrown, abs=2e-3)
+    assert np.array_equal(coin_flip(on_a, on_b, 1), on_a)
+    assert np.array_equal(coin_flip(on_a, on_b, 0), on_b)
+
+
+def test_cross_talk_is_the_mean_on_the_other_adapters_pictures(arms, scales):
+    on_other = attainment(arms["B"][0], scales[0])
+    got = cross_talk(on_other, PROMPTS)
+    assert got.value == pytest.approx(on_other.mean())
+    assert (got.n, got.higher_is_better) == (30, False)
+    assert got.ci_high < 0.5 < attainment(arms["blend"][0], scales[0]).mean()
+
+
+def test_both_rate_counts_pictures_beyond_what_the_other_style_alone_reaches(arms, scales):
+    blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
+    others = on_b[0], on_a[1]
+    got = both_rate(*blend, *others, PROMPTS)
+    lines = [np.sort(row) for row in others]
+    lines = [row[113] + 0.05 * (row[114] - row[113]) for row in lines]  # 0.95 * 119 = 113.05
+    want = np.mean([a > lines[0] and b > lines[1] for a, b in zip(*blend, strict=True)])
+    assert got.value == pytest.approx(want)
+    assert got.value > 0.7
+    assert both_rate(*on_a, *others, PROMPTS).value <= 0.05 + 1e-9  # by construction: 5 % pass B's line
+    assert both_rate(*on_b, *others, PROMPTS).value <= 0.05 + 1e-9
+    assert both_rate([2.0, 2.0], [0.0, 2.0], [1.0], [1.0], [0, 1]).value == 0.5  # both, not either
+
+
+def test_order_and_scale_of_similarities_do_not_matter(arms, scales):
+    mixed = np.random.default_rng(2).permutation(120)
+    again = calibrate(arms["base"][0][mixed], arms["A"][0][mixed], PROMPTS[mixed])
+    assert (again.base, again.span.value) == pytest.approx((scales[0].base, scales[0].span.value))
+    assert attainment(arms["blend"][0][mixed], again) == pytest.approx(attainment(arms["blend"][0], scales[0])[mixed])
+    stretched = calibrate(3 * arms["base"][0] - 1, 3 * arms["A"][0] - 1, PROMPTS)
+    assert attainment(3 * arms["blend"][0] - 1, stretched) == pytest.approx(attainment(arms["blend"][0], scales[0]))
+
+
+def test_a_style_that_its_adapter_does_not_surely_raise_is_not_measurable():
+    generator = np.random.default_rng(3)
+    base = generator.normal(size=120)
+    by_prompt = generator.normal(size=30)[PROMPTS]  # seeds of a prompt agree: 30 units, not 120
+    by_prompt = (by_prompt - by_prompt.mean()) / by_prompt.std()
+    doubtful = calibrate(base, base + by_prompt + 0.3, PROMPTS)
+    assert doubtful.span.ci_low < 0 < doubtful.span.ci_high
+    assert mean_interval(by_prompt + 0.3).ci_low > 0  # pictures taken as independent would let it pass
+    for scale in (doubtful, calibrate(base, base - 1, PROMPTS), calibrate([0.0, 0.0], [1.0, 1.0], ["a", "a"])):
+        assert not scale.measurable
+        with pytest.raises(InputError, match="not surely above 0"):
+            attainment(base, scale)
+    assert calibrate(base, base + by_prompt + 0.7, PROMPTS).measurable
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: calibrate([1.0, 2.0], [1.0], ["a", "b"]),
+        lambda: calibrate([1.0, 2.0], [1.0, float("nan")], ["a", "b"]),
+        lambda: both_scores([], []),
+        lambda: both_scores([[1.0]], [[1.0]]),
+        lambda: coin_flip([1.0, 2.0], [1.0]),
+        lambda: coin_flip([1.0], [1.0], 50),
+        lambda: both_rate([1.0], [1.0], [], [1.0], ["a"]),
+    ],
+)
+def test_rows_that_do_not_belong_together_are_refused(call):
+    with pytest.raises(InputError):
+        call()
