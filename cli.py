@@ -6,20 +6,14 @@ import sys
 from argparse import ArgumentError
 from pathlib import Path
 
+from stylelora.usage import USAGE
+
 CONFIGS = Path(__file__).resolve().parent / "configs"
 PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
-VERBS = ("fit", "validate", "predict")
-FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in ("preprocess", "merge", "interference")}  # no Trainer
-USAGE = """usage: python cli.py VERB --config FILE [--section.option VALUE ...]
-Style LoRAs for Stable Diffusion: one adapter per art style.
-  fit       train; sample and score every epoch     python cli.py fit --config configs/quickstart.yaml
-  validate  sample and score a checkpoint           python cli.py validate --config FILE --ckpt_path CHECKPOINT
-  predict   make pictures of blended styles         python cli.py predict --config configs/compose/FILE
-  preprocess  make a raw folder a training set      python cli.py preprocess --source DIR --style NAME
-  merge     blend LoRA files into one               python cli.py merge --adapters A B --weights 0.6 0.4 --output C
-  interference  compare two LoRA files              python cli.py interference --adapters A B --weights 0.6 0.4
-options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""
+VERBS = ("fit", "validate", "test", "predict")
+WITHOUT_TRAINER = ("preprocess", "merge", "interference", "compare", "study")
+FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in WITHOUT_TRAINER}
 
 
 def build_cli() -> type:
@@ -73,7 +67,7 @@ def build_cli() -> type:
             if self.trainer.is_global_zero and self.config[self.subcommand].ckpt_path is None:
                 set_aside(Path(self.trainer.default_root_dir))
 
-        before_predict = before_fit
+        before_predict = before_test = before_fit
 
     return StyleCLI
 

@@ -1,6 +1,7 @@
 """What is measured and written while a module trains; callbacks know nothing of one another."""
 
 from callbacks.clip_score import CLIPScore
+from callbacks.evaluate import Evaluate
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
 from callbacks.write_pictures import WritePictures
@@ -13,4 +14,5 @@ GROUPS = {
     "save_adapter": SaveAdapter,
     "write_result": WriteResult,
     "write_pictures": WritePictures,
+    "evaluate": Evaluate,
 }

@@ -18,26 +18,24 @@ class WriteResult(L.Callback):
 
     Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch with the highest
     held-out skill, so they belong to `adapter.safetensors`; modules without a skill give those of the last epoch. After
-    an exception they are of what was finished until then.
+    an exception they are of what was finished until then. A test's stand beside the p-values of its `tests`.
     """
 
     def __init__(self) -> None:
         self.started: float | None = None
         self.epoch: int | None = None
         self.metrics_of_best: dict[str, Metric] = {}
+        self.tests: dict[str, dict] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock; from here on a failure is written down."""
         del trainer, pl_module
-        if stage == "fit":
+        if stage in ("fit", "test"):
             self.started = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep this epoch's metrics if it is the best so far."""
-        metrics: dict[str, Metric] = {}
-        for source in (pl_module, *trainer.callbacks):
-            offered = getattr(source, "metrics", None)
-            metrics |= offered if isinstance(offered, dict) else {}
+        metrics = _offered(trainer, pl_module, "metrics")
         best = self.metrics_of_best.get("skill")
         if best is None or "skill" not in metrics or metrics["skill"].value > best.value:
             self.metrics_of_best, self.epoch = metrics, trainer.current_epoch
@@ -45,6 +43,12 @@ class WriteResult(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write success."""
         del pl_module
+        self._write(trainer, "success", None)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what the test measured."""
+        self.metrics_of_best = _offered(trainer, pl_module, "metrics")
+        self.tests = _offered(trainer, pl_module, "tests")
         self._write(trainer, "success", None)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -66,6 +70,7 @@ class WriteResult(L.Callback):
             epochs=trainer.current_epoch,
             dataset=getattr(trainer.datamodule, "fingerprint", None),
             metrics=self.metrics_of_best,
+            tests=self.tests,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,3 +81,9 @@ class WriteResult(L.Callback):
         """Go on from the best epoch before."""
         self.epoch = state_dict["epoch"]
         self.metrics_of_best = {name: Metric(**metric) for name, metric in state_dict["metrics"].items()}
+
+
+def _offered(trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> dict:
+    """Join what the module and the callbacks offer under a name."""
+    offered = (getattr(source, name, None) for source in (pl_module, *trainer.callbacks))
+    return {key: value for part in offered if isinstance(part, dict) for key, value in part.items()}

@@ -44,7 +44,11 @@ class Prompts(L.LightningDataModule):
             raise InputError("there is nothing to make: give at least one prompt, one sample per prompt, one per batch")
 
     def predict_dataloader(self) -> DataLoader:
-        """Return batches of `index`, `content` and `seed`, lists; each process gets its share."""
+        """Return batches of `index`, `content` and `seed`, lists; each process gets its share.
+
+        Raises:
+            InputError: if there are fewer pictures than processes.
+        """
         count, world = len(self.prompts) * self.samples_per_prompt, self.trainer.world_size
         if count < world:
             raise InputError(f"{count} pictures for {world} devices; give more prompts or fewer devices")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from typing import get_args
 
 import lightning.pytorch as L
 import torch
@@ -25,9 +24,12 @@ from stylelora.base.load import (
 )
 from stylelora.base.text import embed_texts
 from stylelora.diffusion.arms import Arm, BlendOptions, SamplingMethod, check_arm, sample_arm
+from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
-from stylelora.lora.blend import check_fit, read_adapters
+from stylelora.diffusion.schedulers import other_scheduler
+from stylelora.lora.blend import added, check_fit
 from stylelora.lora.compose import Method
+from stylelora.lora.read import read_adapters
 from stylelora.records import InputError
 
 
@@ -35,7 +37,7 @@ class ComposedStyles(L.LightningModule):
     """Blends adapters by weight, and makes what every prompt looks like with every weighting and method.
 
     Args:
-        adapters: LoRA files of one base.
+        adapters: LoRA files of one base; none: the base alone.
         weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4], [0, 1]].
         base: `mini`, a folder in diffusers' layout, or a hub id; the one the adapters were made for.
         methods: sum, ties, dare, knots_ties, tsv_m, iso_c, np_lora (in weight space), composite, anchored, switch,
@@ -68,7 +70,7 @@ class ComposedStyles(L.LightningModule):
         steps, guidances = suited[0] if steps is None else steps, [suited[1]] if guidances is None else guidances
         if resolution is not None:
             check_resolution(folder, resolution)
-        if not (weights and methods and strengths and guidances):
+        if not ((weights or not adapters) and methods and strengths and guidances):
             raise InputError("give at least one list of weights, one method, one strength and one guidance")
         self.adapters = read_adapters(adapters)
         nothing = (0.0,) * len(adapters)
@@ -87,6 +89,7 @@ class ComposedStyles(L.LightningModule):
             check_fit(self.unet, adapter.layers)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
+        self._tested = False
         self.latent_shape = (self.vae.config.latent_channels, side, side)
 
     def describe(self, arm: Arm) -> str:
@@ -94,22 +97,45 @@ class ComposedStyles(L.LightningModule):
         parts = [f"{a.name} {w:g}" for a, w in zip(self.adapters, arm.weights, strict=True) if w]
         return " + ".join(parts) or "base"
 
+    def name(self, arm: Arm) -> str:
+        """Return what tells an arm from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""
+        notes = [arm.method] * (arm.method != "sum") + [f"strength {arm.strength:g}"] * (arm.strength != 1)
+        return ", ".join([self.describe(arm), *notes, *["no trigger"] * (not arm.trigger)])
+
+    def setup(self, stage: str) -> None:
+        """For a test, add each adapter alone, which blends are measured by, and all arms without trigger words.
+
+        Raises:
+            InputError: if there are several guidance scales, and so several bases.
+        """
+        if stage != "test" or self._tested:
+            return
+        first, *others = self.arms
+        if self.hparams.guidances is not None and len(self.hparams.guidances) != 1:
+            raise InputError("a test has one base and so one guidance scale; give guidances one")
+        ones = torch.eye(len(self.adapters)).tolist()
+        alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
+        blends = [arm for arm in others if len(arm.mix(self.adapters)[1]) > 1 or arm.strength != 1]
+        arms = {self.name(arm): arm for arm in (*alone, *blends)}.values()  # each once
+        self.arms = [first, *arms, *(dataclasses.replace(arm, trigger=False) for arm in arms)]
+        self._tested = True
+
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
         """Make the pictures of all arms from the same initial noise.
 
         Returns:
             a row for each prompt and arm: `index` (place of the prompt, place of the arm), `content`, `prompt`, `seed`,
-            `method`, `label` and `weights` before they are multiplied by `strength`, `steps`, `guidance`, `scheduler`,
-            `options`, and `image`, uint8 (3, H, W).
+            `arm` (its name), `trigger` (whether prompts have trigger words), `method`, `label` and `weights` before
+            they are multiplied by `strength`, `steps`, `guidance`, `scheduler`, `options`, and `image`, uint8
+            (3, H, W).
         """
         del batch_idx
         rows, start = [], initial_noise(batch["seed"], self.latent_shape).to(self.device)
-        embed = functools.partial(embed_texts, self.tokenizer, self.text_encoder)
         for place, arm in enumerate(self.arms):
-            latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], embed)
+            latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], self._embed)
             settings = {
-                "method": arm.method, "weights": list(arm.weights), "label": self.describe(arm),
-                "strength": arm.strength, "steps": arm.steps, "guidance": arm.guidance,
+                "arm": self.name(arm), "trigger": arm.trigger, "method": arm.method, "weights": list(arm.weights),
+                "label": self.describe(arm), "strength": arm.strength, "steps": arm.steps, "guidance": arm.guidance,
                 "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
                 "options": dataclasses.asdict(arm.options),
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
@@ -123,39 +149,28 @@ class ComposedStyles(L.LightningModule):
                 rows.append(made | settings | {"image": image})
         return rows
 
+    def _embed(self, texts: Sequence[str]) -> Tensor:
+        return embed_texts(self.tokenizer, self.text_encoder, texts)
 
-def other_scheduler(path: str, like: Any, steps: int) -> Any:
-    """Return a diffusers scheduler with the settings of another, tried out on a few numbers.
+    def test_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> list[dict]:
+        """Make pictures (loader 0), or measure the loss on held-out pictures of a style (loader 1).
 
-    Args:
-        path: of the class.
-        like: the base's own.
-        steps: of the walk.
-
-    Raises:
-        InputError: if there is none, it does not suit the base, or it draws noise of its own: then a picture's seed
-            would not decide it.
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"scheduler {path!r} is not there; give a class such as diffusers.DDIMScheduler") from error
-    try:
-        scheduler = found.from_config(like.config)
-        numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
-        with torch.random.fork_rng(devices=[]):
-            tried = [_tried(scheduler, numbers, steps) for _ in range(2)]
-    except Exception as error:  # each class has its own
-        raise InputError(f"{path} does not suit this base; give a class such as diffusers.DDIMScheduler") from error
-    if not torch.equal(*tried):
-        raise InputError(f"{path} draws noise of its own; give a deterministic one such as diffusers.DDIMScheduler")
-    return scheduler
-
-
-def _tried(scheduler: Any, numbers: Tensor, steps: int) -> Tensor:
-    scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps)
-    for t in scheduler.timesteps:
-        numbers = scheduler.step(scheduler.scale_model_input(numbers, t) / 2, t, numbers).prev_sample
-    return numbers
+        Returns:
+            rows as of `predict_step`; or for each held-out picture and arm `index`, `style`, `arm` and `losses`, at the
+            bank's timesteps, of those arms that are one UNet: blended in weight space, with trigger words.
+        """
+        if dataloader_idx == 0:
+            return self.predict_step(batch, batch_idx)
+        pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
+        latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+        text, rows = self._embed(batch["caption"]), []
+        for place, arm in enumerate(self.arms):
+            if not arm.trigger or arm.method not in get_args(Method):
+                continue
+            with added(self.unet, arm.updates(self.adapters)):
+                losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], text).cpu()
+            rows += [
+                {"index": (index, place), "style": style, "arm": self.name(arm), "losses": row.tolist()}
+                for index, style, row in zip(batch["index"], batch["style"], losses, strict=True)
+            ]
+        return rows

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
-from stylelora.diffusion.loss import BANK_TIMESTEPS, denoising_losses
+from stylelora.diffusion.loss import bank_losses, denoising_losses
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.distributed import gather_rows
 from stylelora.lora.formats import adapter_state
@@ -131,15 +131,9 @@ class StyleLoRA(L.LightningModule):
         return not fitting or epoch % every == 0 or epoch == self.trainer.max_epochs
 
     def _bank_losses(self, batch: dict) -> Tensor:
-        """Return each held-out picture's mean loss over eight timesteps, noise keyed by the picture, float32 (B,)."""
+        """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
         latents = batch["mean"] * self.scaling_factor
-        losses = []
-        for timestep in BANK_TIMESTEPS:
-            keys = [("bank", name, timestep) for name in batch["sha256"]]
-            draw = noise.normal(keys, latents.shape[1:]).to(self.device)
-            timesteps = torch.full((len(latents),), timestep, device=self.device)
-            losses.append(denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, batch["text"]))
-        return torch.stack(losses).mean(0).cpu()
+        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], batch["text"]).mean(1).cpu()
 
     def _sample(self, batch: dict) -> SampleBatch:
         """Make the prompts' pictures, and once per run what the base makes of their content."""

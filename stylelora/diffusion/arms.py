@@ -18,8 +18,10 @@ from stylelora.diffusion.composite import (
 )
 from stylelora.diffusion.regions import region_mask, regional_shares
 from stylelora.diffusion.sample import count_calls, denoise
-from stylelora.lora.blend import Adapter, added, blend
+from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import Method, MixSpec
+from stylelora.lora.factors import Factors
+from stylelora.lora.read import Adapter
 from stylelora.lora.router import routed
 from stylelora.records import InputError
 
@@ -79,6 +81,16 @@ class Arm:
         """
         mix = MixSpec.of([adapter.name for adapter in adapters], [self.strength * weight for weight in self.weights])
         return mix, [adapter for adapter in adapters if adapter.name in mix.names]
+
+    def updates(self, adapters: Sequence[Adapter]) -> dict[str, Factors]:
+        """Return the blended update of each layer, of a method in weight space; none for the base.
+
+        Raises:
+            InputError: as `blend`.
+        """
+        mix, used = self.mix(adapters)
+        options = (self.options.density, self.options.protection, self.options.seed)
+        return blend(used, mix.weights, self.method, *options) if used else {}
 
     def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
         """Return the prompts that are given for a content: one with all trigger words, or one for each adapter."""
@@ -154,11 +166,7 @@ def sample_arm(
     texts = [embed(list(prompts)) for prompts in zip(*(arm.prompts(adapters, one) for one in contents), strict=True)]
     empty, options = embed([""]), arm.options
     if not used or arm.method in get_args(Method):
-        updates = {}
-        if used:
-            chosen = (options.density, options.protection, options.seed)
-            updates = blend(adapters, [arm.strength * weight for weight in arm.weights], arm.method, *chosen)
-        with added(unet, updates):
+        with added(unet, arm.updates(adapters)):
             return denoise(unet, scheduler, start, texts[0], empty, arm.steps, arm.guidance)
     if not arm.trigger and arm.method in OWN_PROMPTS:
         texts *= len(used) + 1

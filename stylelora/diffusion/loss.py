@@ -5,10 +5,13 @@ Shapes: B pictures, C latent channels, H and W of the latent, T tokens, D text w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from stylelora.diffusion.noise import normal
 
 #: Midpoints of eight equal parts of 1000 timesteps: their mean loss is within 0.4 % of the mean over all.
 BANK_TIMESTEPS = (62, 187, 312, 437, 562, 687, 812, 937)
@@ -65,6 +68,26 @@ def denoising_losses(
     target = target_of(scheduler.config.prediction_type, latents, noise, timesteps, scheduler.alphas_cumprod)
     predicted = unet(noisy, timesteps, encoder_hidden_states=text).sample
     return (predicted.float() - target.float()).square().mean((1, 2, 3))
+
+
+def bank_losses(unet: torch.nn.Module, scheduler: Any, latents: Tensor, names: Sequence[str], text: Tensor) -> Tensor:
+    """Return each picture's loss at BANK_TIMESTEPS, float32 (B, 8), with noise that depends on its name alone.
+
+    So losses of two networks, or of two epochs, differ in nothing but the network.
+
+    Args:
+        unet: predicts from (x_t, t, text).
+        scheduler: as for `denoising_losses`.
+        latents: float (B, C, H, W), the posterior's mean, scaled by the VAE's `scaling_factor`.
+        names: of the pictures, such as the hash of their content.
+        text: float (B, T, D).
+    """
+    losses = []
+    for timestep in BANK_TIMESTEPS:
+        draw = normal([("bank", name, timestep) for name in names], latents.shape[1:]).to(latents.device)
+        timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, text))
+    return torch.stack(losses, 1)
 
 
 def min_snr_weight(timesteps: Tensor, alphas_cumprod: Tensor, gamma: float) -> Tensor:

@@ -46,8 +46,9 @@ def denoise(
 
     def predict(x: Tensor, t: Tensor, step: int) -> Tensor:
         del step
-        x = x.to(text.dtype)  # the walk itself is not in half precision
-        predicted = unet(torch.cat([x] * 2) if guided else x, t, encoder_hidden_states=text).sample.float()
+        kind = torch.promote_types(x.dtype, torch.float32)  # the walk itself is not in half precision
+        x = torch.cat([x] * 2 if guided else [x]).to(text.dtype)
+        predicted = unet(x, t, encoder_hidden_states=text).sample.to(kind)
         if not guided:
             return predicted
         empty, conditional = predicted.chunk(2)

@@ -23,10 +23,11 @@ from stylelora.base.text import embed_texts
 from stylelora.diffusion.arms import prompt_of
 from stylelora.diffusion.composite import Term, predict_sum
 from stylelora.diffusion.sample import initial_noise
-from stylelora.lora.blend import Adapter, added, blend, read_adapters
+from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import MixSpec
 from stylelora.lora.factors import Factors, inner
 from stylelora.lora.interference import interference as compare
+from stylelora.lora.read import Adapter, read_adapters
 from stylelora.lora.router import routed
 from stylelora.records import InputError
 

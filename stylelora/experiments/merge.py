@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from stylelora.lora.blend import as_state, blend, read_adapters
+from stylelora.lora.blend import as_state, blend
 from stylelora.lora.compose import Method
 from stylelora.lora.factors import inner, truncated
 from stylelora.lora.formats import save_adapter, save_kohya
+from stylelora.lora.read import read_adapters
 from stylelora.records import InputError
 
 DENSE = ("ties", "dare")  # their result is of full rank

@@ -70,6 +70,7 @@ def write_result(
     epochs: int,
     dataset: str | None,
     metrics: dict[str, Metric],
+    tests: dict[str, dict] | None = None,
 ) -> Path:
     """Write `result.json` at once or not at all.
 
@@ -82,6 +83,7 @@ def write_result(
         epochs: number of finished epochs.
         dataset: hash of pictures and captions.
         metrics: name -> measured value. Ends of an interval that are not finite become null.
+        tests: declared endpoint -> difference and p-values.
 
     Returns:
         path of the file.
@@ -96,6 +98,7 @@ def write_result(
         "epoch": epoch,
         "epochs": epochs,
         "metrics": {name: _finite(dataclasses.asdict(metric)) for name, metric in metrics.items()},
+        "tests": tests or {},
         "dataset": dataset,
         "peak_memory_bytes": peak_memory(),
         "git": git_hash(),

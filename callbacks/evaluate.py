@@ -1,0 +1,86 @@
+"""Numbers of `test` that a reviewer can check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+
+from stylelora.distributed import gather_rows
+from stylelora.experiments.evaluate import evaluate
+from stylelora.experiments.evaluation import Style, arms_of
+from stylelora.experiments.evaluation_page import page, summary
+from stylelora.experiments.pictures import read_picture, save_picture, write_grids, write_manifest
+from stylelora.metrics.encoders import ClipEncoder
+from stylelora.metrics.image_encoders import load_image_encoder
+from stylelora.metrics.inception import Inception
+from stylelora.records import Metric
+
+
+class Evaluate(L.Callback):
+    """Measures what `test` makes; writes `evaluation.html`, and `values.jsonl` with a line for each picture.
+
+    Every metric carries the name of the network that judged, for numbers of two networks cannot be compared.
+
+    Args:
+        content: CLIPs that judge what pictures show: mini, folders or hub ids, best none that the generator contains.
+        style: judge in which style: mini, or folders or hub ids of CSD.
+        distribution: judge how far sets of pictures are apart: mini, efficientnet-lite0, folders or hub ids of DINOv2.
+        inception: TorchScript file of the Inception of FID (`inception-2015-12-05.pt`); null: no FID.
+    """
+
+    def __init__(
+        self,
+        content: list[str] = ["mini"],  # noqa: B006
+        style: list[str] = ["mini-style"],  # noqa: B006
+        distribution: list[str] = ["mini"],  # noqa: B006
+        inception: str | None = None,
+    ) -> None:
+        self.names = {"content": content, "style": style, "distribution": distribution}
+        self.inception = inception
+        self.judges: dict[str, list] = {}
+        self.rows: list[dict] = []
+        self.losses: list[dict] = []
+        self.metrics: dict[str, Metric] = {}
+        self.tests: dict[str, dict] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Load the judges now: that one is missing should be known before hours of sampling."""
+        if stage != "test" or self.judges:
+            return
+        device = trainer.strategy.root_device
+        self.judges["content"] = [ClipEncoder(name, device) for name in self.names["content"]]
+        for role in ("style", "distribution"):
+            self.judges[role] = [load_image_encoder(name, device) for name in self.names[role]]
+        if self.inception is not None:
+            self.judges["distribution"].append(Inception(self.inception, device))
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        """Write pictures at once, and keep losses."""
+        del pl_module
+        for row in outputs:
+            if "losses" in row:
+                self.losses.append(row)
+            else:
+                self.rows.append(save_picture(row, Path(trainer.default_root_dir)))
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Join what all processes made, and measure it in one."""
+        rows, self.rows = gather_rows(self.rows, key="index"), []
+        losses, self.losses = gather_rows(self.losses, key="index"), []
+        if not rows or not trainer.is_global_zero:
+            return
+        root, data = Path(trainer.default_root_dir), trainer.datamodule
+        styles = [Style(name, data.images(name, "train"), data.images(name, "held_out")) for name in data.styles]
+        names = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in pl_module.adapters}
+        images = [read_picture(root / row["file_name"]) for row in rows]
+        found = evaluate(arms_of(rows, names, images), styles, losses, **self.judges)
+        self.metrics, self.tests = found.metrics, found.tests
+        write_manifest(rows, root)
+        write_grids([row for row in rows if row["trigger"]], root, "label")
+        found.write_values(root / "values.jsonl")
+        (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")
+        for logger in trainer.loggers:
+            logger.log_metrics({f"test/{name}": metric.value for name, metric in found.metrics.items()}, 0)
+        print(summary(found) + f"\nlook at {root / 'evaluation.html'}")

@@ -1,0 +1,48 @@
+"""Other samplers than the base's own."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylelora.records import InputError
+
+
+def other_scheduler(path: str, like: Any, steps: int) -> Any:
+    """Return a diffusers scheduler with the settings of another, tried out on a few numbers.
+
+    Args:
+        path: of the class.
+        like: the base's own.
+        steps: of the walk.
+
+    Raises:
+        InputError: if there is none, it does not suit the base, or it draws noise of its own: then a picture's seed
+            would not decide it.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"scheduler {path!r} is not there; give a class such as diffusers.DDIMScheduler") from error
+    try:
+        scheduler = found.from_config(like.config)
+        numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+        with torch.random.fork_rng(devices=[]):
+            tried = [_tried(scheduler, numbers, steps) for _ in range(2)]
+    except Exception as error:  # each class has its own
+        raise InputError(f"{path} does not suit this base; give a class such as diffusers.DDIMScheduler") from error
+    if not torch.equal(*tried):
+        raise InputError(f"{path} draws noise of its own; give a deterministic one such as diffusers.DDIMScheduler")
+    return scheduler
+
+
+def _tried(scheduler: Any, numbers: Tensor, steps: int) -> Tensor:
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        numbers = scheduler.step(scheduler.scale_model_input(numbers, t) / 2, t, numbers).prev_sample
+    return numbers

@@ -1,0 +1,77 @@
+"""One evaluation, from the pictures of all arms to metrics: encodes each picture once and asks every measure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stylelora.experiments.evaluate_pictures import measure_content, measure_distribution, measure_drift, measure_loss
+from stylelora.experiments.evaluate_style import measure_collage, measure_response, measure_style
+from stylelora.experiments.evaluation import NO_TRIGGER, Evaluation, Style
+from stylelora.metrics.encoders import ImageEncoder, ImageTextEncoder
+from stylelora.metrics.inception import Inception
+from stylelora.metrics.style import style_similarity
+
+
+def evaluate(
+    found: Evaluation,
+    styles: Sequence[Style],
+    losses: Sequence[dict],
+    content: Sequence[ImageTextEncoder],
+    style: Sequence[ImageEncoder],
+    distribution: Sequence[ImageEncoder | Inception],
+) -> Evaluation:
+    """Fill an evaluation with everything that can be measured of it.
+
+    Args:
+        found: from `arms_of`.
+        styles: real pictures of the styles.
+        losses: of held-out pictures, see `measure_loss`.
+        content: judge what pictures show; the first one's metrics come first.
+        style: judge the style they show it in.
+        distribution: judge how far sets of pictures are apart; the first also judges drift.
+    """
+    for encoder in content:
+        measure_content(found, encoder, [one.name for one in styles])
+    for encoder in style:
+        vectors = encode_arms(found, encoder)
+        held_out = {one.name: encode(encoder, one.held_out) for one in styles}
+        near = {
+            arm: {name: style_similarity(rows, real).double().numpy() for name, real in held_out.items()}
+            for arm, rows in vectors.items()
+        }
+        scales = measure_style(found, encoder.name, near)
+        measure_response(found, encoder.name)
+        measure_collage(found, encoder.name, encoder.encode_images, held_out, scales)
+    for number, encoder in enumerate(distribution):
+        vectors = encode_arms(found, encoder)
+        if not number:
+            measure_drift(found, encoder.name, vectors)
+        held_out, training = (
+            {one.name: scaled(encode(encoder, getattr(one, side))) for one in styles}
+            for side in ("held_out", "training")
+        )
+        vectors = {name: scaled(rows) for name, rows in vectors.items()}
+        measure_distribution(found, encoder.name, vectors, held_out, training)
+    measure_loss(found, losses)
+    return found
+
+
+def encode_arms(found: Evaluation, encoder: ImageEncoder) -> dict[str, Tensor]:
+    """Return the vectors of all arms' pictures, with NO_TRIGGER behind the names of those without, float (N, D)."""
+    vectors = {arm.name: encoder.encode_images(arm.images) for arm in found.arms}
+    return vectors | {arm.name + NO_TRIGGER: encoder.encode_images(arm.images) for arm in found.untriggered.values()}
+
+
+def encode(encoder: ImageEncoder, images: Sequence[Tensor]) -> Tensor:
+    """Return the vectors of pictures uint8 (3, H, W), float (N, D)."""
+    return encoder.encode_images(torch.stack(list(images)))
+
+
+def scaled(vectors: Tensor) -> Tensor:
+    """Return unit vectors times sqrt(D), of numbers of about 1, which KID's kernel is made for; others as they are."""
+    lengths = vectors.norm(dim=1)
+    return vectors * math.sqrt(vectors.shape[1]) if torch.allclose(lengths, torch.ones_like(lengths)) else vectors

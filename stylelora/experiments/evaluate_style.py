@@ -1,0 +1,139 @@
+"""How much of which style do the pictures of all arms show?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from torch import Tensor
+
+from stylelora.experiments.evaluation import BASE, NO_TRIGGER, ArmPictures, Evaluation
+from stylelora.metrics.attainment import Calibration, attainment, both_rate, both_scores, calibrate, coin_flip
+from stylelora.metrics.collage import spatial_dispersion
+from stylelora.metrics.comparison import Comparison, holm, paired_difference
+from stylelora.metrics.statistics import ratio_interval
+from stylelora.metrics.weight_response import weight_response
+from stylelora.records import Metric
+
+
+def measure_style(
+    found: Evaluation, encoder: str, similarity: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, Calibration]:
+    """Measure how much of each style the pictures have, with trigger words and without, and whether blends show both.
+
+    Attainment is calibrated: 0 is the base, 1 the style's adapter alone, over the same prompts and seeds. Its interval
+    resamples both ends with it. Primary endpoints are tested, adjusted by Holm: that each adapter alone is nearer to
+    its style than the base, and that each blend shows both styles more than a coin flip between the two alone.
+
+    Args:
+        found: gets the metrics.
+        encoder: name of what measured.
+        similarity: name of an arm, with NO_TRIGGER behind those without -> style -> cosine to the style's held-out
+            pictures, float (N,).
+
+    Returns:
+        the scales of the styles that can be measured.
+    """
+    prompts, base, scales, tests = found.prompts, similarity[BASE], {}, {}
+    for style in base:
+        single = found.alone(style)
+        for arm in found.arms:
+            found.add(arm, f"style[{encoder}]/{style}", similarity[arm.name][style])
+        if single is None:
+            continue
+        alone = similarity[single.name][style]
+        scale = calibrate(base[style], alone, prompts)
+        tests[f"{single.name}: style_gain[{encoder}]/{style}"] = paired_difference(alone, base[style], prompts)
+        if not scale.measurable:  # then there is no scale to give attainments on
+            continue
+        scales[style] = scale
+        for arm in found.arms[1:]:
+            name = f"attainment[{encoder}]/{style}"
+            values, span = similarity[arm.name][style], alone - base[style]
+            arm.values[name] = attainment(values, scale)
+            found.metrics[f"{arm.name}: {name}"] = ratio_interval(values - base[style], span, prompts)
+            if style in arm.weights:
+                without = similarity[arm.name + NO_TRIGGER][style]
+                leak = ratio_interval(without - base[style], span, prompts, higher_is_better=False)
+                found.metrics[f"{arm.name}: attainment_without_trigger[{encoder}]/{style}"] = leak
+                effect = ratio_interval(values - without, span, prompts)
+                found.metrics[f"{arm.name}: trigger_effect[{encoder}]/{style}"] = effect
+    for arm, first, second in found.blends():
+        if set(arm.weights) <= scales.keys():
+            name = f"{arm.name}: both_above_coin_flip[{encoder}]"
+            tests[name] = _measure_blend(found, encoder, arm, first, second)
+    adjusted = holm({name: test.p_value for name, test in tests.items()}) if tests else {}
+    for name, test in tests.items():
+        found.metrics[name] = test.difference
+        found.tests[name] = {"difference": test.difference.value, "p": test.p_value, "p_holm": adjusted[name]}
+    return scales
+
+
+def _measure_blend(
+    found: Evaluation, encoder: str, arm: ArmPictures, first: ArmPictures, second: ArmPictures
+) -> Comparison:
+    """Measure whether a blend shows both of its styles, and compare it with tossing a coin between the two alone."""
+    names = [f"attainment[{encoder}]/{style}" for style in arm.weights]
+
+    def both(one: ArmPictures) -> np.ndarray:
+        return both_scores(*(one.values[name] for name in names))
+
+    score = both(arm)
+    found.add(arm, f"both_score[{encoder}]", score)
+    flip = coin_flip(both(first), both(second), next(iter(arm.weights.values())) / sum(arm.weights.values()))
+    found.add(arm, f"coin_flip[{encoder}]", flip)
+    crossed = second.values[names[0]], first.values[names[1]]
+    rate = both_rate(*(arm.values[name] for name in names), *crossed, found.prompts)
+    found.metrics[f"{arm.name}: both_rate[{encoder}]"] = rate
+    return paired_difference(score, flip, found.prompts)
+
+
+def measure_response(found: Evaluation, encoder: str) -> None:
+    """Measure whether blends of two styles follow their weights, for each pair and method with three settings or more.
+
+    Rank correlation and slope of a_A - a_B against w_A - w_B, violations of monotony, distance of the realised share
+    from the requested one, of the mean attainments; the unit is the setting, so there is no interval.
+    """
+    sweeps: dict[tuple, dict[str, ArmPictures]] = {}
+    for arm, first, second in found.blends():
+        if round(sum(arm.weights.values()), 6) == 1:
+            sweep = sweeps.setdefault((tuple(sorted(arm.weights)), arm.method), {})
+            sweep |= {one.name: one for one in (first, second, arm)}
+    for ((a, b), method), sweep in sweeps.items():
+        name_a, name_b = (f"attainment[{encoder}]/{style}" for style in (a, b))
+        arms = [arm for arm in sweep.values() if name_a in arm.values and name_b in arm.values]
+        if len(arms) < 3:
+            continue
+        weights = [(arm.weights.get(a, 0), arm.weights.get(b, 0)) for arm in arms]
+        means = [[arm.values[name].mean() for arm in arms] for name in (name_a, name_b)]
+        for name, value in dataclasses.asdict(weight_response(*means, weights)).items():
+            better = name in ("rank_correlation", "slope")
+            metric = Metric(float(value), -np.inf, np.inf, len(arms), better)
+            found.metrics[f"{a} + {b}, {method}: weight_response_{name}[{encoder}]"] = metric
+
+
+def measure_collage(
+    found: Evaluation,
+    encoder: str,
+    encode: Callable[[Tensor], Tensor],
+    references: Mapping[str, Tensor],
+    scales: Mapping[str, Calibration],
+) -> None:
+    """Measure whether blends of two styles are collages; the two alone are the lines to compare with.
+
+    Args:
+        found: gets the metrics.
+        encoder: name of what encodes.
+        encode: from pictures uint8 (N, 3, H, W) to vectors float (N, D).
+        references: style -> vectors of its held-out pictures, float (M, D).
+        scales: from `measure_style`.
+    """
+    for arm, *alone in found.blends():
+        a, b = arm.weights
+        if {a, b} <= scales.keys():
+            for one in (arm, *alone):
+                name = f"collage[{encoder}]/{'+'.join(sorted((a, b)))}"
+                if f"{one.name}: {name}" not in found.metrics:
+                    pair = (references[a], references[b]), (scales[a], scales[b])
+                    found.add(one, name, spatial_dispersion(one.images, encode, *pair), higher_is_better=False)

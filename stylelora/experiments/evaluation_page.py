@@ -1,0 +1,214 @@
+"""An evaluation as a table for the terminal, and as a page to look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from torch import Tensor
+
+from stylelora.data.images import to_pil
+from stylelora.experiments.evaluation import BASE, ArmPictures, Evaluation, Style
+from stylelora.records import Metric
+
+SHOWN = 8  # pictures of the gallery's rows, and of the nearest pairs
+EXTREMES = 6  # best and worst pictures of a metric
+
+#: What a metric says, by its name before the judge's.
+EXPLANATIONS = {
+    "clip_score": "cosine of the picture's vector to its content prompt's, without trigger and style words",
+    "clip_score_full": "the same to the whole prompt, trigger words included",
+    "style": "cosine of the picture's vector to the mean of the style's held-out pictures",
+    "attainment": "how much of the style is reached: 0 is the base, 1 the style's adapter alone",
+    "attainment_without_trigger": "the same of prompts without the trigger word: what shows of the style unasked",
+    "trigger_effect": "attainment with the trigger word minus without it",
+    "style_gain": "what the adapter alone adds to the base's similarity, primary endpoint of an adapter",
+    "both_score": "mean over pictures of the smaller of both attainments: a picture must show both styles",
+    "both_rate": "share of pictures that show more of each style than 95 % of the other adapter's pictures do",
+    "coin_flip": "both-score of tossing a coin between the two adapters alone: what a blend has to beat",
+    "both_above_coin_flip": "both-score minus the coin's, primary endpoint of a blend",
+    "collage": "spread of the difference in attainments over nine crops; higher than of single adapters: a collage",
+    "clip_direction": "how far the picture moved from the base's towards the style's words; noisy",
+    "kid": "unbiased kernel distance to held-out pictures, about 0 at equality, to be seen beside the base's own",
+    "frechet": "Fréchet distance to held-out pictures; biased at such sizes, so only beside its floor and equal n",
+    "precision": "share of pictures that lie among held-out ones",
+    "recall": "share of held-out pictures that lie among the made ones",
+    "density": "how densely held-out pictures surround the made ones; 1 at equality",
+    "coverage": "share of held-out pictures that have a made one near",
+    "diversity": "mean cosine distance between the pictures of one prompt; lower than the base's: collapse",
+    "memorisation": "share of pictures nearer to a training picture than 95 % of held-out ones are; 0.05 is usual",
+    "drift": "cosine distance to the base's picture of the same seed where the prompt has no trigger word",
+    "pixel_drift": "mean change of pixels, 0 to 1, in the same pictures",
+    "skill": "share of the base's loss on held-out pictures that the adapter removes",
+    "skill_at": "the same at one timestep",
+    "weight_response_rank_correlation": "rank correlation of the difference in attainments with that in weights",
+    "weight_response_slope": "slope of the same: 1 if attainments follow the weights",
+    "weight_response_violations": "weights at which the difference goes the wrong way",
+    "weight_response_share_error": "mean distance of the realised share of a style from the requested one",
+}
+
+
+def explanation(name: str) -> str:
+    """Return what a metric says, by its full name such as `kid[mini]/watercolor`."""
+    return EXPLANATIONS[re.sub(r"(_\d+)?(\[.*?\])?(/.*)?$", "", name)]
+
+
+def cell(metric: Metric | None) -> str:
+    """Return a value with its interval, `0.42 (0.31 to 0.53)`, or a dash."""
+    if metric is None:
+        return "-"
+    if not math.isfinite(metric.ci_low):
+        return f"{metric.value:.3f}"
+    return f"{metric.value:.3f} ({metric.ci_low:.3f} to {metric.ci_high:.3f})"
+
+
+def first(found: Evaluation, prefix: str) -> str:
+    """Return the name of the first metric that begins so, judge included; for columns of a table."""
+    names = (name.split(": ", 1)[1] for name in found.metrics)
+    return next((name for name in names if name.startswith(prefix)), prefix)
+
+
+def rows_of(found: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Return heading and rows of the main table: content, each style's attainment, both, memorisation of the arms."""
+    styles = dict.fromkeys(style for arm in found.arms for style in arm.weights)
+    columns = {"CLIP score": first(found, "clip_score[")}
+    columns |= {f"attainment of {style}": f"{first(found, 'attainment[').split('/')[0]}/{style}" for style in styles}
+    columns |= {"both": first(found, "both_score["), "coin flip": first(found, "coin_flip[")}
+    rows = []
+    for arm in found.arms:
+        cells = [cell(found.metrics.get(f"{arm.name}: {name}")) for name in columns.values()]
+        rows.append([arm.name, *cells])
+    kept = [i for i in range(len(columns) + 1) if any(row[i] != "-" for row in rows)]
+    heading = ["arm", *columns]
+    return [heading[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def summary(found: Evaluation) -> str:
+    """Return the main table and the tests, in Markdown."""
+    heading, rows = rows_of(found)
+    lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    prompts = len(set(found.prompts))
+    lines.append(f"\nMean (95 % interval) over {prompts} prompts, {len(found.prompts) // prompts} pictures of each.")
+    for name, test in found.tests.items():
+        lines.append(f"{name}: {cell(found.metrics[name])}, p = {test['p']:.4f}, Holm {test['p_holm']:.4f}")
+    return "\n".join(lines)
+
+
+def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:
+    """Return an HTML page that lies beside the folder of pictures.
+
+    Args:
+        found: an evaluation.
+        styles: real pictures of the styles.
+        title: of the page.
+    """
+    heading, rows = rows_of(found)
+    prompts = len(set(found.prompts))
+    count = f"{prompts} prompts, {len(found.prompts) // prompts} pictures of each, intervals of 95 % over prompts"
+    tests = [
+        [name, cell(found.metrics[name]), f"{test['p']:.4f}", f"{test['p_holm']:.4f}"]
+        for name, test in found.tests.items()
+    ]
+    parts = [
+        _HEAD.format(title=escape(title)),
+        f"<p>{count}. All arms share prompts and seeds.</p>",
+        _table(heading, rows),
+        "<h2>Primary endpoints</h2>" + _table(["endpoint", "difference", "p", "Holm's p"], tests) if tests else "",
+        "<h2>Pictures</h2>",
+        _gallery(found),
+        "<h2>Skill of each adapter on held-out pictures of each style</h2>",
+        _skills(found, styles),
+        "<h2>Best and worst</h2>",
+        *(_extremes(found, arm) for arm in found.arms),
+        "<h2>Nearest training pictures</h2>",
+        *(_pairs(found, style) for style in styles),
+        "<h2>All metrics</h2>",
+        _table(
+            ["arm: metric", "value", "n", "meaning"],
+            [
+                [name, cell(metric), str(metric.n), explanation(name.split(": ", 1)[1])]
+                for name, metric in found.metrics.items()
+            ],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["<table><tr>" + "".join(f"<th>{escape(one)}" for one in heading)]
+    lines += ["<tr>" + "".join(f"<td>{escape(one)}" for one in row) for row in rows]
+    return "\n".join([*lines, "</table>"])
+
+
+def _picture(file: str, below: str) -> str:
+    return f'<figure><img src="{escape(file)}" alt=""><figcaption>{escape(below)}</figcaption></figure>'
+
+
+def _gallery(found: Evaluation) -> str:
+    places = [i for i, seed in enumerate(found.base.seeds) if seed == found.base.seeds[0]][:SHOWN]
+    lines = ["<table><tr><th>" + "".join(f"<th>{escape(arm.name)}" for arm in found.arms)]
+    for i in places:
+        cells = "".join(f'<td><img src="{escape(arm.files[i])}" alt="">' for arm in found.arms)
+        lines.append(f"<tr><td>{escape(found.base.contents[i])}{cells}")
+    return "\n".join([*lines, "</table>"])
+
+
+def _skills(found: Evaluation, styles: Sequence[Style]) -> str:
+    names = [style.name for style in styles]
+    rows = [
+        [arm.name, *(cell(found.metrics.get(f"{arm.name}: skill/{name}")) for name in names)]
+        for arm in found.arms
+        if arm.name != BASE
+    ]
+    return _table(["arm", *names], [row for row in rows if set(row[1:]) != {"-"}])
+
+
+def _extremes(found: Evaluation, arm: ArmPictures) -> str:
+    parts = [f"<h3>{escape(arm.name)}</h3>"]
+    for name, values in arm.values.items():
+        own = name.startswith("attainment[") and name.split("/")[-1] in arm.weights
+        if not (own or name.startswith(("clip_score[", "both_score["))):
+            continue
+        order = np.argsort(-values, kind="stable")
+        for word, some in (("best", order[:EXTREMES]), ("worst", order[::-1][:EXTREMES])):
+            shown = [_picture(arm.files[i], f"{values[i]:.2f} {arm.contents[i]}") for i in some]
+            parts.append(f'<p>{escape(name)}, {word}</p><div class="sheet">{"".join(shown)}</div>')
+    return "\n".join(parts)
+
+
+def _pairs(found: Evaluation, style: Style) -> str:
+    parts = []
+    for arm in found.arms:
+        if (arm.name, style.name) not in found.pairs:
+            continue
+        index, cosine = found.pairs[arm.name, style.name]
+        nearest = cosine.argsort(descending=True)[:SHOWN].tolist()
+        shown = [
+            _picture(arm.files[i], f"{cosine[i]:.3f} {arm.contents[i]}")
+            + _picture(_inline(style.training[int(index[i])]), "training")
+            for i in nearest
+        ]
+        parts.append(f'<p>{escape(arm.name)}, {escape(style.name)}</p><div class="sheet">{"".join(shown)}</div>')
+    return "\n".join(parts)
+
+
+def _inline(image: Tensor) -> str:
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: evaluation</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; font-size: 13px }} th {{ text-align: left }}
+td, th {{ border-top: 1px solid #ddd; padding: .3rem .6rem; vertical-align: top }}
+img {{ width: 96px; image-rendering: pixelated }} figure {{ margin: 0; width: 100px }} figcaption {{ font-size: 11px }}
+.sheet {{ display: flex; flex-wrap: wrap; gap: .6rem }}
+</style><h1>{title}</h1>"""

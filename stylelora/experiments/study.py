@@ -1,0 +1,141 @@
+"""Whole studies by one command: what is missing is run, and then the tables are printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from stylelora.experiments.compare import read_values
+from stylelora.experiments.evaluation import BASE
+from stylelora.experiments.evaluation_page import cell
+from stylelora.experiments.result import run_folder
+from stylelora.metrics.comparison import equivalence
+from stylelora.metrics.statistics import mean_interval, ratio_interval
+from stylelora.records import InputError, Metric
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+MARGIN = 0.1  # of attainment: a smaller difference does not matter
+
+ORIGINAL = """The original study, on Stable Diffusion 1.5, four data sets that differ in all:
+
+| data set | source size | images | best training loss | verdict |
+|---|---|---|---|---|
+| cartoon | about 2000x2000 | 61 | 0.1194 | excellent |
+| watercolor | 416x416 | 100 | 0.0871 | good |
+| anime | 61-94 px | 100 | 0.0871 | fair |
+| pixelart | 16x16 | 100 | 0.0221 | failed |
+"""
+
+
+def study(question: Literal["styles", "resolution"]) -> None:
+    """Answer a question by its configured runs on the embedded base; what has a result already is not run again.
+
+    Args:
+        question: styles: the four adapters and two blends (`configs/evaluate/mini.yaml`); resolution: the same
+            watercolours from 4 to 64 px, enlarged in two ways (`configs/ablations/resolution/mini_*.yaml`).
+
+    Raises:
+        InputError: if a run fails.
+    """
+    if question == "styles":
+        for config in sorted((CONFIGS / "train" / "mini").glob("*.yaml")):
+            run("fit", config, run_folder(config, CONFIGS))
+        config = CONFIGS / "evaluate" / "mini.yaml"
+        folder = run_folder(config, CONFIGS)
+        run("test", config, folder)
+        print(results(folder))
+        return
+    rows = []
+    for config in sorted((CONFIGS / "ablations" / "resolution").glob("mini_*.yaml")):
+        folder = run_folder(config, CONFIGS)
+        run("fit", config, folder)
+        adapter = f"--model.init_args.adapters=[{folder / 'adapter.safetensors'}]"
+        run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", adapter)
+        rows.append(folder)
+    print(ORIGINAL)
+    print(resolution_table(rows))
+
+
+def run(verb: str, config: Path, folder: Path, *more: str) -> None:
+    """Run a config in a process of its own, unless its folder holds the result of one that succeeded.
+
+    Raises:
+        InputError: if it fails.
+    """
+    result = folder / "result.json"
+    if result.is_file() and json.loads(result.read_text())["status"] == "success":
+        return
+    words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
+    print("running", *words, flush=True)
+    if subprocess.run([sys.executable, "cli.py", *words], cwd=ROOT, stdout=sys.stderr, check=False).returncode:
+        raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; what it said is above")
+
+
+def results(folder: Path) -> str:
+    """Return the main table of a finished test, in Markdown."""
+    record = json.loads((folder / "result.json").read_text())
+    metrics = {name: as_metric(value) for name, value in record["metrics"].items()}
+    arms = dict.fromkeys(name.split(": ")[0] for name in metrics if ": clip_score[" in name)
+    names = dict.fromkeys(name.split(": ", 1)[1] for name in metrics)
+    wanted = ("clip_score[", "style_gain[", "attainment[", "both_score[", "coin_flip[", "drift[", "memorisation[")
+    columns = [name for prefix in wanted for name in names if name.startswith(prefix)]
+    lines = [f"| arm | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for arm in arms:
+        lines.append(f"| {arm} | {' | '.join(cell(metrics.get(f'{arm}: {column}')) for column in columns)} |")
+    for name, test in record["tests"].items():
+        lines.append(f"{name}: {cell(metrics[name])}, p = {test['p']:.4f}, Holm {test['p_holm']:.4f}")
+    return "\n".join(lines)
+
+
+def as_metric(value: dict) -> Metric:
+    """Return a metric of a result file; ends that are null are infinite."""
+    ends = {
+        name: np.inf * sign if value[name] is None else value[name] for name, sign in (("ci_low", -1), ("ci_high", 1))
+    }
+    return Metric(**value | ends)
+
+
+def resolution_table(folders: list[Path]) -> str:
+    """Return the study's table, in Markdown: attainment on the scale whose 1 is the run from whole pictures.
+
+    Args:
+        folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
+    """
+    found = {folder: read_values(folder / "test", None)[1:] for folder in folders}
+    lines = [
+        "| from | enlarged by | training loss | skill | CLIP score | style | attainment | as good as whole (p) |",
+        "|---" * 8 + "|",
+    ]
+    for folder, (pictures, values) in found.items():
+        kernel, size = re.fullmatch(r"mini_([a-z]+)_(\d+)", folder.name).groups()
+        _, (_, whole) = next(item for item in found.items() if item[0].name.startswith(f"mini_{kernel}_64"))
+        _, _, base = read_values(folder / "test", BASE)
+        prompts = [content for content, _ in pictures]
+        style = next(name for name in values if name.startswith("style["))
+        content = next(name for name in values if name.startswith("clip_score["))
+        span = whole[style] - base[style]
+        attained = ratio_interval(values[style] - base[style], span, prompts)
+        same = "-"
+        if folder.name != f"mini_{kernel}_64":
+            same = f"{equivalence(values[style], whole[style], prompts, MARGIN * abs(span.mean())):.3f}"
+        skill = as_metric(json.loads((folder / "result.json").read_text())["metrics"]["skill"])
+        cells = [f"{int(size)} px", kernel, f"{training_loss(folder):.4f}", cell(skill)]
+        cells += [cell(mean_interval(values[name], prompts)) for name in (content, style)]
+        lines.append(f"| {' | '.join([*cells, cell(attained), same])} |")
+    return "\n".join(lines)
+
+
+def training_loss(folder: Path) -> float:
+    """Return the mean training loss of the last tenth of a run, from its TensorBoard events."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    losses = [event.value for event in events.Scalars("train/loss")]
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
