@@ -61,6 +61,7 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
         columns: which of AXES the columns are; the lines are prompts and seeds with all values of the others.
     """
     others = [axis for axis in AXES if axis != columns]
+    only_base = len({(row["label"], row["guidance"]) for row in rows}) == 1
     varying = [axis for axis in others if axis == "method" or len({row[axis] for row in rows}) > 1]
     base: dict[tuple, str] = {}
     lines: dict[tuple, dict[Any, str]] = {}
@@ -69,10 +70,10 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
         place, file = row["index"][0], row["file_name"]
         if (place, row["guidance"]) not in base:
             base[place, row["guidance"]] = file
-            if columns != "guidance":
+            if columns != "guidance" and not only_base:
                 continue
         key = (place, *(row[axis] for axis in others))
-        known = {} if columns == "guidance" else {"base": base[place, row["guidance"]]}
+        known = {} if columns == "guidance" or only_base else {"base": base[place, row["guidance"]]}
         lines.setdefault(key, known)[row[columns]] = file
         named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in varying]
         names[key] = ", ".join([row["content"], f"seed {row['seed']}", *named])

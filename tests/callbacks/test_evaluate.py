@@ -1,0 +1,161 @@
+"""`test`: what it leaves, and what its numbers do not depend on."""
+
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylelora.experiments.compare import compare
+from stylelora.experiments.evaluation_page import explanation
+from stylelora.records import InputError
+from tests.runs import draw_pictures, run_cli
+
+BLEND = "ink 0.6 + oil 0.4"
+
+
+@pytest.fixture(scope="module")
+def words(tiny_sd, tiny_clip, adapter_files, tmp_path_factory):
+    """Make the command line of a test that writes to a folder; later words win."""
+    roots = [draw_pictures(tmp_path_factory.mktemp("styles") / name, 45) for name in ("ink", "oil")]
+    options = [{"root": str(root), "resolution": 64, "trigger": f"{root.name}style"} for root in roots]
+    styles = [{"class_path": "datamodules.StyleDataModule", "init_args": one} for one in options]
+
+    def make(folder, *more, adapters=adapter_files, weights="[[0.6, 0.4], [0.3, 0.7]]"):
+        return [
+            "test",
+            "--model=lightning_modules.ComposedStyles",
+            f"--model.init_args.base={tiny_sd}",
+            f"--model.init_args.adapters={json.dumps([str(file) for file in adapters])}",
+            f"--model.init_args.weights={weights}",
+            "--model.init_args.steps=2",
+            "--data=datamodules.Evaluation",
+            f"--data.init_args.styles={json.dumps(styles)}",
+            "--data.init_args.prompts=[a cat, a red boat, a tree]",
+            f"--evaluate.content=[{tiny_clip}]",
+            f"--evaluate.distribution=[{tiny_clip}]",
+            f"--trainer.default_root_dir={folder}",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.accelerator=cpu",
+            *more,
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("test") / "run"
+    code, said = run_cli(words(folder))
+    assert code == 0, said
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "result.json").read_text())["metrics"]
+
+
+def pictures(folder, arm):
+    rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
+    return [np.asarray(Image.open(folder / row["file_name"])) for row in rows if row["arm"] == arm]
+
+
+def test_every_arm_has_its_metrics_with_interval_and_n_and_the_page_explains_them(run):
+    result = json.loads((run / "result.json").read_text())
+    assert result["status"] == "success"
+    found = result["metrics"]
+    for arm in ("base", "ink 1", "oil 1", BLEND):
+        score = found[f"{arm}: clip_score[tiny]"]
+        assert score["ci_low"] <= score["value"] <= score["ci_high"]
+        assert score["n"] == 3  # prompts, not pictures
+    names = {re.sub(r"[\[/].*", "", name.split(": ", 1)[1]) for name in found}
+    assert {"style", "style_gain", "kid", "frechet", "coverage", "diversity", "memorisation", "skill"} <= names
+    assert {"drift", "pixel_drift", "clip_score_full", "clip_direction", "skill_at_062"} <= names
+    assert "ink 1: skill/oil" in found  # the cross matrix
+    page = html.unescape((run / "evaluation.html").read_text())
+    for name in found:
+        assert name in page
+        assert explanation(name.split(": ", 1)[1]) in page
+    for source in re.findall(r'src="(pictures/[^"]*)"', page):
+        assert (run / source).is_file()
+    lines = [json.loads(line) for line in (run / "values.jsonl").read_text().splitlines()]
+    assert len(lines) == 5 * 3 * 2  # base, two alone, two blends; three prompts; two seeds
+    values = [line["values"]["clip_score[tiny]"] for line in lines if line["arm"] == "ink 1"]
+    assert np.mean(values) == pytest.approx(found["ink 1: clip_score[tiny]"]["value"])
+
+
+def test_pictures_differ_where_they_should(run):
+    base, ink, plain = (np.stack(pictures(run, arm)).astype(int) for arm in ("base", "ink 1", "ink 1, no trigger"))
+    assert np.abs(base - ink).max() > 2
+    assert np.abs(ink - plain).max() > 2
+
+
+def test_the_base_is_what_a_process_without_adapters_makes(words, run, tmp_path):
+    code, said = run_cli(words(tmp_path / "base", adapters=[], weights="[]"))
+    assert code == 0, said
+    alone, beside = pictures(tmp_path / "base", "base"), pictures(run, "base")
+    assert len(alone) == 6
+    assert all(np.array_equal(a, b) for a, b in zip(alone, beside, strict=True))
+    found = metrics(tmp_path / "base")
+    assert found
+    for name, metric in found.items():
+        assert metric == metrics(run)[name], name
+
+
+def test_numbers_do_not_depend_on_the_order_of_arms(words, run, tmp_path):
+    code, said = run_cli(words(tmp_path / "other", weights="[[0.3, 0.7], [0.6, 0.4]]"))
+    assert code == 0, said
+    assert metrics(tmp_path / "other") == metrics(run)
+
+
+def test_numbers_do_not_depend_on_the_batch_size(words, run, tmp_path):
+    code, said = run_cli(words(tmp_path / "other", "--data.init_args.batch_size=1"))
+    assert code == 0, said
+    found = metrics(tmp_path / "other")
+    assert found.keys() == metrics(run).keys()
+    for name, metric in metrics(run).items():
+        width = 1.0 if metric["ci_low"] is None else metric["ci_high"] - metric["ci_low"]
+        assert found[name]["value"] == pytest.approx(metric["value"], abs=1e-3 + 0.02 * width), name
+
+
+def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
+    compare([str(run), str(run)], arms=[BLEND, BLEND])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| primary", "| exploratory"))]
+    assert len(lines) > 5
+    assert all("| 0.000 (0.000 to 0.000) | 1.0000 | 1.0000 |" in line for line in lines)
+    compare([str(run), str(run)], arms=["base", "ink 1"], primary="clip_score", margin=10.0)
+    said = capsys.readouterr().out
+    assert "equal to within 10? p = 0.0" in said
+    assert said.count("| primary |") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--model.init_args.guidances=[1, 2]",), "one guidance scale"),
+        (("--data.init_args.styles=[]",), "give styles with different names"),
+        (("--evaluate.content=[nowhere/nothing]",), "cannot be loaded"),
+        (("--evaluate.inception=gone.pt",), "gone.pt"),
+        (("--data.init_args.prompts=[]",), "at least one prompt"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused_in_a_sentence(words, tmp_path, more, said):
+    code, output = run_cli(words(tmp_path / "run", *more))
+    assert code != 0
+    assert said in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "run" / "pictures").exists()
+
+
+def test_what_cannot_be_compared_is_refused(run, tmp_path):
+    with pytest.raises(InputError, match=r"values\.jsonl"):
+        compare([str(run), str(tmp_path)])
+    with pytest.raises(InputError, match="no arm 'x'"):
+        compare([str(run), str(run)], arms=["x", "base"])
+    with pytest.raises(InputError, match="at least two runs"):
+        compare([str(run)])
+    (tmp_path / "values.jsonl").write_text((run / "values.jsonl").read_text().replace("a cat", "a dog"))
+    with pytest.raises(InputError, match="other prompts"):
+        compare([str(run), str(tmp_path)])

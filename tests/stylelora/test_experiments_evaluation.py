@@ -1,0 +1,184 @@
+"""From similarities to attainments, tests and sweeps, on made-up pictures whose answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from stylelora.experiments import study
+from stylelora.experiments.evaluate import scaled
+from stylelora.experiments.evaluate_pictures import measure_loss
+from stylelora.experiments.evaluate_style import measure_response, measure_style
+from stylelora.experiments.evaluation import arms_of
+from stylelora.experiments.evaluation_page import cell, summary
+from stylelora.records import InputError, Metric
+
+PROMPTS, SEEDS = 12, 2
+AMOUNTS = {"base": (0, 0), "a 1": (1, 0), "b 1": (0, 1), "a 0.7 + b 0.3": (0.7, 0.3), "a 0.4 + b 0.6": (0.4, 0.6)}
+
+
+def rows():
+    found = []
+    for place in range(PROMPTS * SEEDS):
+        for number, (arm, weights) in enumerate([*AMOUNTS.items(), *list(AMOUNTS.items())[1:]]):
+            trigger = number < len(AMOUNTS)
+            row = {
+                "arm": arm if trigger else f"{arm}, no trigger",
+                "trigger": trigger,
+                "method": "sum",
+                "strength": 1.0,
+            }
+            row |= {"weights": list(weights), "adapters": {"a": "", "b": ""}, "seed": place % SEEDS}
+            row |= {"content": f"thing {place // SEEDS}", "prompt": f"astyle, thing {place // SEEDS}"}
+            found.append(row | {"index": (place, number), "file_name": f"{place}-{number}.png"})
+    return found
+
+
+@pytest.fixture
+def found():
+    made = rows()
+    return arms_of(made, {"a": "ink", "b": "oil"}, [torch.zeros(3, 4, 4, dtype=torch.uint8)] * len(made))
+
+
+def similarities(shown, noise=0.02, seed=0):
+    """Base 0.2, and what an arm shows of each style scaled to 0.5 and 0.1; without trigger a tenth of it."""
+    draw = np.random.default_rng(seed)
+    common = draw.normal(0, 0.02, (2, PROMPTS * SEEDS))  # what a prompt and seed do to all arms
+    found = {}
+    for arm, amounts in shown.items():
+        for name, factor in ((arm, 1.0), (f"{arm}, no trigger", 0.1)):
+            found[name] = {
+                style: 0.2 + common[i] + scale * factor * amounts[i] + draw.normal(0, noise, PROMPTS * SEEDS) * scale
+                for i, (style, scale) in enumerate((("ink", 0.5), ("oil", 0.1)))
+            }
+    return found
+
+
+def test_arms_are_sorted_by_name_and_styles(found):
+    assert [arm.name for arm in found.arms] == list(AMOUNTS)
+    assert found.untriggered.keys() == AMOUNTS.keys() - {"base"}
+    assert found.alone("oil").name == "b 1"
+    assert [one.name for one in found.blends()[0]] == ["a 0.7 + b 0.3", "a 1", "b 1"]
+    with pytest.raises(InputError, match="of one style"):
+        arms_of(rows(), {"a": "ink", "b": "ink"}, [torch.zeros(3, 4, 4)] * len(rows()))
+
+
+def test_attainment_leak_and_both_score_are_what_was_put_in(found):
+    measure_style(found, "e", similarities(AMOUNTS))
+    for style, i in (("ink", 0), ("oil", 1)):
+        for arm, amounts in AMOUNTS.items():
+            if arm != "base":
+                metric = found.metrics[f"{arm}: attainment[e]/{style}"]
+                assert metric.value == pytest.approx(amounts[i], abs=0.03)
+                assert metric.ci_low - 0.03 <= amounts[i] <= metric.ci_high + 0.03
+    assert found.metrics["a 1: attainment_without_trigger[e]/ink"].value == pytest.approx(0.1, abs=0.03)
+    assert found.metrics["a 1: trigger_effect[e]/ink"].value == pytest.approx(0.9, abs=0.03)
+    blend = "a 0.7 + b 0.3"
+    both, flip = (found.metrics[f"{blend}: {name}[e]"].value for name in ("both_score", "coin_flip"))
+    assert both > flip + 0.2  # all pictures have both, though the prompts' own spread lowers the minimum
+    assert found.tests[f"{blend}: both_above_coin_flip[e]"]["p_holm"] < 0.05
+    p_values = [test["p"] for test in found.tests.values()]
+    assert all(test["p_holm"] >= test["p"] for test in found.tests.values())
+    assert len(p_values) == 4  # two adapters, two blends: declared, no more
+    assert f"| {blend} |" in summary(found)
+
+
+def test_a_coin_flip_in_disguise_is_not_taken_for_a_blend(found):
+    near = similarities(AMOUNTS)
+    heads = np.arange(PROMPTS * SEEDS) * 7 % 10 < 7
+    near["a 0.7 + b 0.3"] = {s: np.where(heads, near["a 1"][s], near["b 1"][s]) for s in ("ink", "oil")}
+    measure_style(found, "e", near)
+    assert found.tests["a 0.7 + b 0.3: both_above_coin_flip[e]"]["p_holm"] > 0.05
+
+
+def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
+    shown = {arm: (a, 0) for arm, (a, _) in AMOUNTS.items()}
+    scales = measure_style(found, "e", similarities(shown, seed=3))
+    assert scales.keys() == {"ink"}
+    assert not [name for name in found.metrics if "attainment" in name and name.endswith("/oil")]
+    assert not [name for name in found.metrics if "both_score" in name]
+    assert found.tests["b 1: style_gain[e]/oil"]["p_holm"] > 0.05
+
+
+def test_a_sweep_that_follows_its_weights_and_one_that_jumps(found):
+    measure_style(found, "e", similarities(AMOUNTS))
+    measure_response(found, "e")
+    at = "ink + oil, sum: weight_response_{}[e]".format
+    assert found.metrics[at("rank_correlation")].value == pytest.approx(1)
+    assert found.metrics[at("slope")].value == pytest.approx(1, abs=0.05)
+    assert found.metrics[at("violations")].value == 0
+    jumping = AMOUNTS | {"a 0.7 + b 0.3": (0.0, 1.0), "a 0.4 + b 0.6": (1.0, 0.0)}
+    measure_style(found, "e", similarities(jumping))
+    measure_response(found, "e")
+    assert found.metrics[at("violations")].value >= 1
+    assert found.metrics[at("rank_correlation")].value < 0.9
+
+
+def test_skill_is_against_the_base_on_the_same_pictures_in_all_and_at_each_timestep(found):
+    losses = [[0.1 * (i + 1)] * 8 for i in range(5)]
+    half = [[value / 2 for value in row] for row in losses]
+    half[0] = [0.1, *half[0][1:]]
+    table = {"base": losses, "a 1": half}
+    measure_loss(found, [{"arm": a, "style": "ink", "losses": row} for a, some in table.items() for row in some])
+    assert found.metrics["a 1: skill_at_937/ink"].value == pytest.approx(0.5)
+    assert found.metrics["a 1: skill_at_062/ink"].value == pytest.approx(1 - (0.1 + 0.7) / 1.5)
+    whole = 1 - sum(map(sum, half)) / sum(map(sum, losses))
+    assert found.metrics["a 1: skill/ink"].value == pytest.approx(whole)
+    assert not [name for name in found.metrics if name.startswith("base")]
+
+
+def test_only_unit_vectors_are_scaled():
+    unit = torch.nn.functional.normalize(torch.randn(5, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert torch.allclose(scaled(unit), unit * 4)
+    assert torch.equal(scaled(unit * 3), unit * 3)
+
+
+def test_cells():
+    assert cell(Metric(0.5, 0.25, 0.75, 3, True)) == "0.500 (0.250 to 0.750)"
+    assert cell(Metric(0.5, -np.inf, np.inf, 3, True)) == "0.500"
+    assert cell(None) == "-"
+
+
+def finished(folder, style, size):
+    """A run of the resolution study and its test, as `fit` and `test` leave them."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+        for step in range(20):
+            writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
+    metric = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.5, "n": 9, "higher_is_better": True}
+    (folder / "test").mkdir()
+    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": {"skill": metric}}))
+    lines = []
+    for arm, level in (("base", 0.2), ("watercolor 1", style)):
+        for i in range(20):
+            values = {"clip_score[mini]": 0.5, "style[mini-style]/watercolor": level + 0.01 * (i % 3)}
+            lines.append(json.dumps({"arm": arm, "content": f"thing {i}", "seed": 0, "values": values}))
+    (folder / "test" / "values.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_the_study_of_resolution_measures_on_the_scale_of_the_whole_pictures(tmp_path):
+    folders = [finished(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))]
+    lines = study.resolution_table(folders).splitlines()
+    assert lines[2].startswith("| 8 px | box | 0.0800 | 0.400 (0.300 to 0.500) | 0.500 (0.500 to 0.500) |")
+    assert "| 0.250 (0.250 to 0.250) | 1.000 |" in lines[2]
+    assert lines[3].endswith("| 1.000 (1.000 to 1.000) | - |")
+
+
+def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
+    calls = []
+
+    def fake(words, **_):
+        calls.append(words)
+        return type("Done", (), {"returncode": 1})
+
+    monkeypatch.setattr(study.subprocess, "run", fake)
+    (tmp_path / "result.json").write_text('{"status": "success"}')
+    study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+    assert calls == []
+    (tmp_path / "result.json").write_text('{"status": "failed"}')
+    with pytest.raises(InputError, match=r"fit of configs.quickstart\.yaml failed"):
+        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+    assert len(calls) == 1
