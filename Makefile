@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test test-slow lint clean
+.PHONY: help quickstart test test-slow lint studies clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ test-slow: $(READY)  ## whole runs, two processes, notebooks
 lint: $(READY)  ## style
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+studies: $(READY)  ## the studies on the embedded base: what has no result yet is run, then the tables are printed
+	$(PYTHON) cli.py study --question styles
+	$(PYTHON) cli.py study --question resolution
 
 clean:  ## remove what was made, except trained runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .cache/stylelora

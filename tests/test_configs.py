@@ -28,7 +28,7 @@ def parse():
             pass
 
     def parsed(path):
-        verb = "predict" if path.parent.name == "compose" else "fit"
+        verb = {"compose": "predict", "evaluate": "test"}.get(path.parent.name, "fit")
         return Parser(args=[verb, f"--config={path}"]).config[verb]
 
     return parsed

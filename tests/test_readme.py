@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,10 +60,17 @@ def test_bash_and_python_blocks_run(tmp_path):
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     for name in ("config.yaml", "adapter.safetensors", "result.json", "samples"):
         assert (ROOT / "runs" / "quickstart" / name).exists()
-    (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    program = program.replace("house.png", str(tmp_path / "house.png"))
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    trained = ROOT / "runs" / "quickstart" / "adapter.safetensors"
+    for style in ("watercolor", "cartoon"):
+        (tmp_path / style).mkdir()
+        shutil.copy(trained, tmp_path / style / "adapter.safetensors")
+    programs = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(programs) == 2
+    for program in programs:
+        program = program.replace("runs/train/mini", str(tmp_path)).replace('.save("', f'.save("{tmp_path}/')
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "house.png").is_file()
+    assert (tmp_path / "cat.png").is_file()
