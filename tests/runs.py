@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -47,6 +48,29 @@ def fit_words(base, scorer, root, folder, *more, epochs=1) -> list[str]:
         "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",
         f"--trainer.default_root_dir={folder}",
+        *more,
+    ]
+
+
+def evaluation_words(base, scorer, adapters, roots, folder, *more, weights="[[0.6, 0.4], [0.3, 0.7]]") -> list[str]:
+    """Command line of a small test of adapters, with a folder of pictures for each style; later words win."""
+    options = [{"root": str(root), "resolution": 64, "trigger": f"{root.name}style"} for root in roots]
+    styles = [{"class_path": "datamodules.StyleDataModule", "init_args": one} for one in options]
+    return [
+        "test",
+        "--model=lightning_modules.ComposedStyles",
+        f"--model.init_args.base={base}",
+        f"--model.init_args.adapters={json.dumps([str(file) for file in adapters])}",
+        f"--model.init_args.weights={weights}",
+        "--model.init_args.steps=2",
+        "--data=datamodules.Evaluation",
+        f"--data.init_args.styles={json.dumps(styles)}",
+        "--data.init_args.prompts=[a cat, a red boat, a tree]",
+        f"--evaluate.content=[{scorer}]",
+        f"--evaluate.distribution=[{scorer}]",
+        f"--trainer.default_root_dir={folder}",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=cpu",
         *more,
     ]
 

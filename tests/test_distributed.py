@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.runs import ROOT, draw_pictures, fit_words
+from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words
 
 pytestmark = pytest.mark.slow
 ROUNDING = 1e-4  # of a cosine, where a picture differs in the last of its 255 steps
@@ -127,3 +127,20 @@ def test_two_devices_predict_the_files_of_one(tiny_sd, adapter_files, tmp_path):
     for name in [f"pictures/{name}" for name in names] + ["grid.png"]:
         images = [np.asarray(Image.open(folder / name)).astype(int) for folder in (one, two)]
         assert np.abs(images[0] - images[1]).max() <= 1
+
+
+def test_two_devices_measure_what_one_does(tiny_sd, tiny_clip, adapter_files, tmp_path):
+    roots = [draw_pictures(tmp_path / name, 45) for name in ("ink", "oil")]
+    found = []
+    for name, more in {"one": [], "two": TWO}.items():
+        words = evaluation_words(tiny_sd, tiny_clip, adapter_files, roots, tmp_path / name, *more)
+        run = fit(words)
+        assert run.returncode == 0, run.stderr
+        found.append(json.loads((tmp_path / name / "result.json").read_text())["metrics"])
+        assert (tmp_path / name / "evaluation.html").is_file()
+    one, two = found
+    assert one.keys() == two.keys()
+    for name, metric in one.items():
+        width = 1.0 if metric["ci_low"] is None else metric["ci_high"] - metric["ci_low"]
+        assert two[name]["n"] == metric["n"]
+        assert two[name]["value"] == pytest.approx(metric["value"], abs=1e-3 + 0.02 * width), name

@@ -11,36 +11,20 @@ from PIL import Image
 from stylelora.experiments.compare import compare
 from stylelora.experiments.evaluation_page import explanation
 from stylelora.records import InputError
-from tests.runs import draw_pictures, run_cli
+from tests.runs import draw_pictures, evaluation_words, fit_words, run_cli
 
 BLEND = "ink 0.6 + oil 0.4"
 
 
 @pytest.fixture(scope="module")
-def words(tiny_sd, tiny_clip, adapter_files, tmp_path_factory):
-    """Make the command line of a test that writes to a folder; later words win."""
-    roots = [draw_pictures(tmp_path_factory.mktemp("styles") / name, 45) for name in ("ink", "oil")]
-    options = [{"root": str(root), "resolution": 64, "trigger": f"{root.name}style"} for root in roots]
-    styles = [{"class_path": "datamodules.StyleDataModule", "init_args": one} for one in options]
+def roots(tmp_path_factory):
+    return [draw_pictures(tmp_path_factory.mktemp("styles") / name, 45) for name in ("ink", "oil")]
 
-    def make(folder, *more, adapters=adapter_files, weights="[[0.6, 0.4], [0.3, 0.7]]"):
-        return [
-            "test",
-            "--model=lightning_modules.ComposedStyles",
-            f"--model.init_args.base={tiny_sd}",
-            f"--model.init_args.adapters={json.dumps([str(file) for file in adapters])}",
-            f"--model.init_args.weights={weights}",
-            "--model.init_args.steps=2",
-            "--data=datamodules.Evaluation",
-            f"--data.init_args.styles={json.dumps(styles)}",
-            "--data.init_args.prompts=[a cat, a red boat, a tree]",
-            f"--evaluate.content=[{tiny_clip}]",
-            f"--evaluate.distribution=[{tiny_clip}]",
-            f"--trainer.default_root_dir={folder}",
-            "--trainer.enable_progress_bar=false",
-            "--trainer.accelerator=cpu",
-            *more,
-        ]
+
+@pytest.fixture(scope="module")
+def words(tiny_sd, tiny_clip, adapter_files, roots):
+    def make(folder, *more, adapters=adapter_files, **options):
+        return evaluation_words(tiny_sd, tiny_clip, adapters, roots, folder, *more, **options)
 
     return make
 
@@ -129,6 +113,24 @@ def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
     said = capsys.readouterr().out
     assert "equal to within 10? p = 0.0" in said
     assert said.count("| primary |") == 1
+
+
+def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, tmp_path):
+    more = (
+        "--data.init_args.trigger=inkstyle",
+        "--data.init_args.held_out=0.2",
+        "--model.init_args.learning_rate=0.01",
+    )
+    words = fit_words(tiny_sd, tiny_clip, roots[0], tmp_path / "fit", *more, "--data.init_args.resolution=64")
+    code, said = run_cli(words)
+    assert code == 0, said
+    adapter = tmp_path / "fit" / "adapter.safetensors"
+    code, said = run_cli(evaluation_words(tiny_sd, tiny_clip, [adapter], roots[:1], tmp_path / "test", weights="[[1]]"))
+    assert code == 0, said
+    trained, tested = metrics(tmp_path / "fit")["skill"], metrics(tmp_path / "test")["fit 1: skill/ink"]
+    assert abs(trained["value"]) > 1e-3
+    for key in ("value", "ci_low", "ci_high", "n"):
+        assert tested[key] == pytest.approx(trained[key], rel=1e-3)
 
 
 @pytest.mark.parametrize(
