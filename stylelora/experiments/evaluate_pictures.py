@@ -86,8 +86,8 @@ def measure_distribution(
             real = held_out[style]
             distance = kid_interval(own, real, groups=found.prompts)
             found.metrics[f"{arm.name}: kid[{encoder}]/{style}"] = distance
-            value, n, _ = frechet_distance(own, real)
-            found.metrics[f"{arm.name}: frechet[{encoder}]/{style}"] = Metric(value, *no_interval, n, False)
+            value, n, m = frechet_distance(own, real)
+            found.metrics[f"{arm.name}: frechet@{n},{m}[{encoder}]/{style}"] = Metric(value, *no_interval, n, False)
             if min(n, len(real)) > 5:
                 for name, value in neighbourhoods(own, real)._asdict().items():
                     found.metrics[f"{arm.name}: {name}[{encoder}]/{style}"] = Metric(value, *no_interval, n, True)
@@ -99,8 +99,8 @@ def measure_distribution(
     for style, real in held_out.items():
         if len(real) >= 4:
             found.metrics[f"floor: kid[{encoder}]/{style}"] = kid_floor(real)
-            value, n, _ = frechet_floor(real)
-            found.metrics[f"floor: frechet[{encoder}]/{style}"] = Metric(value, *no_interval, n, False)
+            value, n, m = frechet_floor(real)
+            found.metrics[f"floor: frechet@{n},{m}[{encoder}]/{style}"] = Metric(value, *no_interval, n, False)
 
 
 def measure_loss(found: Evaluation, rows: Sequence[dict]) -> None:

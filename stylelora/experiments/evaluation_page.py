@@ -35,7 +35,7 @@ EXPLANATIONS = {
     "collage": "spread of the difference in attainments over nine crops; higher than of single adapters: a collage",
     "clip_direction": "how far the picture moved from the base's towards the style's words; noisy",
     "kid": "unbiased kernel distance to held-out pictures, about 0 at equality, to be seen beside the base's own",
-    "frechet": "Fréchet distance to held-out pictures; biased at such sizes, so only beside its floor and equal n",
+    "frechet": "Fréchet distance of so many pictures to so many held-out ones; biased when few: compare equal n only",
     "precision": "share of pictures that lie among held-out ones",
     "recall": "share of held-out pictures that lie among the made ones",
     "density": "how densely held-out pictures surround the made ones; 1 at equality",
@@ -55,7 +55,7 @@ EXPLANATIONS = {
 
 def explanation(name: str) -> str:
     """Return what a metric says, by its full name such as `kid[mini]/watercolor`."""
-    return EXPLANATIONS[re.sub(r"(_\d+)?(\[.*?\])?(/.*)?$", "", name)]
+    return EXPLANATIONS[re.sub(r"(_\d+|@[\d,]+)?(\[.*?\])?(/.*)?$", "", name)]
 
 
 def cell(metric: Metric | None) -> str:

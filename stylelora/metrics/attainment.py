@@ -155,8 +155,10 @@ def both_rate(
         quantile: of these that a picture must exceed, in [0, 1].
 
     Raises:
-        InputError: rows as for `both_scores`.
+        InputError: a quantile beyond its range, or rows as for `both_scores`.
     """
+    if not 0 <= quantile <= 1:
+        raise InputError(f"quantile must lie between 0 and 1, not {quantile}.")
     first, second = _rows(first, second)
     (first_on_other,), (second_on_other,) = _rows(first_on_other), _rows(second_on_other)
     both = (first > np.quantile(first_on_other, quantile)) & (second > np.quantile(second_on_other, quantile))

@@ -69,8 +69,8 @@ def direction_weights(change: Tensor, directions: Sequence[Tensor]) -> np.ndarra
 
     if not directions or any(direction.shape != change.shape for direction in directions):
         raise InputError("Each style needs one direction for each picture's change.")
-    target = change.double().cpu().numpy()
-    columns = torch.stack(list(directions), -1).double().cpu().numpy()
+    target = change.cpu().double().numpy()  # in this order: not every device has float64
+    columns = torch.stack(list(directions), -1).cpu().double().numpy()
     if not (np.isfinite(target).all() and np.isfinite(columns).all()):
         raise InputError("Some changes are not finite; look at what made them.")
     rows = [nnls(matrix, row)[0] for matrix, row in zip(columns, target, strict=True)]

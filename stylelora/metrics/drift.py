@@ -40,8 +40,10 @@ def pixel_drift(images: Tensor, base_images: Tensor) -> Tensor:
         InputError: pictures of other sizes, numbers or types.
     """
     _same_shape(images, base_images)
-    if images.dtype != torch.uint8 or base_images.dtype != torch.uint8 or images.ndim != 4:
-        raise InputError(f"Pictures must be uint8 (B, 3, H, W), not {images.dtype} and {base_images.dtype}.")
+    if {images.dtype, base_images.dtype} != {torch.uint8} or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(
+            f"Pictures must be uint8 (B, 3, H, W), not {images.dtype} and {base_images.dtype} {tuple(images.shape)}."
+        )
     return (images.float() - base_images.float()).abs().mean((1, 2, 3)) / 255
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
-from stylelora.metrics.encoders import as_pil
+from stylelora.metrics.encoders import as_pil, as_uint8
 
 
 class EfficientNetLite0:
@@ -39,13 +39,18 @@ class EfficientNetLite0:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
-        """Return the pooled features float32 (B, 1280), not normalised, of uint8 (B, 3, H, W) or PIL images."""
+        """Return the pooled features float32 (B, 1280), not normalised, of uint8 (B, 3, H, W) or PIL images.
+
+        Raises:
+            InputError: the pictures are of another type, such as floats, whose range cannot be known.
+        """
         if isinstance(images, Tensor):
-            parts = images.split(32)
+            parts = as_uint8(images).cpu().split(32)
         else:  # one by one, for their sizes may differ
             parts = [torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] for picture in as_pil(images)]
         features = [torch.empty(0, 1280)]
         for part in parts:
             part = F.interpolate(part.float(), size=self.side, mode="bicubic").clamp(0, 255)
-            features.append(self.model.extract_features((part - 127) / 128).mean((2, 3)))
+            with torch.autocast("cpu", enabled=False):
+                features.append(self.model.extract_features((part - 127) / 128).mean((2, 3)))
         return torch.cat(features)

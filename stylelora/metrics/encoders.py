@@ -129,16 +129,25 @@ def as_pil(images: Tensor | Sequence[Image]) -> list[Image]:
         InputError: anything else.
     """
     if isinstance(images, Tensor):
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(
-                f"Pictures must be uint8 (B, 3, H, W) or PIL images, not {images.dtype} {tuple(images.shape)}: "
-                "scale to 0..255 and round first."
-            )
-        return [fromarray(picture) for picture in images.permute(0, 2, 3, 1).cpu().numpy()]
+        return [fromarray(picture) for picture in as_uint8(images).permute(0, 2, 3, 1).cpu().numpy()]
     for picture in images:
         if not isinstance(picture, Image):
             raise InputError(f"Pictures must be uint8 (B, 3, H, W) or PIL images, not a list of {type(picture)}.")
     return [picture.convert("RGB") for picture in images]
+
+
+def as_uint8(images: Tensor) -> Tensor:
+    """Return pictures uint8 (B, 3, H, W) as they are, refusing any other tensor.
+
+    Raises:
+        InputError: they are of another type, such as floats, whose range cannot be known, or of another shape.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(
+            f"Pictures must be uint8 (B, 3, H, W) or PIL images, not {images.dtype} {tuple(images.shape)}: "
+            "scale to 0..255 and round first."
+        )
+    return images
 
 
 def name_of(path_or_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,11 +100,13 @@ class CsdEncoder:
                 "repository that is reachable or already downloaded."
             ) from error
         try:
-            self.model = csd_model(weights).to(self.device)
+            self.model = csd_model(weights)
         except (KeyError, RuntimeError) as error:
             raise InputError(
-                f"model.safetensors of {path_or_id!r} does not hold a whole CSD; fetch it again."
+                f"model.safetensors of {path_or_id!r} does not hold a whole CSD, its vision tower as backbone.* and "
+                "last_layer_style: fetch it again, or give the id of another repository."
             ) from error
+        self.model.to(self.device)  # outside: a device that is full is no fault of the file
         side = self.model.config.image_size
         self.processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=side)
 
@@ -169,11 +172,12 @@ def load_image_encoder(name: str, device: torch.device | str = "cpu") -> ImageEn
 
     Args:
         name: mini (the embedded CLIP), mini-style, efficientnet-lite0, or a folder or hub id of a CLIP, a DINOv2, a
-            CLIP vision tower with a style projection, or CSD, told apart by config.json's `model_type`; CSD has none.
+            CLIP vision tower with a style projection, or CSD, told apart by config.json's `model_type`, which for CSD
+            is none of transformers'.
         device: where the network runs.
 
     Raises:
-        InputError: the network cannot be had.
+        InputError: the network cannot be had, or is of another kind.
     """
     match name:
         case "mini":
@@ -187,15 +191,25 @@ def load_image_encoder(name: str, device: torch.device | str = "cpu") -> ImageEn
             return ClipEncoder(name, device)
         case "clip_vision_model":
             return StyleEncoder(name, device)
-        case "dinov2" | "dinov2_with_registers":
+        case kind if kind in DINOV2:
             return DinoEncoder(name, device)
-    return CsdEncoder(name, device)
+        case None:
+            return CsdEncoder(name, device)
+        case kind:
+            raise InputError(f"{name!r} is a {kind}: give a CLIP, a CLIP vision tower, a DINOv2 or CSD.")
 
 
 def _model_type(path_or_id: str) -> str | None:
-    from transformers import PretrainedConfig
+    """Return what transformers calls the network of a folder or hub repository; None if it does not know it."""
+    from transformers import CONFIG_MAPPING, PretrainedConfig
 
     try:
-        return PretrainedConfig.get_config_dict(path_or_id)[0].get("model_type")
-    except OSError:
-        return None
+        kind = PretrainedConfig.get_config_dict(path_or_id)[0].get("model_type")
+    except OSError as error:
+        if Path(path_or_id).is_dir():  # a bare model.safetensors of CSD
+            return None
+        raise InputError(
+            f"Encoder {path_or_id!r} cannot be loaded: give 'mini', 'mini-style', 'efficientnet-lite0', a folder, or "
+            "a hub id that is reachable or already downloaded."
+        ) from error
+    return kind if kind in CONFIG_MAPPING else None

@@ -54,7 +54,7 @@ def test_every_arm_has_its_metrics_with_interval_and_n_and_the_page_explains_the
         score = found[f"{arm}: clip_score[tiny]"]
         assert score["ci_low"] <= score["value"] <= score["ci_high"]
         assert score["n"] == 3  # prompts, not pictures
-    names = {re.sub(r"[\[/].*", "", name.split(": ", 1)[1]) for name in found}
+    names = {re.sub(r"[\[/@].*", "", name.split(": ", 1)[1]) for name in found}
     assert {"style", "style_gain", "kid", "frechet", "coverage", "diversity", "memorisation", "skill"} <= names
     assert {"drift", "pixel_drift", "clip_score_full", "clip_direction", "skill_at_062"} <= names
     assert "ink 1: skill/oil" in found  # the cross matrix

@@ -68,6 +68,7 @@ def test_coin_flip_is_what_many_coins_give(arms, scales):
     for share in (0.5, 0.8):
         thrown = np.mean([np.where(generator.random(120) < share, on_a, on_b).mean() for _ in range(4000)])
         assert coin_flip(on_a, on_b, share).mean() == pytest.approx(thrown, abs=2e-3)
+    assert np.array_equal(coin_flip(on_a, on_b), (on_a + on_b) / 2)
     assert np.array_equal(coin_flip(on_a, on_b, 1), on_a)
     assert np.array_equal(coin_flip(on_a, on_b, 0), on_b)
 
@@ -92,6 +93,19 @@ def test_both_rate_counts_pictures_beyond_what_the_other_style_alone_reaches(arm
     assert both_rate(*on_a, *others, PROMPTS).value <= 0.05 + 1e-9  # by construction: 5 % pass B's line
     assert both_rate(*on_b, *others, PROMPTS).value <= 0.05 + 1e-9
     assert both_rate([2.0, 2.0], [0.0, 2.0], [1.0], [1.0], [0, 1]).value == 0.5  # both, not either
+
+
+def test_both_rate_has_one_line_for_each_style_to_exceed_and_prompts_as_units(arms, scales):
+    assert both_rate([2.0], [4.0], [1.0], [3.0], ["a"]).value == 1
+    assert both_rate([4.0], [2.0], [1.0], [3.0], ["a"]).value == 0  # the lines belong to their styles
+    assert both_rate([2.0], [4.0], [3.0], [1.0], ["a"]).value == 0
+    assert both_rate([1.0], [4.0], [1.0], [3.0], ["a"]).value == 0  # to reach a line is not to exceed it
+    assert both_rate([2.0], [3.0], [1.0], [3.0], ["a"]).value == 0
+    blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
+    got = both_rate(*blend, on_b[0], on_a[1], PROMPTS, quantile=0.5)
+    both = (blend[0] > np.median(on_b[0])) & (blend[1] > np.median(on_a[1]))
+    assert got == mean_interval(both, PROMPTS)
+    assert got.n == 30
 
 
 def test_order_and_scale_of_similarities_do_not_matter(arms, scales):
@@ -125,9 +139,12 @@ def test_a_style_that_its_adapter_does_not_surely_raise_is_not_measurable():
         lambda: calibrate([1.0, 2.0], [1.0, float("nan")], ["a", "b"]),
         lambda: both_scores([], []),
         lambda: both_scores([[1.0]], [[1.0]]),
+        lambda: both_scores([1.0, float("nan")], [1.0, 2.0]),
+        lambda: attainment([float("inf")], calibrate([0.0, 0.1], [1.0, 1.2], ["a", "b"])),
         lambda: coin_flip([1.0, 2.0], [1.0]),
         lambda: coin_flip([1.0], [1.0], 50),
         lambda: both_rate([1.0], [1.0], [], [1.0], ["a"]),
+        lambda: both_rate([1.0], [1.0], [1.0], [1.0], ["a"], quantile=95),
     ],
 )
 def test_rows_that_do_not_belong_together_are_refused(call):

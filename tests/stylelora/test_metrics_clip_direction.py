@@ -91,6 +91,7 @@ def test_what_is_not_paired_is_refused(tiny_clip):
         lambda: direction_weights(change, []),
         lambda: direction_weights(change, [directions[0][:1]]),
         lambda: direction_weights(change * float("nan"), directions),
+        lambda: direction_weights(change, [directions[0], directions[1] * float("nan")]),
     ):
         with pytest.raises(InputError):
             call()

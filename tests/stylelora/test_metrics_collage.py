@@ -80,7 +80,13 @@ def test_crops_are_of_one_size_and_reach_every_edge():
 
 
 @pytest.mark.parametrize(
-    "images", [torch.rand(1, 3, 9, 9), torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(1, 3, 2, 9).byte()]
+    "images",
+    [
+        torch.rand(1, 3, 9, 9),
+        torch.zeros(3, 9, 9, dtype=torch.uint8),
+        torch.zeros(1, 1, 9, 9).byte(),
+        torch.zeros(1, 3, 2, 9).byte(),
+    ],
 )
 def test_pictures_that_cannot_be_cut_are_refused(images):
     with pytest.raises(InputError, match="uint8"):

@@ -37,6 +37,10 @@ def test_what_is_not_paired_is_refused(images):
     for call in (
         lambda: pixel_drift(ours, base[:1]),
         lambda: pixel_drift(ours.float(), base.float()),
+        lambda: pixel_drift(ours.float(), base),
+        lambda: pixel_drift(ours, base.float()),
+        lambda: pixel_drift(ours[:, :1], base[:, :1]),
+        lambda: pixel_drift(ours[:, :, 0], base[:, :, 0]),
         lambda: pixel_drift(ours[0], base[0]),
         lambda: vector_drift(torch.ones(2, 3), torch.ones(1, 3)),
     ):

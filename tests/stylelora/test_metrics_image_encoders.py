@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stylelora.metrics.efficientnet import EfficientNetLite0
-from stylelora.metrics.image_encoders import CsdEncoder, DinoEncoder
+from stylelora.metrics.encoders import ClipEncoder
+from stylelora.metrics.image_encoders import CsdEncoder, DinoEncoder, load_image_encoder
 from stylelora.metrics.style import StyleEncoder, style_similarity
 from stylelora.records import InputError
 
@@ -249,3 +250,43 @@ def test_efficientnet_takes_pil_images_of_any_sizes(images):
     mixed = encoder.encode_images([pictures[0], pictures[1].resize((90, 30))])
     torch.testing.assert_close(mixed[0], want[0], atol=1e-4, rtol=0)
     assert encoder.encode_images([]).shape == (0, 1280)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoder.encode_images(images), want)
+    with pytest.raises(InputError, match="uint8"):
+        encoder.encode_images(images / 255)
+
+
+def test_a_config_names_every_encoder(csd, dino, style, tiny_clip):
+    kinds = {"mini": ClipEncoder, "mini-style": StyleEncoder, "efficientnet-lite0": EfficientNetLite0}
+    for name, kind in kinds.items():
+        encoder = load_image_encoder(name)
+        assert type(encoder) is kind
+        assert encoder.name == name
+    folders = {csd[0]: CsdEncoder, dino[0]: DinoEncoder, style[0]: StyleEncoder, tiny_clip: ClipEncoder}
+    for folder, kind in folders.items():
+        encoder = load_image_encoder(str(folder), "cpu")
+        assert type(encoder) is kind
+        assert encoder.name == folder.name
+
+
+@pytest.mark.parametrize("config", [None, '{"model_type": "custom"}', '{"model_type": "csd_clip"}'])
+def test_csd_is_known_whatever_its_config_says(csd, tmp_path, config):
+    """Its repositories hold a config of the authors' class, a word unknown to transformers, or none."""
+    (tmp_path / "model.safetensors").write_bytes((csd[0] / "model.safetensors").read_bytes())
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    assert type(load_image_encoder(str(tmp_path))) is CsdEncoder
+
+
+def test_a_name_that_is_no_encoder_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for missing in ("no-such-owner/no-such-model", "/no/such/folder", "mini_style"):
+        with pytest.raises(InputError, match=r"cannot be loaded: give 'mini'.* hub id") as caught:
+            load_image_encoder(missing)
+        assert missing in str(caught.value)
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
+    with pytest.raises(InputError, match=r"is a siglip: give a CLIP, .*DINOv2 or CSD"):
+        load_image_encoder(str(tmp_path))
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match=r"give a folder with its model\.safetensors"):
+        load_image_encoder(str(tmp_path))

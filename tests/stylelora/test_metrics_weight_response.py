@@ -66,6 +66,9 @@ def test_equal_differences_are_one_step_whatever_their_last_bits():
     assert weights[2][0] - weights[2][1] != weights[3][0] - weights[3][1]
     got = weight_response([0.3, 0.1, 0.9, 0.7], [0.0] * 4, weights)
     assert got.violations == 0  # within a step nothing rises or falls
+    twice = [[0.2, 0.8], [0.2, 0.8], [0.8, 0.2]]
+    assert weight_response([0.5, 0.7, 0.9], [0.0] * 3, twice).violations == 0  # 0.6 to 0.9; sums would fall from 1.2
+    assert weight_response([0.9, 0.7, 0.75], [0.0] * 3, twice).violations == 1
 
 
 @pytest.mark.parametrize(
