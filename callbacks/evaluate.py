@@ -25,7 +25,7 @@ class Evaluate(L.Callback):
 
     Args:
         content: CLIPs that judge what pictures show: mini, folders or hub ids, best none that the generator contains.
-        style: judge in which style: mini, or folders or hub ids of CSD.
+        style: judge in which style: mini-style, or folders or hub ids of CSD.
         distribution: judge how far sets of pictures are apart: mini, efficientnet-lite0, folders or hub ids of DINOv2.
         inception: TorchScript file of the Inception of FID (`inception-2015-12-05.pt`); null: no FID.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import lightning.pytorch as L
@@ -29,7 +30,7 @@ from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
 from stylelora.lora.blend import added, check_fit
 from stylelora.lora.compose import Method
-from stylelora.lora.read import read_adapters
+from stylelora.lora.read import described, read_adapters
 from stylelora.records import InputError
 
 
@@ -38,7 +39,7 @@ class ComposedStyles(L.LightningModule):
 
     Args:
         adapters: LoRA files of one base; none: the base alone.
-        weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4], [0, 1]].
+        weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4], [0, 1]], or a single list.
         base: `mini`, a folder in diffusers' layout, or a hub id; the one the adapters were made for.
         methods: sum, ties, dare, knots_ties, tsv_m, iso_c, np_lora (in weight space), composite, anchored, switch,
             k_lora (while sampling); every blend is made with each.
@@ -53,7 +54,7 @@ class ComposedStyles(L.LightningModule):
     def __init__(
         self,
         adapters: list[str],
-        weights: list[list[float]],
+        weights: list[list[float]] | list[float],
         base: str = "mini",
         methods: list[Method | SamplingMethod] = ["sum"],  # noqa: B006
         strengths: list[float] = [1.0],  # noqa: B006
@@ -70,6 +71,8 @@ class ComposedStyles(L.LightningModule):
         steps, guidances = suited[0] if steps is None else steps, [suited[1]] if guidances is None else guidances
         if resolution is not None:
             check_resolution(folder, resolution)
+        if weights and not isinstance(weights[0], list):
+            weights = [weights]
         if not ((weights or not adapters) and methods and strengths and guidances):
             raise InputError("give at least one list of weights, one method, one strength and one guidance")
         self.adapters = read_adapters(adapters)
@@ -94,8 +97,11 @@ class ComposedStyles(L.LightningModule):
 
     def describe(self, arm: Arm) -> str:
         """Return an arm's weights in words, `watercolor 0.6 + cartoon 0.4`, or `base`."""
-        parts = [f"{a.name} {w:g}" for a, w in zip(self.adapters, arm.weights, strict=True) if w]
-        return " + ".join(parts) or "base"
+        regions = arm.options.regions if sum(map(bool, arm.weights)) else None
+        names = [adapter.name for adapter in self.adapters]
+        if regions is not None:
+            names = [f"{name} ({Path(region).name})" for name, region in zip(names, regions, strict=True)]
+        return described(names, arm.weights) or "base"
 
     def name(self, arm: Arm) -> str:
         """Return what tells an arm from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,9 +20,9 @@ from stylelora.diffusion.composite import (
 from stylelora.diffusion.regions import region_mask, regional_shares
 from stylelora.diffusion.sample import count_calls, denoise
 from stylelora.lora.blend import added, blend
-from stylelora.lora.compose import Method, MixSpec
+from stylelora.lora.compose import Method, MixSpec, check_shares
 from stylelora.lora.factors import Factors
-from stylelora.lora.read import Adapter
+from stylelora.lora.read import Adapter, distinct
 from stylelora.lora.router import routed
 from stylelora.records import InputError
 
@@ -40,7 +41,7 @@ class BlendOptions:
         base_unconditional: composite and anchored: for the empty prompt the base predicts alone.
         regions: composite: where each adapter counts, one entry for each: left, right, top, bottom, or a picture that
             is white there.
-        batched: composite and anchored: all predictions in one forward; false needs less memory, and gives the same.
+        batched: while sampling: all predictions in one forward; false needs less memory, and gives the same.
     """
 
     density: float = 0.5
@@ -109,10 +110,13 @@ def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
     Raises:
         InputError: for bad weights or options, an unknown method, no step, or `k_lora` with more than two adapters.
     """
+    if not (math.isfinite(arm.strength) and arm.strength >= 0):
+        raise InputError(f"strength is {arm.strength}; it must be a number of at least 0, such as 1")
     mix, _ = arm.mix(adapters)
     options = arm.options
-    if not 0 < options.density <= 1 or not 0 <= options.protection <= 1:
-        raise InputError(f"density is {options.density}, protection {options.protection}; both are shares, density > 0")
+    check_shares(options.density, options.protection)
+    if not math.isfinite(arm.guidance):
+        raise InputError(f"guidance is {arm.guidance}; it must be a number, such as 7.5")
     if arm.method not in (methods := (*get_args(Method), *get_args(SamplingMethod))):
         raise InputError(f"no method is called {arm.method!r}; choose from {', '.join(methods)}")
     if arm.method == "k_lora" and len(mix.names) > 2:
@@ -130,7 +134,8 @@ def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
 
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
     """Return a content with the trigger words of adapters before it."""
-    return ", ".join([*(adapter.metadata["trigger"] for adapter in adapters if "trigger" in adapter.metadata), content])
+    triggers = [adapter.metadata["trigger"] for adapter in adapters if "trigger" in adapter.metadata]
+    return ", ".join([*distinct(triggers), content])
 
 
 def sample_arm(
@@ -144,7 +149,7 @@ def sample_arm(
 ) -> Tensor:
     """Make latents; the UNet is afterwards as it was.
 
-    A method in weight space has all trigger words in its prompt; while sampling each adapter is given its own.
+    Methods in weight space and `k_lora` have all trigger words in one prompt; by others each adapter is given its own.
 
     Args:
         unet: the base's, without adapters.

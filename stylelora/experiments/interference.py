@@ -33,12 +33,13 @@ from stylelora.records import InputError
 
 PROMPTS = ("a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot")
 TIMESTEPS = (900, 700, 400, 100)
+MIDDLE = (700, 400)  # for every block
 COLUMNS = ("cosine", "inputs", "outputs", "I")
 
 
 def interference(
-    adapters: list[str],
-    weights: list[float],
+    adapters: list[str] | str,
+    weights: list[float] | float,
     base: str = "mini",
     output: str = "interference.png",
 ) -> None:
@@ -53,7 +54,8 @@ def interference(
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
     """
-    given = read_adapters(adapters)
+    given = read_adapters([adapters] if isinstance(adapters, str) else adapters)
+    weights = [weights] if isinstance(weights, int | float) else weights
     mix = MixSpec.of([adapter.name for adapter in given], weights)
     if len(mix.names) != 2:
         raise InputError("interference is of two adapters, each with a weight above 0")
@@ -64,8 +66,9 @@ def interference(
         raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere in one")
     if alone := len(first.layers.keys() ^ second.layers.keys()):
         print(f"{alone} layers that only one of both has are left out of the table of blocks")
+    print(f"measuring {len(blocks)} blocks one by one", flush=True)
     for name, row in blocks.items():
-        row["effects"], row["I"] = probe.interaction([_only(one, name) for one in given], mix.weights, TIMESTEPS)
+        row["effects"], row["I"] = probe.interaction([_only(one, name) for one in given], mix.weights, MIDDLE)
     print(
         f"{first.name} and {second.name}: cosine of the updates, overlap of their input and output directions, norms,"
     )
@@ -125,11 +128,12 @@ class Probe:
 
     def __init__(self, base: str, adapters: Sequence[Adapter]) -> None:
         folder = resolve_base(base)
-        self.unet, self.scheduler = load_unet(folder), load_scheduler(folder)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.unet, self.scheduler = load_unet(folder).to(self.device), load_scheduler(folder)
         prompts = [prompt_of(adapters, prompt) for prompt in PROMPTS]
-        self.text = embed_texts(load_tokenizer(folder), load_text_encoder(folder), prompts)
+        self.text = embed_texts(load_tokenizer(folder), load_text_encoder(folder), prompts).to(self.device)
         side = read_config(folder, "unet")["sample_size"]
-        self.noise = initial_noise(range(len(prompts)), (self.unet.config.in_channels, side, side))
+        self.noise = initial_noise(range(len(prompts)), (self.unet.config.in_channels, side, side)).to(self.device)
         self._plain: dict[int, Tensor] = {}
 
     @torch.no_grad()
@@ -163,7 +167,7 @@ class Probe:
                 averaged = predict_sum(self.unet, router, self._input(t), torch.tensor(t), terms, batched=False)
             changes = [*(self.predict(t, adapter.layers) - plain for adapter in adapters), plain]
             changes += [total - averaged, total - plain]
-            squares += torch.stack([change.double().square().sum() for change in changes])
+            squares += torch.stack([change.double().square().sum() for change in changes]).cpu()
         norms = squares.sqrt()
         return (norms[: len(adapters)] / norms[-3]).tolist(), float(norms[-2] / norms[-1])
 

@@ -10,7 +10,7 @@ from stylelora.lora.blend import as_state, blend
 from stylelora.lora.compose import Method
 from stylelora.lora.factors import inner, truncated
 from stylelora.lora.formats import save_adapter, save_kohya
-from stylelora.lora.read import read_adapters
+from stylelora.lora.read import described, distinct, read_adapters
 from stylelora.records import InputError
 
 DENSE = ("ties", "dare")  # their result is of full rank
@@ -43,7 +43,11 @@ def merge(
     Raises:
         InputError: if files, weights or options cannot be used.
     """
-    paths = [adapters] if isinstance(adapters, str) else adapters
+    paths, target = [adapters] if isinstance(adapters, str) else adapters, Path(output)
+    if target.is_dir():
+        raise InputError(f"{output} is a folder; give output the name of a file, such as blend.safetensors")
+    if target.resolve() in [Path(path).resolve() for path in paths]:
+        raise InputError(f"{output} is one of the adapters; give output another name")
     given = read_adapters(paths)
     amounts = [weights] if isinstance(weights, int | float) else weights
     updates = blend(given, amounts, method, density, protection, seed)
@@ -55,7 +59,9 @@ def merge(
         if rank < 1:
             raise InputError(f"rank is {rank}; it must be at least 1")
         whole, updates = updates, {layer: truncated(update, rank) for layer, update in updates.items()}
-        print(f"{_lost(whole, updates):.1%} of the blend's norm lie beyond rank {rank} and are lost")
+        lost = _lost(whole, updates)
+        much = ", which is much; a higher rank loses less" if lost > 0.5 else ""
+        print(f"{lost:.1%} of the blend's norm lie beyond rank {rank} and are lost{much}")
     inputs = {layer: shape for adapter in given for layer, shape in adapter.inputs.items()}
     state, rank = as_state(updates, inputs)
     parents = [
@@ -65,20 +71,16 @@ def merge(
     options = {"density": density, "protection": protection, "seed": seed}
     notes = {"method": method, "parents": json.dumps(parents), "options": json.dumps(options)}
     if triggers := [parent["trigger"] for parent in parents if parent["weight"] and "trigger" in parent]:
-        notes["trigger"] = ", ".join(triggers)
+        notes["trigger"] = ", ".join(distinct(triggers))
     bases = sorted({parent["base"] for parent in parents if "base" in parent})
     if len(bases) > 1:
         print(f"the adapters were made for different bases ({', '.join(bases)}); the file names none")
     elif bases:
         notes["base"] = bases[0]
     save = save_kohya if format == "kohya" else save_adapter
-    save(Path(output), state, rank=rank, alpha=float(rank), metadata=notes)
-    print(f"{output} holds {len(updates)} layers of rank {rank}: " + describe(parents))
-
-
-def describe(parents: list[dict]) -> str:
-    """Return a blend in words, such as `watercolor 0.6 + cartoon 0.4`."""
-    return " + ".join(f"{parent['name']} {parent['weight']:g}" for parent in parents)
+    save(target, state, rank=rank, alpha=float(rank), metadata=notes)
+    words = described([adapter.name for adapter in given], amounts)
+    print(f"{output} holds {len(updates)} layers of rank {rank}: {words}")
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:

@@ -62,7 +62,8 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
     """
     others = [axis for axis in AXES if axis != columns]
     only_base = len({(row["label"], row["guidance"]) for row in rows}) == 1
-    varying = [axis for axis in others if axis == "method" or len({row[axis] for row in rows}) > 1]
+    blends = [row for row in rows if row["label"] != "base"]
+    varying = [axis for axis in others if len({row[axis] for row in blends}) > 1]
     base: dict[tuple, str] = {}
     lines: dict[tuple, dict[Any, str]] = {}
     names: dict[tuple, str] = {}
@@ -75,7 +76,8 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
         key = (place, *(row[axis] for axis in others))
         known = {} if columns == "guidance" or only_base else {"base": base[place, row["guidance"]]}
         lines.setdefault(key, known)[row[columns]] = file
-        named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in varying]
+        shown = ["label"] if row["label"] == "base" else varying
+        named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in shown]
         names[key] = ", ".join([row["content"], f"seed {row['seed']}", *named])
     found = list(next(iter(lines.values())))
     headings = [one if isinstance(one, str) else f"{columns} {one:g}" for one in found]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from stylelora.lora.compose import Method, MixSpec, Part, merged
+from stylelora.lora.compose import Method, MixSpec, Part, check_shares, merged
 from stylelora.lora.factors import Factors
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.read import Adapter
@@ -44,8 +44,7 @@ def blend(
         InputError: if the weights are bad, or the adapters were made for bases of different shapes.
     """
     mix = MixSpec.of([adapter.name for adapter in adapters], weights)
-    if not 0 < density <= 1 or not 0 <= protection <= 1:
-        raise InputError(f"density is {density} and protection {protection}; both are shares, density above 0")
+    check_shares(density, protection)
     used = {adapter.name: adapter for adapter in adapters if adapter.name in mix.names}
     shares = dict(zip(mix.names, mix.shares, strict=True))
     updates = {}

@@ -186,6 +186,16 @@ def np_lora(parts: Sequence[Part], protection: float = 1.0) -> Factors:
     return stacked(merged)
 
 
+def check_shares(density: float, protection: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        InputError: if density is not above 0 and at most 1, or protection not 0..1.
+    """
+    if not 0 < density <= 1 or not 0 <= protection <= 1:
+        raise InputError(f"density is {density} and protection {protection}; both are shares, density above 0")
+
+
 def merged(
     parts: Sequence[Part], layer: str, method: Method, density: float = 0.5, protection: float = 1.0, seed: int = 0
 ) -> Factors:

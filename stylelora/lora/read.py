@@ -109,6 +109,16 @@ def read_adapters(paths: Sequence[Path | str]) -> list[Adapter]:
     return named
 
 
+def distinct(triggers: Sequence[str]) -> list[str]:
+    """Return trigger words once each; a merged file has those of its parents, joined by commas."""
+    return list(dict.fromkeys(word.strip() for trigger in triggers for word in trigger.split(",")))
+
+
+def described(names: Iterable[str], weights: Iterable[float]) -> str:
+    """Return a blend in words, such as `watercolor 0.6 + cartoon 0.4`; those of weight 0 are not in it."""
+    return " + ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True) if weight)
+
+
 def _from_kohya(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The weights under diffusers' names, and the scale of each layer."""
     from diffusers.loaders import StableDiffusionLoraLoaderMixin

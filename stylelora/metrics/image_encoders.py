@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -206,10 +205,8 @@ def _model_type(path_or_id: str) -> str | None:
     try:
         kind = PretrainedConfig.get_config_dict(path_or_id)[0].get("model_type")
     except OSError as error:
-        if Path(path_or_id).is_dir():  # a bare model.safetensors of CSD
-            return None
         raise InputError(
-            f"Encoder {path_or_id!r} cannot be loaded: give 'mini', 'mini-style', 'efficientnet-lite0', a folder, or "
-            "a hub id that is reachable or already downloaded."
+            f"Encoder {path_or_id!r} cannot be loaded: give 'mini', 'mini-style', 'efficientnet-lite0', a whole "
+            "folder, or a hub id that is reachable or already downloaded."
         ) from error
     return kind if kind in CONFIG_MAPPING else None

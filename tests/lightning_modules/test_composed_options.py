@@ -46,13 +46,17 @@ def test_the_columns_of_the_grid_are_the_axis_asked_for_and_the_base_is_first():
     headings, lines = arranged(rows, "strength")
     assert headings == ["base", "strength 0.5", "strength 1"]
     assert lines == [
-        ("a cat, seed 0, a 1, sum, guidance 1", ["0", "2", "3"]),
-        ("a cat, seed 0, a 1, sum, guidance 4", ["1", "4", "5"]),
+        ("a cat, seed 0, guidance 1", ["0", "2", "3"]),
+        ("a cat, seed 0, guidance 4", ["1", "4", "5"]),
     ]
     headings, lines = arranged(rows, "guidance")
     assert headings == ["guidance 1", "guidance 4"]
     assert [files for _, files in lines] == [["0", "1"], ["2", "4"], ["3", "5"]]
-    assert "base" in lines[0][0]
+    assert [name for name, _ in lines] == [
+        "a cat, seed 0, base",
+        "a cat, seed 0, strength 0.5",
+        "a cat, seed 0, strength 1",
+    ]
 
 
 def test_a_long_grid_goes_on_in_a_second_file(tiny_sd, adapter_files, tmp_path):
@@ -123,11 +127,14 @@ def test_half_precision_makes_nearly_the_same(tiny_sd, adapter_files, tmp_path):
         ("{regions: [left, right]}", "sum", "sum has no regions"),
         ("{regions: [left, nowhere.png]}", "composite", "'nowhere.png' is no picture"),
         ("{densities: 1}", "ties", "densities"),
+        ("{}", "sum, --model.init_args.guidances=[.nan]", "guidance is nan"),
+        ("{}", "sum, --model.init_args.strengths=[-1]", "strength is -1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tiny_sd, adapter_files, tmp_path, options, method, said):
-    more = (f"--model.init_args.methods=[{method}]", f"--model.init_args.options={options}")
-    code, output = predict(tiny_sd, adapter_files, tmp_path / "run", *more, weights="[[0.5, 0.5]]")
+    method, *more = method.split(", ")
+    more += [f"--model.init_args.methods=[{method}]", f"--model.init_args.options={options}"]
+    code, output = predict(tiny_sd, adapter_files, tmp_path / "run", *more, weights="[0.5, 0.5]")
     assert code != 0
     assert said in output
     assert not (tmp_path / "run" / "pictures").exists()

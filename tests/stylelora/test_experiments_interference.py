@@ -53,7 +53,7 @@ def test_effects_are_those_of_the_dense_updates_and_a_block_of_nothing_has_none(
     assert none == 0
 
 
-@pytest.mark.parametrize("weights", [[1.0, 0.0], [1.0]])
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [1.0], 1.0])
 def test_two_adapters_are_needed(tiny_sd, adapter_files, tmp_path, weights):
     with pytest.raises(InputError):
         interference(words(adapter_files), weights, base=str(tiny_sd), output=str(tmp_path / "a.png"))

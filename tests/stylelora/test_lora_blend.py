@@ -1,5 +1,8 @@
 """Blends in a UNet, in a file and in diffusers are one and the same."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -102,3 +105,17 @@ def test_the_unet_is_as_before_also_after_an_error(tiny_sd, adapter_files):
     for name, value in unet.named_parameters():
         assert id(value) == before[name][0]
         assert torch.equal(value, before[name][1])
+
+
+def test_a_merged_file_never_replaces_its_parents_and_names_each_trigger_once(adapter_files, tmp_path):
+    paths = [str(shutil.copy(file, tmp_path)) for file in adapter_files]
+    before = Path(paths[0]).read_bytes()
+    with pytest.raises(InputError, match="is one of the adapters"):
+        merge(paths, [0.6, 0.4], paths[0])
+    with pytest.raises(InputError, match="is a folder"):
+        merge(paths, [0.6, 0.4], str(tmp_path))
+    assert Path(paths[0]).read_bytes() == before
+    one, two = (str(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    merge(paths, [0.6, 0.4], one)
+    merge([one, paths[0]], [0.5, 0.5], two)
+    assert read_adapter(two).metadata["trigger"] == "inkstyle, oilstyle"

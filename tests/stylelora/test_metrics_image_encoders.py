@@ -287,6 +287,9 @@ def test_a_name_that_is_no_encoder_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
     with pytest.raises(InputError, match=r"is a siglip: give a CLIP, .*DINOv2 or CSD"):
         load_image_encoder(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "sig')
+    with pytest.raises(InputError, match="cannot be loaded: give 'mini'"):
+        load_image_encoder(str(tmp_path))
     (tmp_path / "config.json").unlink()
     with pytest.raises(InputError, match=r"give a folder with its model\.safetensors"):
         load_image_encoder(str(tmp_path))
