@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from stylelora.records import InputError, Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+T = TypeVar("T")
 MARGIN = 0.1  # of attainment: a smaller difference does not matter
 
 ORIGINAL = """The original study, on Stable Diffusion 1.5, four data sets that differ in all:
@@ -45,26 +49,51 @@ def study(question: Literal["styles", "resolution"]) -> None:
         InputError: if a run fails.
     """
     if question == "styles":
-        for config in sorted((CONFIGS / "train" / "mini").glob("*.yaml")):
-            run("fit", config, run_folder(config, CONFIGS))
+        side_by_side(lambda config: run("fit", config, run_folder(config, CONFIGS)), "train/mini/*.yaml")
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
-        run("test", config, folder)
+        run("test", config, folder, shared=False)
         print(results(folder))
         return
-    rows = []
-    for config in sorted((CONFIGS / "ablations" / "resolution").glob("mini_*.yaml")):
-        folder = run_folder(config, CONFIGS)
-        run("fit", config, folder)
-        adapter = f"--model.init_args.adapters=[{folder / 'adapter.safetensors'}]"
-        run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", adapter)
-        rows.append(folder)
+    folders = side_by_side(fit_and_test, "ablations/resolution/mini_*.yaml")
     print(ORIGINAL)
-    print(resolution_table(rows))
+    print(resolution_table(folders))
 
 
-def run(verb: str, config: Path, folder: Path, *more: str) -> None:
+def fit_and_test(config: Path) -> Path:
+    """Train an adapter of the resolution study and judge it on whole pictures; return the run's folder."""
+    folder = run_folder(config, CONFIGS)
+    run("fit", config, folder)
+    adapter = f"--model.init_args.adapters=[{folder / 'adapter.safetensors'}]"
+    run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", adapter)
+    return folder
+
+
+def side_by_side(work: Callable[[Path], T], pattern: str) -> list[T]:
+    """Do some work for each config, on a machine without a GPU for as many at once as it has cores.
+
+    So small a base gains nothing from a second core.
+
+    Args:
+        work: starts processes.
+        pattern: of the configs, below configs/.
+    """
+    import torch
+
+    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        return list(pool.map(work, sorted(CONFIGS.glob(pattern))))
+
+
+def run(verb: str, config: Path, folder: Path, *more: str, shared: bool = True) -> None:
     """Run a config in a process of its own, unless its folder holds the result of one that succeeded.
+
+    Args:
+        verb: of `cli.py`.
+        config: file.
+        folder: of the run.
+        more: options.
+        shared: whether others run beside it, so that it must do with one core.
 
     Raises:
         InputError: if it fails.
@@ -74,7 +103,9 @@ def run(verb: str, config: Path, folder: Path, *more: str) -> None:
         return
     words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
     print("running", *words, flush=True)
-    if subprocess.run([sys.executable, "cli.py", *words], cwd=ROOT, stdout=sys.stderr, check=False).returncode:
+    env = os.environ | ({"OMP_NUM_THREADS": "1"} if shared else {})
+    command = [sys.executable, "cli.py", *words]
+    if subprocess.run(command, cwd=ROOT, env=env, stdout=sys.stderr, check=False).returncode:
         raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; what it said is above")
 
 
