@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from stylelora.experiments.pictures import read_picture, save_picture, write_gri
 from stylelora.metrics.encoders import ClipEncoder
 from stylelora.metrics.image_encoders import load_image_encoder
 from stylelora.metrics.inception import Inception
-from stylelora.records import Metric
+from stylelora.records import InputError, Metric
+
+log = logging.getLogger(__name__)
 
 
 class Evaluate(L.Callback):
@@ -40,6 +43,7 @@ class Evaluate(L.Callback):
         self.names = {"content": content, "style": style, "distribution": distribution}
         self.inception = inception
         self.judges: dict[str, list] = {}
+        self.styles: dict[str, str] = {}
         self.rows: list[dict] = []
         self.losses: list[dict] = []
         self.metrics: dict[str, Metric] = {}
@@ -49,6 +53,7 @@ class Evaluate(L.Callback):
         """Load the judges now: that one is missing should be known before hours of sampling."""
         if stage != "test" or self.judges:
             return
+        self.styles = _styles_of(pl_module, trainer.datamodule)
         device = trainer.strategy.root_device
         self.judges["content"] = [ClipEncoder(name, device) for name in self.names["content"]]
         for role in ("style", "distribution"):
@@ -73,14 +78,29 @@ class Evaluate(L.Callback):
             return
         root, data = Path(trainer.default_root_dir), trainer.datamodule
         styles = [Style(name, data.images(name, "train"), data.images(name, "held_out")) for name in data.styles]
-        names = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in pl_module.adapters}
         images = [read_picture(root / row["file_name"]) for row in rows]
-        found = evaluate(arms_of(rows, names, images), styles, losses, **self.judges)
+        found = evaluate(arms_of(rows, self.styles, images), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
         write_manifest(rows, root)
-        write_grids([row for row in rows if row["trigger"]], root, "label")
+        write_grids([row for row in rows if row["trigger"]], root, "arm")
         found.write_values(root / "values.jsonl")
         (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{name}": metric.value for name, metric in found.metrics.items()}, 0)
         print(summary(found) + f"\nlook at {root / 'evaluation.html'}")
+
+
+def _styles_of(module: L.LightningModule, data: L.LightningDataModule) -> dict[str, str]:
+    """Return the style of each adapter: what its file says, or else its name; what cannot be measured is said.
+
+    Raises:
+        InputError: if two adapters are of one style.
+    """
+    styles = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in module.adapters}
+    if len(set(styles.values())) < len(styles):
+        raise InputError("two adapters are of one style, and so cannot be told apart; test them in two runs")
+    if lacking := [f"{name} ({style})" for name, style in styles.items() if style not in data.styles]:
+        log.warning("no data of the style of %s, so style and skill of these are not measured", ", ".join(lacking))
+    if unused := [style for style in data.styles if style not in styles.values()]:
+        log.warning("no adapter of the styles %s, so there is no scale for their attainment", ", ".join(unused))
+    return styles

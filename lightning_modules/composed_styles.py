@@ -121,9 +121,11 @@ class ComposedStyles(L.LightningModule):
             raise InputError("a test has one base and so one guidance scale; give guidances one")
         ones = torch.eye(len(self.adapters)).tolist()
         alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
-        blends = [arm for arm in others if len(arm.mix(self.adapters)[1]) > 1 or arm.strength != 1]
-        arms = {self.name(arm): arm for arm in (*alone, *blends)}.values()  # each once
-        self.arms = [first, *arms, *(dataclasses.replace(arm, trigger=False) for arm in arms)]
+        asked = [arm for arm in others if arm.mix(self.adapters)[1]]
+        arms = {self.name(arm): arm for arm in (*alone, *asked)}.values()  # each once
+        silent = [dataclasses.replace(arm, trigger=False) for arm in arms]
+        differ = [arm for arm in silent if self._prompts_differ(arm)]
+        self.arms = [first, *arms, *differ]
         self._tested = True
 
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
@@ -136,7 +138,14 @@ class ComposedStyles(L.LightningModule):
             (3, H, W).
         """
         del batch_idx
-        rows, start = [], initial_noise(batch["seed"], self.latent_shape).to(self.device)
+        return self._pictures(batch, initial_noise(batch["seed"], self.latent_shape))
+
+    def _prompts_differ(self, arm: Arm) -> bool:
+        """Tell whether an arm's adapters have trigger words."""
+        return arm.prompts(self.adapters, "") != dataclasses.replace(arm, trigger=True).prompts(self.adapters, "")
+
+    def _pictures(self, batch: dict, start: Tensor) -> list[dict]:
+        rows, start = [], start.to(self.device)
         for place, arm in enumerate(self.arms):
             latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], self._embed)
             settings = {
@@ -165,8 +174,10 @@ class ComposedStyles(L.LightningModule):
             rows as of `predict_step`; or for each held-out picture and arm `index`, `style`, `arm` and `losses`, at the
             bank's timesteps, of those arms that are one UNet: blended in weight space, with trigger words.
         """
-        if dataloader_idx == 0:
-            return self.predict_step(batch, batch_idx)
+        del batch_idx
+        if dataloader_idx == 0:  # prompts share no noise, so that each is a unit of its own
+            keys = [f"{content} {seed}" for content, seed in zip(batch["content"], batch["seed"], strict=True)]
+            return self._pictures(batch, initial_noise(keys, self.latent_shape))
         pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         text, rows = self._embed(batch["caption"]), []

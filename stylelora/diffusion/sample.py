@@ -11,7 +11,7 @@ from torch import Tensor
 from stylelora.diffusion import noise
 
 
-def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+def initial_noise(seeds: Sequence[int | str], shape: Sequence[int]) -> Tensor:
     """Return one start per seed, float32 (len(seeds), *shape); a picture's start depends on its seed alone."""
     return noise.normal([("start", seed) for seed in seeds], shape)
 

@@ -25,9 +25,11 @@ def compare(
     Args:
         runs: folders that `test` wrote.
         arms: name of one arm of each run; left out: the last one of each.
-        primary: metric that was declared before looking, such as attainment or clip_score; its p-values are adjusted
-            over the runs by Holm, those of all others are exploratory and adjusted as false discoveries.
-        margin: largest difference of the primary metric that does not matter; given, equivalence is tested, too.
+        primary: metric that was declared before looking, such as style or clip_score; its p-values are adjusted
+            over the runs by Holm, those of all others are exploratory and adjusted as false discoveries. Not attainment
+            of two adapters alone: each has its own scale, on which it is 1.
+        margin: largest difference of the primary metric, in its own units, that does not matter; given, equivalence is
+            tested, too.
 
     Raises:
         InputError: if runs or arms cannot be compared.
@@ -41,6 +43,8 @@ def compare(
     for run, (other, theirs, values) in zip(runs[1:], read[1:], strict=True):
         if theirs != pictures:
             raise InputError(f"{run} and {runs[0]} have other prompts or seeds; test both with the same data")
+        if not any(metric.split("[")[0] == primary for metric in first.keys() & values.keys()):
+            raise InputError(f"no metric of both is called {primary}; choose from {', '.join(sorted(first))}")
         prompts = [content for content, _ in pictures]
         for metric in first.keys() & values.keys():
             kind = "primary" if metric.split("[")[0] == primary else "exploratory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from stylelora.metrics.encoders import ImageTextEncoder
 from stylelora.metrics.frechet import frechet_distance, frechet_floor
 from stylelora.metrics.kid import kid_floor, kid_interval
 from stylelora.metrics.memorisation import memorisation
-from stylelora.metrics.statistics import mean_interval, skill_interval
+from stylelora.metrics.statistics import mean_interval, share_interval, skill_interval
 from stylelora.records import Metric
 
 
@@ -38,7 +39,7 @@ def measure_content(found: Evaluation, encoder: ImageTextEncoder, styles: Sequen
         if arm is not found.base and styles:
             betas = direction_weights(image_change(encoder, arm.images, found.base.images), directions)
             for name, beta in zip(styles, betas.T, strict=True):
-                found.add(arm, f"clip_direction[{encoder.name}]/{name}", beta)
+                found.add(arm, f"clip_direction[{encoder.name}]/{name}", beta, name in arm.weights)
 
 
 def measure_drift(found: Evaluation, encoder: str, vectors: Mapping[str, Tensor]) -> None:
@@ -50,6 +51,8 @@ def measure_drift(found: Evaluation, encoder: str, vectors: Mapping[str, Tensor]
         vectors: name of an arm, with NO_TRIGGER behind those without -> float (N, D).
     """
     for arm in found.arms[1:]:
+        if arm.name not in found.untriggered:
+            continue
         drift = vector_drift(vectors[arm.name + NO_TRIGGER], vectors[BASE])
         found.add(arm, f"drift[{encoder}]", drift, higher_is_better=False)
         pixels = pixel_drift(found.untriggered[arm.name].images, found.base.images)
@@ -79,22 +82,27 @@ def measure_distribution(
     no_interval = (-np.inf, np.inf)
     for arm in found.arms:
         own = vectors[arm.name]
-        if len(set(found.prompts)) < len(found.prompts):
+        if min(Counter(found.prompts).values()) > 1:
             distances = list(by_prompt(mean_distance, own, found.prompts).values())
             found.metrics[f"{arm.name}: diversity[{encoder}]"] = mean_interval(distances)
+        if len(own) < 2:
+            continue
         for style in held_out if arm is found.base else [name for name in arm.weights if name in held_out]:
             real = held_out[style]
-            distance = kid_interval(own, real, groups=found.prompts)
-            found.metrics[f"{arm.name}: kid[{encoder}]/{style}"] = distance
+            if len(set(found.prompts)) > 1:
+                distance = kid_interval(own, real, groups=found.prompts)
+                found.metrics[f"{arm.name}: kid[{encoder}]/{style}"] = distance
             value, n, m = frechet_distance(own, real)
             found.metrics[f"{arm.name}: frechet@{n},{m}[{encoder}]/{style}"] = Metric(value, *no_interval, n, False)
-            if min(n, len(real)) > 5:
-                for name, value in neighbourhoods(own, real)._asdict().items():
-                    found.metrics[f"{arm.name}: {name}[{encoder}]/{style}"] = Metric(value, *no_interval, n, True)
+            if (count := min(n, m)) > 5:  # of as many as there are held-out ones, spread over the prompts
+                some = own[np.linspace(0, n - 1, count).round().astype(int)]
+                for name, value in neighbourhoods(some, real)._asdict().items():
+                    metric = Metric(value, *no_interval, count, True)
+                    found.metrics[f"{arm.name}: {name}@{count},{m}[{encoder}]/{style}"] = metric
             if arm is not found.base:
                 copied = memorisation(own, training[style], real)
                 found.pairs[arm.name, style] = copied.index, copied.cosine
-                shares = mean_interval(copied.copied.double(), found.prompts, higher_is_better=False)
+                shares = share_interval(copied.copied, found.prompts, higher_is_better=False)
                 found.metrics[f"{arm.name}: memorisation[{encoder}]/{style}"] = shares
     for style, real in held_out.items():
         if len(real) >= 4:

@@ -9,7 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from stylelora.experiments.evaluation import BASE, NO_TRIGGER, ArmPictures, Evaluation
-from stylelora.metrics.attainment import Calibration, attainment, both_rate, both_scores, calibrate, coin_flip
+from stylelora.metrics.attainment import (
+    Calibration,
+    attainment,
+    both_intervals,
+    both_rate,
+    both_scores,
+    calibrate,
+    coin_flip,
+)
 from stylelora.metrics.collage import spatial_dispersion
 from stylelora.metrics.comparison import Comparison, holm, paired_difference
 from stylelora.metrics.statistics import ratio_interval
@@ -39,7 +47,7 @@ def measure_style(
     for style in base:
         single = found.alone(style)
         for arm in found.arms:
-            found.add(arm, f"style[{encoder}]/{style}", similarity[arm.name][style])
+            found.add(arm, f"style[{encoder}]/{style}", similarity[arm.name][style], style in arm.weights)
         if single is None:
             continue
         alone = similarity[single.name][style]
@@ -52,17 +60,19 @@ def measure_style(
             name = f"attainment[{encoder}]/{style}"
             values, span = similarity[arm.name][style], alone - base[style]
             arm.values[name] = attainment(values, scale)
-            found.metrics[f"{arm.name}: {name}"] = ratio_interval(values - base[style], span, prompts)
-            if style in arm.weights:
+            found.metrics[f"{arm.name}: {name}"] = ratio_interval(
+                values - base[style], span, prompts, higher_is_better=style in arm.weights
+            )
+            if style in arm.weights and arm.name in found.untriggered:
                 without = similarity[arm.name + NO_TRIGGER][style]
                 leak = ratio_interval(without - base[style], span, prompts, higher_is_better=False)
                 found.metrics[f"{arm.name}: attainment_without_trigger[{encoder}]/{style}"] = leak
                 effect = ratio_interval(values - without, span, prompts)
                 found.metrics[f"{arm.name}: trigger_effect[{encoder}]/{style}"] = effect
-    for arm, first, second in found.blends():
-        if set(arm.weights) <= scales.keys():
-            name = f"{arm.name}: both_above_coin_flip[{encoder}]"
-            tests[name] = _measure_blend(found, encoder, arm, first, second)
+    for arms in found.blends():
+        if set(arms[0].weights) <= scales.keys():
+            name = f"{arms[0].name}: both_above_coin_flip[{encoder}]"
+            tests[name] = _measure_blend(found, encoder, arms, similarity)
     adjusted = holm({name: test.p_value for name, test in tests.items()}) if tests else {}
     for name, test in tests.items():
         found.metrics[name] = test.difference
@@ -71,26 +81,40 @@ def measure_style(
 
 
 def _measure_blend(
-    found: Evaluation, encoder: str, arm: ArmPictures, first: ArmPictures, second: ArmPictures
+    found: Evaluation,
+    encoder: str,
+    arms: tuple[ArmPictures, ArmPictures, ArmPictures],
+    similarity: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Comparison:
-    """Measure whether a blend shows both of its styles, and compare it with tossing a coin between the two alone."""
+    """Measure whether a blend shows both of its styles, and compare it with tossing a coin between the two alone.
+
+    The p-value takes both scales as given; the interval does not.
+    """
+    arm, first, second = arms
     names = [f"attainment[{encoder}]/{style}" for style in arm.weights]
+    share = next(iter(arm.weights.values())) / sum(arm.weights.values())
 
     def both(one: ArmPictures) -> np.ndarray:
         return both_scores(*(one.values[name] for name in names))
 
-    score = both(arm)
-    found.add(arm, f"both_score[{encoder}]", score)
-    flip = coin_flip(both(first), both(second), next(iter(arm.weights.values())) / sum(arm.weights.values()))
-    found.add(arm, f"coin_flip[{encoder}]", flip)
+    def near(one: str) -> np.ndarray:
+        return np.stack([similarity[one][style] for style in arm.weights], 1)
+
+    arm.values[f"both_score[{encoder}]"] = both(arm)
+    scores = both_intervals(near(arm.name), (near(first.name), near(second.name)), near(BASE), found.prompts, share)
+    named = {"blend": "both_score", "coin_flip": "coin_flip", "base": "both_score_of_base"}
+    named |= {"first": "both_score_of_first", "second": "both_score_of_second"}
+    for key, name in named.items():
+        found.metrics[f"{arm.name}: {name}[{encoder}]"] = scores[key]
     crossed = second.values[names[0]], first.values[names[1]]
     rate = both_rate(*(arm.values[name] for name in names), *crossed, found.prompts)
     found.metrics[f"{arm.name}: both_rate[{encoder}]"] = rate
-    return paired_difference(score, flip, found.prompts)
+    test = paired_difference(both(arm), coin_flip(both(first), both(second), share), found.prompts)
+    return Comparison(scores["above_coin_flip"], test.p_value)
 
 
 def measure_response(found: Evaluation, encoder: str) -> None:
-    """Measure whether blends of two styles follow their weights, for each pair and method with three settings or more.
+    """Measure whether blends of two styles follow their weights, for each pair and method with three blends or more.
 
     Rank correlation and slope of a_A - a_B against w_A - w_B, violations of monotony, distance of the realised share
     from the requested one, of the mean attainments; the unit is the setting, so there is no interval.
@@ -103,7 +127,7 @@ def measure_response(found: Evaluation, encoder: str) -> None:
     for ((a, b), method), sweep in sweeps.items():
         name_a, name_b = (f"attainment[{encoder}]/{style}" for style in (a, b))
         arms = [arm for arm in sweep.values() if name_a in arm.values and name_b in arm.values]
-        if len(arms) < 3:
+        if len(arms) < 5:  # the two alone are the ends of the scale, and follow their weights by definition
             continue
         weights = [(arm.weights.get(a, 0), arm.weights.get(b, 0)) for arm in arms]
         means = [[arm.values[name].mean() for arm in arms] for name in (name_a, name_b)]

@@ -29,6 +29,9 @@ EXPLANATIONS = {
     "trigger_effect": "attainment with the trigger word minus without it",
     "style_gain": "what the adapter alone adds to the base's similarity, primary endpoint of an adapter",
     "both_score": "mean over pictures of the smaller of both attainments: a picture must show both styles",
+    "both_score_of_base": "both-score of the base's pictures, on the same scales",
+    "both_score_of_first": "both-score of the first style's adapter alone",
+    "both_score_of_second": "both-score of the second style's adapter alone",
     "both_rate": "share of pictures that show more of each style than 95 % of the other adapter's pictures do",
     "coin_flip": "both-score of tossing a coin between the two adapters alone: what a blend has to beat",
     "both_above_coin_flip": "both-score minus the coin's, primary endpoint of a blend",
@@ -41,7 +44,7 @@ EXPLANATIONS = {
     "density": "how densely held-out pictures surround the made ones; 1 at equality",
     "coverage": "share of held-out pictures that have a made one near",
     "diversity": "mean cosine distance between the pictures of one prompt; lower than the base's: collapse",
-    "memorisation": "share of pictures nearer to a training picture than 95 % of held-out ones are; 0.05 is usual",
+    "memorisation": "share of pictures nearer to a training picture than 95 % of held-out ones are; some 0.05 is usual",
     "drift": "cosine distance to the base's picture of the same seed where the prompt has no trigger word",
     "pixel_drift": "mean change of pixels, 0 to 1, in the same pictures",
     "skill": "share of the base's loss on held-out pictures that the adapter removes",
@@ -62,7 +65,7 @@ def cell(metric: Metric | None) -> str:
     """Return a value with its interval, `0.42 (0.31 to 0.53)`, or a dash."""
     if metric is None:
         return "-"
-    if not math.isfinite(metric.ci_low):
+    if not math.isfinite(metric.ci_low) or metric.ci_low == metric.ci_high == 1:  # the end of a scale
         return f"{metric.value:.3f}"
     return f"{metric.value:.3f} ({metric.ci_low:.3f} to {metric.ci_high:.3f})"
 
@@ -74,11 +77,13 @@ def first(found: Evaluation, prefix: str) -> str:
 
 
 def rows_of(found: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Return heading and rows of the main table: content, each style's attainment, both, memorisation of the arms."""
+    """Return heading and rows of the main table: content, style gain and attainment of each style, both of blends."""
     styles = dict.fromkeys(style for arm in found.arms for style in arm.weights)
     columns = {"CLIP score": first(found, "clip_score[")}
+    columns |= {f"style gain, {style}": f"{first(found, 'style_gain[').split('/')[0]}/{style}" for style in styles}
     columns |= {f"attainment of {style}": f"{first(found, 'attainment[').split('/')[0]}/{style}" for style in styles}
     columns |= {"both": first(found, "both_score["), "coin flip": first(found, "coin_flip[")}
+    columns |= {"both rate": first(found, "both_rate[")}
     rows = []
     for arm in found.arms:
         cells = [cell(found.metrics.get(f"{arm.name}: {name}")) for name in columns.values()]

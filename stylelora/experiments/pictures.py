@@ -58,9 +58,9 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
 
     Args:
         rows: records of pictures, by prompt, the base of each guidance scale before the blends.
-        columns: which of AXES the columns are; the lines are prompts and seeds with all values of the others.
+        columns: which of AXES the columns are, or arm; the lines are prompts and seeds with all values of the others.
     """
-    others = [axis for axis in AXES if axis != columns]
+    others = [] if columns == "arm" else [axis for axis in AXES if axis != columns]  # an arm has all of them
     only_base = len({(row["label"], row["guidance"]) for row in rows}) == 1
     blends = [row for row in rows if row["label"] != "base"]
     varying = [axis for axis in others if len({row[axis] for row in blends}) > 1]

@@ -52,7 +52,7 @@ def study(question: Literal["styles", "resolution"]) -> None:
         side_by_side(lambda config: run("fit", config, run_folder(config, CONFIGS)), "train/mini/*.yaml")
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
-        run("test", config, folder, shared=False)
+        run("test", config, folder, f"--trainer.devices={cores()}")
         print(results(folder))
         return
     folders = side_by_side(fit_and_test, "ablations/resolution/mini_*.yaml")
@@ -72,20 +72,22 @@ def fit_and_test(config: Path) -> Path:
 def side_by_side(work: Callable[[Path], T], pattern: str) -> list[T]:
     """Do some work for each config, on a machine without a GPU for as many at once as it has cores.
 
-    So small a base gains nothing from a second core.
-
     Args:
         work: starts processes.
         pattern: of the configs, below configs/.
     """
-    import torch
-
-    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(work, sorted(CONFIGS.glob(pattern))))
 
 
-def run(verb: str, config: Path, folder: Path, *more: str, shared: bool = True) -> None:
+def cores() -> int:
+    """Return how many processes to run at once; so small a base gains nothing from several cores for one."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+def run(verb: str, config: Path, folder: Path, *more: str) -> None:
     """Run a config in a process of its own, unless its folder holds the result of one that succeeded.
 
     Args:
@@ -93,7 +95,6 @@ def run(verb: str, config: Path, folder: Path, *more: str, shared: bool = True) 
         config: file.
         folder: of the run.
         more: options.
-        shared: whether others run beside it, so that it must do with one core.
 
     Raises:
         InputError: if it fails.
@@ -103,7 +104,7 @@ def run(verb: str, config: Path, folder: Path, *more: str, shared: bool = True) 
         return
     words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
     print("running", *words, flush=True)
-    env = os.environ | ({"OMP_NUM_THREADS": "1"} if shared else {})
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "cli.py", *words]
     if subprocess.run(command, cwd=ROOT, env=env, stdout=sys.stderr, check=False).returncode:
         raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; what it said is above")
@@ -145,6 +146,8 @@ def resolution_table(folders: list[Path]) -> str:
         "|---" * 8 + "|",
     ]
     for folder, (pictures, values) in found.items():
+        if pictures != next(iter(found.values()))[0]:
+            raise InputError(f"{folder / 'test'} has other prompts or seeds than the others; remove it and run again")
         kernel, size = re.fullmatch(r"mini_([a-z]+)_(\d+)", folder.name).groups()
         _, (_, whole) = next(item for item in found.items() if item[0].name.startswith(f"mini_{kernel}_64"))
         _, _, base = read_values(folder / "test", BASE)

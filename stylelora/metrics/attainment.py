@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stylelora.metrics.statistics import mean_interval
+from stylelora.metrics.statistics import mean_interval, share_interval, tail_of, unit_of
 from stylelora.records import InputError, Metric
+
+FEWEST = 6  # prompts; of fewer, an interval lies above 0 by chance more often than it says
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Calibration:
     @property
     def measurable(self) -> bool:
         """Tell whether the adapter surely raises the similarity; if not, the scale has no length to divide by."""
-        return self.span.ci_low > 0
+        return self.span.n >= FEWEST and self.span.ci_low > 0
 
 
 def calibrate(base: ArrayLike, single: ArrayLike, prompts: Sequence[Hashable]) -> Calibration:
@@ -134,6 +136,56 @@ def coin_flip(on_first: ArrayLike, on_second: ArrayLike, share: float = 0.5) -> 
     return share * on_first + (1 - share) * on_second
 
 
+def both_intervals(
+    blend: np.ndarray,
+    alone: tuple[np.ndarray, np.ndarray],
+    base: np.ndarray,
+    prompts: Sequence[Hashable],
+    share: float,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Metric]:
+    """Mean both-scores of a blend, the coin, either adapter alone and the base, and the blend's above the coin's.
+
+    Each resample of prompts makes both scales anew, so that the intervals allow for their error. A resample in which an
+    adapter alone is not nearer to its style than the base counts as -inf below and inf above.
+
+    Args:
+        blend: similarities of its pictures to style A and to B, (N, 2).
+        alone: the same of A's adapter alone, and of B's.
+        base: the same of the base.
+        prompts: of each picture (N,).
+        share: pi_A, of the coin.
+        level: coverage of the intervals.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+
+    Returns:
+        `blend`, `coin_flip`, `first`, `second`, `base`, `above_coin_flip`.
+    """
+    unit = unit_of(prompts, len(blend))
+    units = int(unit.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(units, [1 / units] * units, resamples)
+    weights = np.vstack([np.ones(units, int), drawn])[:, unit].astype(float)  # the data themselves first
+    weights /= weights.sum(1, keepdims=True)
+    low = weights @ base
+    span = np.stack([weights @ alone[0][:, 0], weights @ alone[1][:, 1]], 1) - low
+    lost = (span <= 0).any(1)
+    span[lost] = 1
+    rows = {"blend": blend, "first": alone[0], "second": alone[1], "base": base}
+    scores = {name: (weights * ((row - low[:, None]) / span[:, None]).min(2)).sum(1) for name, row in rows.items()}
+    scores["coin_flip"] = share * scores["first"] + (1 - share) * scores["second"]
+    scores["above_coin_flip"] = scores["blend"] - scores["coin_flip"]
+    tail = tail_of(level, units)
+    found = {}
+    for name, values in scores.items():
+        below = np.quantile(np.where(lost, -np.inf, values)[1:], tail, method="lower")
+        above = np.quantile(np.where(lost, np.inf, values)[1:], 1 - tail, method="higher")
+        found[name] = Metric(float(values[0]), float(below), float(above), units, True)
+    return found
+
+
 def both_rate(
     first: ArrayLike,
     second: ArrayLike,
@@ -162,7 +214,7 @@ def both_rate(
     first, second = _rows(first, second)
     (first_on_other,), (second_on_other,) = _rows(first_on_other), _rows(second_on_other)
     both = (first > np.quantile(first_on_other, quantile)) & (second > np.quantile(second_on_other, quantile))
-    return mean_interval(both, prompts)
+    return share_interval(both, prompts)
 
 
 def _rows(*rows: ArrayLike) -> list[np.ndarray]:

@@ -90,7 +90,7 @@ def ratio_interval(
         )
     value, unit = float(top.sum() / bottom.sum()), unit_of(groups, len(top))
     top, bottom = np.bincount(unit, top), np.bincount(unit, bottom)
-    n, tail = len(top), _tail(level, len(top))
+    n, tail = len(top), tail_of(level, len(top))
     if resamples < 1:
         raise InputError(f"An interval needs at least 1 resample, not {resamples}.")
     if n == 1:
@@ -108,6 +108,25 @@ def ratio_interval(
     low = np.quantile(np.where(lost, -np.inf, ratios), tail, method="lower")  # to interpolate to infinity is no number
     high = np.quantile(np.where(lost, np.inf, ratios), 1 - tail, method="higher")
     return Metric(value, float(low), float(high), n, higher_is_better)
+
+
+def share_interval(
+    flags: ArrayLike, groups: Sequence[Hashable] | None = None, *, higher_is_better: bool = True
+) -> Metric:
+    """Share of cases that hold, with an interval of 95 % as of `mean_interval`.
+
+    If all hold, or none, resampling shows no spread; then the other end is that of Clopper and Pearson (1934) for as
+    many units: 1 - 0.025^(1/n) for none.
+
+    Args:
+        flags: whether each holds (N,).
+        groups: see `mean_interval`.
+        higher_is_better: direction, passed on to the record.
+    """
+    metric = mean_interval(np.asarray(flags, dtype=np.float64), groups, higher_is_better=higher_is_better)
+    beyond = 1 - 0.025 ** (1 / metric.n)
+    ends = {0.0: (0.0, beyond), 1.0: (1 - beyond, 1.0)}.get(metric.value, (metric.ci_low, metric.ci_high))
+    return Metric(metric.value, *ends, metric.n, higher_is_better)
 
 
 def skill_interval(
@@ -186,7 +205,7 @@ def nested_interval(
             "Every training seed needs pictures of the same prompts; make the missing ones or drop theirs."
         )
     table = (np.bincount(cell, values) / counts).reshape(shape)
-    value, tail = float(table.mean()), _tail(level)
+    value, tail = float(table.mean()), tail_of(level)
     if shape[0] == 1:
         only = mean_interval(table[0], level=level)
         return Metric(value, only.ci_low, only.ci_high, 1, higher_is_better)
@@ -218,7 +237,7 @@ def _finite(values: ArrayLike, what: str) -> np.ndarray:
     return array
 
 
-def _tail(level: float, n: int = 0) -> float:
+def tail_of(level: float, n: int = 0) -> float:
     """Return the share beyond either end of an interval; with n units, that of the expanded percentile interval."""
     from scipy.special import ndtr, stdtrit
 

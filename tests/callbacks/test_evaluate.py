@@ -3,11 +3,15 @@
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from lightning_modules import composed_styles
+from stylelora.diffusion.sample import initial_noise
 from stylelora.experiments.compare import compare
 from stylelora.experiments.evaluation_page import explanation
 from stylelora.records import InputError
@@ -133,6 +137,38 @@ def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, 
         assert tested[key] == pytest.approx(trained[key], rel=1e-3)
 
 
+def test_methods_strengths_and_weights_other_than_1_are_measured_too(words, tmp_path):
+    more = ("--model.init_args.methods=[sum, composite]", "--model.init_args.strengths=[0.5, 1]")
+    code, said = run_cli(words(tmp_path, *more, weights="[[0.6, 0], [0.6, 0.4]]"))
+    assert code == 0, said
+    arms = {name.split(": ")[0] for name in metrics(tmp_path) if "clip_score[" in name}
+    assert {"base", "ink 1", "oil 1", "ink 0.6", "ink 0.6, strength 0.5", f"{BLEND}, composite, strength 0.5"} <= arms
+    assert len(arms) == 3 + 2 * 2 * 2
+    assert (tmp_path / "grid.png").is_file()
+
+
+def test_one_prompt_and_one_seed_are_measured_as_far_as_they_go(words, tmp_path):
+    code, said = run_cli(words(tmp_path, "--data.init_args.prompts=[a cat]", "--data.init_args.samples_per_prompt=1"))
+    assert code == 0, said
+    found = metrics(tmp_path)
+    assert found["ink 1: clip_score[tiny]"]["ci_low"] is None  # one prompt says nothing of how prompts vary
+    assert not [name for name in found if name.startswith(("ink 1: kid", "ink 1: diversity"))]
+
+
+def test_prompts_do_not_share_their_noise(words, tmp_path, monkeypatch):
+    """Else the noise would be a level of its own, which intervals over prompts do not see."""
+    asked = []
+
+    def recorded(keys, shape):
+        asked.extend(keys)
+        return initial_noise(keys, shape)
+
+    monkeypatch.setattr(composed_styles, "initial_noise", recorded)
+    assert run_cli(words(tmp_path, adapters=[], weights="[]"))[0] == 0
+    assert asked == [f"{content} {seed}" for content in ("a cat", "a red boat", "a tree") for seed in (0, 1)]
+    assert not torch.equal(*initial_noise(["a cat 0", "a tree 0"], (4, 8, 8)))
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -151,7 +187,18 @@ def test_what_cannot_be_tested_is_refused_in_a_sentence(words, tmp_path, more, s
     assert not (tmp_path / "run" / "pictures").exists()
 
 
+def test_two_adapters_of_one_style_are_refused_before_any_picture(words, adapter_files, tmp_path):
+    (tmp_path / "again").mkdir()
+    twin = shutil.copy(adapter_files[0], tmp_path / "again" / "twin.safetensors")
+    code, said = run_cli(words(tmp_path / "run", adapters=[adapter_files[0], twin]))
+    assert code != 0
+    assert "two adapters are of one style" in said
+    assert not (tmp_path / "run" / "pictures").exists()
+
+
 def test_what_cannot_be_compared_is_refused(run, tmp_path):
+    with pytest.raises(InputError, match="no metric of both is called styel"):
+        compare([str(run), str(run)], primary="styel")
     with pytest.raises(InputError, match=r"values\.jsonl"):
         compare([str(run), str(tmp_path)])
     with pytest.raises(InputError, match="no arm 'x'"):

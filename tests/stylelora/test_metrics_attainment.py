@@ -3,8 +3,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylelora.metrics.attainment import attainment, both_rate, both_scores, calibrate, coin_flip, cross_talk
-from stylelora.metrics.statistics import mean_interval, ratio_interval
+from stylelora.metrics.attainment import (
+    attainment,
+    both_intervals,
+    both_rate,
+    both_scores,
+    calibrate,
+    coin_flip,
+    cross_talk,
+)
+from stylelora.metrics.statistics import mean_interval, ratio_interval, share_interval
 from stylelora.metrics.style import style_similarity
 from stylelora.records import InputError
 
@@ -104,7 +112,7 @@ def test_both_rate_has_one_line_for_each_style_to_exceed_and_prompts_as_units(ar
     blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
     got = both_rate(*blend, on_b[0], on_a[1], PROMPTS, quantile=0.5)
     both = (blend[0] > np.median(on_b[0])) & (blend[1] > np.median(on_a[1]))
-    assert got == mean_interval(both, PROMPTS)
+    assert got == share_interval(both, PROMPTS)
     assert got.n == 30
 
 
@@ -150,3 +158,35 @@ def test_a_style_that_its_adapter_does_not_surely_raise_is_not_measurable():
 def test_rows_that_do_not_belong_together_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+def test_both_intervals_make_the_scales_anew_in_every_resample():
+    draw = np.random.default_rng(0)
+    prompts = [f"p{i // 2}" for i in range(60)]
+    common = np.repeat(draw.normal(0, 0.1, (30, 2)), 2, 0)
+    base, first, second, blend = (
+        common + np.array(level) + draw.normal(0, 0.05, (60, 2)) for level in ((0, 0), (1, 0), (0, 0.3), (0.7, 0.2))
+    )
+    found = both_intervals(blend, (first, second), base, prompts, 0.7)
+    scales = [calibrate(base[:, i], one[:, i], prompts) for i, one in enumerate((first, second))]
+
+    def both(rows):
+        return both_scores(*(attainment(rows[:, i], scale) for i, scale in enumerate(scales)))
+
+    coin = coin_flip(both(first), both(second), 0.7)
+    assert found["blend"].value == pytest.approx(both(blend).mean())
+    assert found["base"].value == pytest.approx(both(base).mean())
+    assert found["coin_flip"].value == pytest.approx(coin.mean())
+    assert found["above_coin_flip"].value == pytest.approx((both(blend) - coin).mean())
+    # by hand: resample prompts, make both scales, take the minimum
+    values = []
+    for picks in np.random.default_rng(1).integers(0, 30, (1500, 30)):
+        rows = np.concatenate([[2 * i, 2 * i + 1] for i in picks])
+        low = base[rows].mean(0)
+        high = np.array([first[rows, 0].mean(), second[rows, 1].mean()])
+        values.append(((blend[rows] - low) / (high - low)).min(1).mean())
+    ends = found["blend"].ci_low, found["blend"].ci_high
+    assert ends == pytest.approx(np.quantile(values, [0.02, 0.98]), abs=0.03)
+    flat = both_intervals(blend, (first, base), base, prompts, 0.7)  # an adapter that does nothing has no scale
+    assert flat["blend"].ci_low == -np.inf
+    assert flat["blend"].ci_high == np.inf

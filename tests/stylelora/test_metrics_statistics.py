@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 
 from stylelora.metrics import statistics
-from stylelora.metrics.statistics import mean_interval, nested_interval, ratio_interval, skill_interval
+from stylelora.metrics.statistics import mean_interval, nested_interval, ratio_interval, share_interval, skill_interval
 from stylelora.records import InputError, Metric
 
 
@@ -260,3 +260,13 @@ def test_one_unit_bounds_nothing():
 def test_what_has_no_interval_is_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+@pytest.mark.parametrize("held", [0, 12])
+def test_a_share_that_all_or_none_have_still_has_an_interval(held):
+    flags = [i < held for i in range(12)]
+    exact = stats.binomtest(held, 12).proportion_ci(0.95, "exact")
+    found = share_interval(flags)
+    assert (found.ci_low, found.ci_high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    mixed = share_interval([True, False] * 6)
+    assert 0 < mixed.ci_low < 0.5 < mixed.ci_high < 1
