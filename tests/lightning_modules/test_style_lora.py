@@ -1,5 +1,7 @@
 """Training one style LoRA, step by step."""
 
+import re
+
 import lightning.pytorch as L
 import numpy as np
 import pytest
@@ -13,8 +15,11 @@ from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.diffusion.sample import initial_noise
-from stylelora.lora.inject import ADAPTER
 from tests.runs import CONTENTS, Keep, same
+
+
+# There attention sees one position only, so its weights are 1 whatever queries and keys are: no gradient but rounding.
+IDLE = re.compile(r"mid_block\..*attn1\.to_[qk]\.lora_B\.")
 
 
 def test_only_the_adapter_changes(train, tiny_sd):
@@ -25,9 +30,7 @@ def test_only_the_adapter_changes(train, tiny_sd):
     start = StyleLoRA(base=str(tiny_sd), rank=4).state_dict()
     moved = {name for name, value in module.state_dict().items() if not torch.equal(value, start[name])}
     assert moved <= set(trained)
-    # where attention sees one position only, its weights are 1 whatever queries and keys are: no gradient but rounding
-    unmoved = {name.split(".mid_block.attentions.0.transformer_blocks.0.")[-1] for name in set(trained) - moved}
-    assert unmoved <= {f"attn1.to_{x}.lora_B.{ADAPTER}.weight" for x in "qk"}
+    assert all(IDLE.search(name) for name in set(trained) - moved)
 
     base = load_unet(tiny_sd).state_dict()
     frozen = {
@@ -114,7 +117,7 @@ def test_base_pictures_and_losses_are_made_once(train, monkeypatch):
 def test_a_seed_decides_everything(train, plain):
     ends = [module.adapter_state() for _, module in (plain, train(seed=0), train(seed=1))]
     assert same(ends[0], ends[1])
-    assert not any(torch.equal(ends[0][name], ends[2][name]) for name in ends[0])
+    assert not any(torch.equal(ends[0][name], ends[2][name]) for name in ends[0] if not IDLE.search(name))
 
 
 def test_dropout_works_and_validation_is_free_of_it(train, plain):
