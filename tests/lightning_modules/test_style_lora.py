@@ -17,7 +17,6 @@ from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.diffusion.sample import initial_noise
 from tests.runs import CONTENTS, Keep, same
 
-
 # There attention sees one position only, so its weights are 1 whatever queries and keys are: no gradient but rounding.
 IDLE = re.compile(r"mid_block\..*attn1\.to_[qk]\.lora_B\.")
 
