@@ -28,6 +28,7 @@ from stylelora.diffusion.arms import Arm, BlendOptions, SamplingMethod, check_ar
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
+from stylelora.experiments.evaluation import NO_TRIGGER
 from stylelora.lora.blend import added, check_fit
 from stylelora.lora.compose import Method
 from stylelora.lora.read import described, read_adapters
@@ -97,7 +98,7 @@ class ComposedStyles(L.LightningModule):
 
     def describe(self, arm: Arm) -> str:
         """Return an arm's weights in words, `watercolor 0.6 + cartoon 0.4`, or `base`."""
-        regions = arm.options.regions if sum(map(bool, arm.weights)) else None
+        regions = arm.options.regions if any(arm.weights) else None
         names = [adapter.name for adapter in self.adapters]
         if regions is not None:
             names = [f"{name} ({Path(region).name})" for name, region in zip(names, regions, strict=True)]
@@ -106,7 +107,7 @@ class ComposedStyles(L.LightningModule):
     def name(self, arm: Arm) -> str:
         """Return what tells an arm from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""
         notes = [arm.method] * (arm.method != "sum") + [f"strength {arm.strength:g}"] * (arm.strength != 1)
-        return ", ".join([self.describe(arm), *notes, *["no trigger"] * (not arm.trigger)])
+        return ", ".join([self.describe(arm), *notes]) + NO_TRIGGER * (not arm.trigger)
 
     def setup(self, stage: str) -> None:
         """For a test, add each adapter alone, which blends are measured by, and all arms without trigger words.

@@ -1,11 +1,13 @@
-"""Adapters that were moved away from their start."""
+"""Adapters that were moved away from their start, and two ways to blend their files."""
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
+from stylelora.lora.blend import added, blend
 from stylelora.lora.formats import adapter_state, save_adapter
 from stylelora.lora.inject import inject_lora
-from tests.tiny_sd import disturb
+from stylelora.lora.read import read_adapter
+from tests.tiny_sd import disturb, predict
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 EVERYTHING = [*ATTENTION, "conv1", "proj_in", "ff.net.0.proj"]
@@ -23,3 +25,18 @@ def write_adapter(tiny_sd, path, rank, alpha, targets, seed):
     notes = {"base": "tiny", "style": path.stem, "trigger": f"{path.stem}style"}
     save_adapter(path, adapter_state(unet), rank=rank, alpha=alpha, metadata=notes)
     return path
+
+
+def in_process(tiny_sd, files, weights, **options):
+    unet = base_unet(tiny_sd)
+    with added(unet, blend([read_adapter(file) for file in files], weights, **options)):
+        return predict(unet)
+
+
+def in_diffusers(tiny_sd, files, weights):
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
+    names = [f"a{i}" for i in range(len(files))]
+    for name, file in zip(names, files, strict=True):
+        pipeline.load_lora_weights(file, adapter_name=name)
+    pipeline.set_adapters(names, list(weights))
+    return predict(pipeline.unet.eval())

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -96,13 +96,23 @@ def rows_of(found: Evaluation) -> tuple[list[str], list[list[str]]]:
 def summary(found: Evaluation) -> str:
     """Return the main table and the tests, in Markdown."""
     heading, rows = rows_of(found)
-    lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines = [markdown(heading, rows)]
     prompts = len(set(found.prompts))
     lines.append(f"\nMean (95 % interval) over {prompts} prompts, {len(found.prompts) // prompts} pictures of each.")
-    for name, test in found.tests.items():
-        lines.append(f"{name}: {cell(found.metrics[name])}, p = {test['p']:.4f}, Holm {test['p_holm']:.4f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *tests_said(found.metrics, found.tests)])
+
+
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def tests_said(metrics: Mapping[str, Metric], tests: Mapping[str, dict]) -> list[str]:
+    """Return a line for each test of a declared endpoint."""
+    return [
+        f"{name}: {cell(metrics[name])}, p = {test['p']:.4f}, Holm {test['p_holm']:.4f}" for name, test in tests.items()
+    ]
 
 
 def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:

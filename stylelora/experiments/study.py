@@ -16,7 +16,7 @@ import numpy as np
 
 from stylelora.experiments.compare import read_values
 from stylelora.experiments.evaluation import BASE
-from stylelora.experiments.evaluation_page import cell
+from stylelora.experiments.evaluation_page import cell, markdown, tests_said
 from stylelora.experiments.result import run_folder
 from stylelora.metrics.comparison import equivalence
 from stylelora.metrics.statistics import mean_interval, ratio_interval
@@ -118,12 +118,8 @@ def results(folder: Path) -> str:
     names = dict.fromkeys(name.split(": ", 1)[1] for name in metrics)
     wanted = ("clip_score[", "style_gain[", "attainment[", "both_score[", "coin_flip[", "drift[", "memorisation[")
     columns = [name for prefix in wanted for name in names if name.startswith(prefix)]
-    lines = [f"| arm | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for arm in arms:
-        lines.append(f"| {arm} | {' | '.join(cell(metrics.get(f'{arm}: {column}')) for column in columns)} |")
-    for name, test in record["tests"].items():
-        lines.append(f"{name}: {cell(metrics[name])}, p = {test['p']:.4f}, Holm {test['p_holm']:.4f}")
-    return "\n".join(lines)
+    rows = [[arm, *(cell(metrics.get(f"{arm}: {column}")) for column in columns)] for arm in arms]
+    return "\n".join([markdown(["arm", *columns], rows), *tests_said(metrics, record["tests"])])
 
 
 def as_metric(value: dict) -> Metric:
@@ -141,10 +137,8 @@ def resolution_table(folders: list[Path]) -> str:
         folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
     """
     found = {folder: read_values(folder / "test", None)[1:] for folder in folders}
-    lines = [
-        "| from | enlarged by | training loss | skill | CLIP score | style | attainment | as good as whole (p) |",
-        "|---" * 8 + "|",
-    ]
+    heading = ["from", "enlarged by", "training loss", "skill", "CLIP score", "style", "attainment"]
+    rows = []
     for folder, (pictures, values) in found.items():
         if pictures != next(iter(found.values()))[0]:
             raise InputError(f"{folder / 'test'} has other prompts or seeds than the others; remove it and run again")
@@ -162,8 +156,8 @@ def resolution_table(folders: list[Path]) -> str:
         skill = as_metric(json.loads((folder / "result.json").read_text())["metrics"]["skill"])
         cells = [f"{int(size)} px", kernel, f"{training_loss(folder):.4f}", cell(skill)]
         cells += [cell(mean_interval(values[name], prompts)) for name in (content, style)]
-        lines.append(f"| {' | '.join([*cells, cell(attained), same])} |")
-    return "\n".join(lines)
+        rows.append([*cells, cell(attained), same])
+    return markdown([*heading, "as good as whole (p)"], rows)
 
 
 def training_loss(folder: Path) -> float:

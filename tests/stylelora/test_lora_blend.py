@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
 from stylelora.experiments.merge import merge
 from stylelora.lora.blend import added, blend
@@ -13,23 +12,8 @@ from stylelora.lora.factors import Factors
 from stylelora.lora.formats import load_adapter
 from stylelora.lora.read import read_adapter
 from stylelora.records import InputError
-from tests.adapters import base_unet
+from tests.adapters import base_unet, in_diffusers, in_process
 from tests.tiny_sd import predict
-
-
-def in_process(tiny_sd, files, weights, **options):
-    unet = base_unet(tiny_sd)
-    with added(unet, blend([read_adapter(file) for file in files], weights, **options)):
-        return predict(unet)
-
-
-def in_diffusers(tiny_sd, files, weights):
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
-    names = [f"a{i}" for i in range(len(files))]
-    for name, file in zip(names, files, strict=True):
-        pipeline.load_lora_weights(file, adapter_name=name)
-    pipeline.set_adapters(names, list(weights))
-    return predict(pipeline.unet.eval())
 
 
 @pytest.mark.parametrize("weights", [(0.6, 0.4), (1.0, 0.0), (0.3, 1.2)])

@@ -11,12 +11,12 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from stylelora.base.mini_networks import mini_unet
-from stylelora.lora.blend import added, as_state, blend
+from stylelora.lora.blend import as_state, blend
 from stylelora.lora.formats import save_kohya
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.read import read_adapter
 from stylelora.records import InputError
-from tests.adapters import EVERYTHING, base_unet
+from tests.adapters import EVERYTHING, base_unet, in_diffusers, in_process
 from tests.tiny_sd import disturb, predict
 
 CONFIG = "lora_adapter_metadata"
@@ -50,21 +50,6 @@ def one_layer(**changes):
 def written(path, state, header=None):
     save_file(state, path, metadata=header)
     return path
-
-
-def in_process(tiny_sd, files, weights):
-    unet = base_unet(tiny_sd)
-    with added(unet, blend([read_adapter(file) for file in files], weights)):
-        return predict(unet)
-
-
-def in_diffusers(tiny_sd, files, weights):
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
-    names = [f"a{i}" for i in range(len(files))]
-    for name, file in zip(names, files, strict=True):
-        pipeline.load_lora_weights(file, adapter_name=name)
-    pipeline.set_adapters(names, list(weights))
-    return predict(pipeline.unet.eval())
 
 
 @pytest.mark.parametrize("use_rslora", [False, True])
