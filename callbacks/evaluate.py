@@ -12,7 +12,7 @@ from stylelora.distributed import gather_rows
 from stylelora.experiments.evaluate import evaluate
 from stylelora.experiments.evaluation import Style, arms_of
 from stylelora.experiments.evaluation_page import page, summary
-from stylelora.experiments.pictures import read_picture, save_picture, write_grids, write_manifest
+from stylelora.experiments.pictures import read_picture, save_picture, write_grids, write_lines
 from stylelora.metrics.encoders import ClipEncoder
 from stylelora.metrics.image_encoders import load_image_encoder
 from stylelora.metrics.inception import Inception
@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Evaluate(L.Callback):
-    """Measures what `test` makes; writes `evaluation.html`, and `values.jsonl` with a line for each picture.
+    """Measures what `test` makes; writes `evaluation.html`, and a line for each picture.
+
+    `values.jsonl` has what was measured of each picture that was made, `losses.jsonl` the losses of each held-out one.
 
     Every metric carries the name of the network that judged, for numbers of two networks cannot be compared.
 
@@ -81,9 +83,10 @@ class Evaluate(L.Callback):
         images = [read_picture(root / row["file_name"]) for row in rows]
         found = evaluate(arms_of(rows, self.styles, images), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
-        write_manifest(rows, root)
+        write_lines(rows, root / "pictures.jsonl")
         write_grids([row for row in rows if row["trigger"]], root, "arm")
-        found.write_values(root / "values.jsonl")
+        write_lines(found.lines(), root / "values.jsonl")
+        write_lines(losses, root / "losses.jsonl")
         (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{name}": metric.value for name, metric in found.metrics.items()}, 0)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as L
 
 from stylelora.distributed import gather_rows
-from stylelora.experiments.pictures import save_picture, write_grids, write_manifest
+from stylelora.experiments.pictures import save_picture, write_grids, write_lines
 
 
 class WritePictures(L.Callback):
@@ -37,6 +37,6 @@ class WritePictures(L.Callback):
         if not rows or not trainer.is_global_zero:
             return
         root = Path(trainer.default_root_dir)
-        write_manifest(rows, root)
+        write_lines(rows, root / "pictures.jsonl")
         grids = write_grids(rows, root, self.columns)
         print(f"{len(rows)} pictures are in {root / 'pictures'}; look at {', '.join(map(str, grids))}")

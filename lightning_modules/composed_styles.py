@@ -172,8 +172,8 @@ class ComposedStyles(L.LightningModule):
         """Make pictures (loader 0), or measure the loss on held-out pictures of a style (loader 1).
 
         Returns:
-            rows as of `predict_step`; or for each held-out picture and arm `index`, `style`, `arm` and `losses`, at the
-            bank's timesteps, of those arms that are one UNet: blended in weight space, with trigger words.
+            rows as of `predict_step`; or `index`, `arm`, `style`, `sha256` and `losses`, at the bank's timesteps, of each
+            held-out picture and those arms that are one UNet: blended in weight space, with trigger words.
         """
         del batch_idx
         if dataloader_idx == 0:  # prompts share no noise, so that each is a unit of its own
@@ -187,8 +187,7 @@ class ComposedStyles(L.LightningModule):
                 continue
             with added(self.unet, arm.updates(self.adapters)):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], text).cpu()
-            rows += [
-                {"index": (index, place), "style": style, "arm": self.name(arm), "losses": row.tolist()}
-                for index, style, row in zip(batch["index"], batch["style"], losses, strict=True)
-            ]
+            for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
+                measured = {"arm": self.name(arm), "style": style, "sha256": sha256, "losses": row.tolist()}
+                rows.append({"index": (index, place), **measured})
         return rows

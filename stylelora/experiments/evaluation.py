@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -98,15 +96,19 @@ class Evaluation:
         pairs = [(arm, *map(self.alone, arm.weights)) for arm in self.arms if len(arm.weights) == 2]
         return [pair for pair in pairs if None not in pair]
 
-    def write_values(self, path: Path) -> None:
-        """Write what was measured of each picture, a line for each, which `compare` reads."""
-        lines = []
-        for arm in self.arms:
-            for i, (content, seed, file) in enumerate(zip(arm.contents, arm.seeds, arm.files, strict=True)):
-                values = {name: float(values[i]) for name, values in arm.values.items()}
-                row = {"arm": arm.name, "content": content, "seed": seed, "file_name": file, "values": values}
-                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        path.write_text("".join(lines), encoding="utf-8")
+    def lines(self) -> list[dict]:
+        """Return what was measured of each picture, a record for each, which `compare` reads."""
+        return [
+            {
+                "arm": arm.name,
+                "content": content,
+                "seed": seed,
+                "file_name": file,
+                "values": {name: float(values[i]) for name, values in arm.values.items()},
+            }
+            for arm in self.arms
+            for i, (content, seed, file) in enumerate(zip(arm.contents, arm.seeds, arm.files, strict=True))
+        ]
 
     def add(self, arm: ArmPictures, name: str, values: ArrayLike, higher_is_better: bool = True) -> None:
         """Record a value of each picture, and their mean over prompts."""

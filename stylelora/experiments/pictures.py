@@ -33,11 +33,10 @@ def save_picture(row: dict, root: Path) -> dict:
     return {"index": row["index"], "file_name": name, **record}
 
 
-def write_manifest(rows: list[dict], root: Path) -> None:
-    """Write `pictures.jsonl`, a line for each picture."""
+def write_lines(rows: list[dict], path: Path) -> None:
+    """Write records as JSON, a line for each, without their `index`."""
     records = [{name: value for name, value in row.items() if name != "index"} for row in rows]
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    (root / "pictures.jsonl").write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
 
 
 def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:

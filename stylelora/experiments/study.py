@@ -14,12 +14,12 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from stylelora.experiments.compare import read_values
 from stylelora.experiments.evaluation import BASE
 from stylelora.experiments.evaluation_page import cell, markdown, tests_said
+from stylelora.experiments.finished import read_finished
 from stylelora.experiments.result import run_folder
 from stylelora.metrics.comparison import equivalence
-from stylelora.metrics.statistics import mean_interval, ratio_interval
+from stylelora.metrics.statistics import ratio_interval
 from stylelora.records import InputError, Metric
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,26 +136,26 @@ def resolution_table(folders: list[Path]) -> str:
     Args:
         folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
     """
-    found = {folder: read_values(folder / "test", None)[1:] for folder in folders}
+    tests = {folder: read_finished(folder / "test") for folder in folders}
     heading = ["from", "enlarged by", "training loss", "skill", "CLIP score", "style", "attainment"]
     rows = []
-    for folder, (pictures, values) in found.items():
-        if pictures != next(iter(found.values()))[0]:
-            raise InputError(f"{folder / 'test'} has other prompts or seeds than the others; remove it and run again")
+    for folder, test in tests.items():
+        values, base = test.arm(None)[1], test.arms[BASE]
         kernel, size = re.fullmatch(r"mini_([a-z]+)_(\d+)", folder.name).groups()
-        _, (_, whole) = next(item for item in found.items() if item[0].name.startswith(f"mini_{kernel}_64"))
-        _, _, base = read_values(folder / "test", BASE)
-        prompts = [content for content, _ in pictures]
-        style = next(name for name in values if name.startswith("style["))
-        content = next(name for name in values if name.startswith("clip_score["))
-        span = whole[style] - base[style]
-        attained = ratio_interval(values[style] - base[style], span, prompts)
+        _, whole = next(test.arm(None) for other, test in tests.items() if other.name == f"mini_{kernel}_64")
+        style, content = (next(name for name in values if name.startswith(kind)) for kind in ("style[", "clip_score["))
+        own = values[style]
+        if own.pictures != whole[style].pictures:
+            raise InputError(f"{test.folder} has other prompts or seeds than the others; remove it and run again")
+        span = whole[style].values - base[style].values
+        attained = ratio_interval(own.values - base[style].values, span, own.units)
         same = "-"
         if folder.name != f"mini_{kernel}_64":
-            same = f"{equivalence(values[style], whole[style], prompts, MARGIN * abs(span.mean())):.3f}"
+            margin = MARGIN * abs(span.mean())
+            same = f"{equivalence(own.values, whole[style].values, own.units, margin):.3f}"
         skill = as_metric(json.loads((folder / "result.json").read_text())["metrics"]["skill"])
         cells = [f"{int(size)} px", kernel, f"{training_loss(folder):.4f}", cell(skill)]
-        cells += [cell(mean_interval(values[name], prompts)) for name in (content, style)]
+        cells += [cell(values[name].mean) for name in (content, style)]
         rows.append([*cells, cell(attained), same])
     return markdown([*heading, "as good as whole (p)"], rows)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stylelora.metrics.statistics import mean_interval, unit_of
+from stylelora.metrics.nested import crossed, nested_interval
+from stylelora.metrics.statistics import mean_interval
 from stylelora.records import InputError, Metric
 
 
@@ -17,7 +18,7 @@ class Comparison:
     """What two arms differ by.
 
     Attributes:
-        difference: first minus second, with its interval; `n` counts prompts.
+        difference: first minus second, with its interval; `n` counts prompts, or training seeds if several.
         p_value: chance of a difference as far from 0, either way, if the arms were the same.
     """
 
@@ -33,6 +34,7 @@ def paired_difference(
     resamples: int = 10_000,
     seed: int = 0,
     *,
+    train_seeds: Sequence[Hashable] | None = None,
     higher_is_better: bool = True,
 ) -> Comparison:
     """Mean difference of two arms over prompts, with its interval and the p-value of the sign-flip test.
@@ -43,6 +45,9 @@ def paired_difference(
     random ones with the data's own counted among them (Phipson and Smyth 2010). Several arms or metrics: see `holm`
     for what was planned and `scipy.stats.false_discovery_control` for what is explored.
 
+    With several training seeds both intervals and p-values are those of `nested_interval`: p is the level at which the
+    interval just reaches 0, for three seeds cannot give a small p by flipping signs.
+
     Args:
         first: the score of each picture (N,).
         second: the other arm's scores of the same prompts and seeds, in the same order (N,).
@@ -50,6 +55,7 @@ def paired_difference(
         level: coverage of the interval, in (0, 1).
         resamples: bootstrap samples, and sign flips at most. With n prompts no p-value is below 2^(1 - n).
         seed: seed of both, which draw from no global generator.
+        train_seeds: what the adapters behind each pair were trained with (N,); None: one adapter each.
         higher_is_better: direction of the scores, passed on to the record.
 
     Raises:
@@ -57,7 +63,12 @@ def paired_difference(
     """
     from scipy.stats import permutation_test
 
-    means = _prompt_means(first, second, prompts)
+    differences = _differences(first, second)
+    found = crossed(differences, train_seeds, prompts)
+    if len(found.table) > 1:
+        difference = nested_interval(differences, train_seeds, prompts, level, higher_is_better=higher_is_better)
+        return Comparison(difference, 2 * found.tail(abs(found.value)))
+    means = found.table[0]
     difference = mean_interval(means, None, level, resamples, seed, higher_is_better=higher_is_better)
     if len(means) == 1:  # both flips are as far from 0
         return Comparison(difference, 1.0)
@@ -74,33 +85,36 @@ def paired_difference(
     return Comparison(difference, float(test.pvalue))
 
 
-def equivalence(first: ArrayLike, second: ArrayLike, prompts: Sequence[Hashable], margin: float) -> float:
+def equivalence(
+    first: ArrayLike,
+    second: ArrayLike,
+    prompts: Sequence[Hashable],
+    margin: float,
+    train_seeds: Sequence[Hashable] | None = None,
+) -> float:
     """Return the p-value for two arms differing by less than a margin: two one-sided tests (Schuirmann 1987).
 
     That a difference is not significant does not make arms equal. Here the hypothesis to reject is that they differ by
     the margin or more, either way; the tests are paired t tests on the prompts' mean differences, and the larger of
-    their p-values counts. It is below 0.05 exactly if the t interval of 90 % lies within the margin.
+    their p-values counts. It is below 0.05 exactly if the t interval of 90 % lies within the margin, or with several
+    training seeds that of `nested_interval`.
 
     Args:
         first: the score of each picture (N,).
         second: the other arm's scores of the same prompts and seeds, in the same order (N,).
         prompts: the prompt of each pair (N,). One prompt alone never shows equivalence: p = 1.
         margin: largest difference that does not matter, > 0; to be named before looking.
+        train_seeds: as for `paired_difference`.
 
     Raises:
         InputError: no scores, scores that are not finite, rows of different lengths, or a margin that is not positive.
     """
-    from scipy.special import stdtr
-
     if not margin > 0:
         raise InputError(f"margin must be the largest difference that does not matter, above 0, not {margin}.")
-    means = _prompt_means(first, second, prompts)
-    n = len(means)
-    if n == 1:
+    found = crossed(_differences(first, second), train_seeds, prompts)
+    if found.table.shape[1] == 1:
         return 1.0
-    beyond = abs(means.mean()) - margin  # the bound nearer to the mean has the larger p-value
-    error = means.std(ddof=1) / np.sqrt(n)
-    return float(stdtr(n - 1, beyond / error)) if error else float(beyond >= 0)
+    return found.tail(margin - abs(found.value))  # from the nearer bound, which has the larger p-value
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -124,11 +138,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _prompt_means(first: ArrayLike, second: ArrayLike, prompts: Sequence[Hashable]) -> np.ndarray:
-    """Return the mean difference of each prompt, float64 (P,)."""
+def _differences(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """Return first minus second, float64 (N,)."""
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    difference_ok = first.shape == second.shape and first.ndim == 1 and len(first)
-    if not difference_ok or not np.isfinite(first - second).all():
+    if first.shape != second.shape or first.ndim != 1 or not len(first) or not np.isfinite(first - second).all():
         raise InputError("A comparison needs finite scores of both arms for the same pictures, in one row each.")
-    unit = unit_of(prompts, len(first))
-    return np.bincount(unit, first - second) / np.bincount(unit)
+    return first - second

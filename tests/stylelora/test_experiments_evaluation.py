@@ -1,18 +1,15 @@
 """From similarities to attainments, tests and sweeps, on made-up pictures whose answer is known."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from stylelora.experiments import study
 from stylelora.experiments.evaluate import scaled
 from stylelora.experiments.evaluate_pictures import measure_loss
 from stylelora.experiments.evaluate_style import measure_response, measure_style
 from stylelora.experiments.evaluation import arms_of
 from stylelora.experiments.evaluation_page import cell, summary
-from stylelora.records import InputError, Metric
+from stylelora.records import Metric
 
 PROMPTS, SEEDS = 12, 2
 AMOUNTS = {"base": (0, 0), "a 1": (1, 0), "b 1": (0, 1)}
@@ -137,47 +134,3 @@ def test_cells():
     assert cell(Metric(0.5, 0.25, 0.75, 3, True)) == "0.500 (0.250 to 0.750)"
     assert cell(Metric(0.5, -np.inf, np.inf, 3, True)) == "0.500"
     assert cell(None) == "-"
-
-
-def finished(folder, style, size):
-    """A run of the resolution study and its test, as `fit` and `test` leave them."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(folder) as writer:
-        for step in range(20):
-            writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
-    metric = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.5, "n": 9, "higher_is_better": True}
-    (folder / "test").mkdir()
-    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": {"skill": metric}}))
-    lines = []
-    for arm, level in (("base", 0.2), ("watercolor 1", style)):
-        for i in range(20):
-            values = {"clip_score[mini]": 0.5, "style[mini-style]/watercolor": level + 0.01 * (i % 3)}
-            lines.append(json.dumps({"arm": arm, "content": f"thing {i}", "seed": 0, "values": values}))
-    (folder / "test" / "values.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def test_the_study_of_resolution_measures_on_the_scale_of_the_whole_pictures(tmp_path):
-    folders = [finished(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))]
-    lines = study.resolution_table(folders).splitlines()
-    assert lines[2].startswith("| 8 px | box | 0.0800 | 0.400 (0.300 to 0.500) | 0.500 (0.500 to 0.500) |")
-    assert "| 0.250 (0.250 to 0.250) | 1.000 |" in lines[2]
-    assert lines[3].endswith("| 1.000 | - |")
-
-
-def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
-    calls = []
-
-    def fake(words, **_):
-        calls.append(words)
-        return type("Done", (), {"returncode": 1})
-
-    monkeypatch.setattr(study.subprocess, "run", fake)
-    (tmp_path / "result.json").write_text('{"status": "success"}')
-    study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
-    assert calls == []
-    (tmp_path / "result.json").write_text('{"status": "failed"}')
-    with pytest.raises(InputError, match=r"fit of configs.quickstart\.yaml failed"):
-        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
-    assert len(calls) == 1

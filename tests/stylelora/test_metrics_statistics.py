@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 
 from stylelora.metrics import statistics
-from stylelora.metrics.statistics import mean_interval, nested_interval, ratio_interval, share_interval, skill_interval
+from stylelora.metrics.statistics import mean_interval, ratio_interval, share_interval, skill_interval
 from stylelora.records import InputError, Metric
 
 
@@ -133,60 +133,6 @@ def test_ratio_of_negative_sums_is_that_of_their_opposites():
     assert (flipped.value, flipped.ci_low, flipped.ci_high) == pytest.approx((-want.value, -want.ci_high, -want.ci_low))
 
 
-def crossed(seeds, prompts, pictures, seed_sd, generator):
-    """Scores of every training seed on the same prompts: values, training seeds, prompts, each (N,)."""
-    row, column = np.divmod(np.repeat(np.arange(seeds * prompts), pictures), prompts)
-    values = seed_sd * generator.normal(size=seeds)[row] + generator.normal(size=prompts)[column]
-    return values + 0.5 * generator.normal(size=len(row)), row, column
-
-
-def test_nested_error_is_that_of_the_pigeonhole_bootstrap():
-    generator = np.random.default_rng(13)
-    values, row, column = crossed(6, 40, 2, 0.5, generator)
-    got = nested_interval(values, row, column)
-    assert got.value == pytest.approx(values.mean(), abs=1e-12)
-    assert got.n == 6
-    table = values.reshape(6, 40, 2).mean(2)
-    # draw both factors whole, with the n / (n - 1) that the bootstrap of each lacks (Owen 2007)
-    rows = [table[generator.integers(6, size=6)].mean() for _ in range(4000)]
-    columns = [table[:, generator.integers(40, size=40)].mean() for _ in range(4000)]
-    v = np.var(rows) * 6 / 5, np.var(columns) * 40 / 39
-    half = np.sqrt(stats.t(5).ppf(0.975) ** 2 * v[0] + stats.t(39).ppf(0.975) ** 2 * v[1])
-    assert got.ci_high - got.value == pytest.approx(half, rel=0.05)
-    assert got.value - got.ci_low == pytest.approx(half, rel=0.05)
-    both = [table[generator.integers(6, size=6)][:, generator.integers(40, size=40)].mean() for _ in range(4000)]
-    assert np.sqrt(sum(v)) == pytest.approx(np.std(both), rel=0.15)
-
-
-def test_nested_with_equal_prompts_is_the_t_interval_of_training_seeds():
-    per_seed = np.array([0.3, 0.5, 0.4])
-    got = nested_interval(np.repeat(per_seed, 10), np.repeat([7, 8, 9], 10), list(range(10)) * 3)
-    want = stats.ttest_1samp(per_seed, 0).confidence_interval(0.95)
-    assert (got.ci_low, got.ci_high) == pytest.approx((want.low, want.high))
-    assert nested_interval([0.5] * 4, [0, 0, 1, 1], [0, 1, 0, 1]) == Metric(0.5, 0.5, 0.5, 2, True)
-
-
-def test_nested_does_not_depend_on_the_order_of_pictures():
-    generator = np.random.default_rng(14)
-    values, row, column = crossed(3, 8, 2, 1.0, generator)
-    want = nested_interval(values, row, column, higher_is_better=False)
-    mixed = generator.permutation(len(values))
-    got = nested_interval(values[mixed], row[mixed], [f"prompt {k}" for k in column[mixed]], higher_is_better=False)
-    assert (got.value, got.ci_low, got.ci_high) == pytest.approx((want.value, want.ci_low, want.ci_high))
-    assert (got.n, got.higher_is_better) == (3, False)
-
-
-def test_one_training_seed_speaks_for_its_prompts_only():
-    generator = np.random.default_rng(15)
-    values, row, column = crossed(1, 20, 4, 5.0, generator)
-    got, over_prompts = nested_interval(values, row, column), mean_interval(values, column)
-    assert got.n == 1
-    assert (got.value, got.ci_low, got.ci_high) == pytest.approx(
-        (over_prompts.value, over_prompts.ci_low, over_prompts.ci_high)
-    )
-    assert nested_interval([1.0, 3.0], [0, 1], ["a", "a"]) == Metric(2.0, -np.inf, np.inf, 2, True)
-
-
 def test_skill_is_one_minus_the_ratio_of_sums_with_paired_pictures():
     generator = np.random.default_rng(5)
     base = generator.uniform(0.01, 1.0, size=40)
@@ -247,10 +193,6 @@ def test_one_unit_bounds_nothing():
         lambda: ratio_interval([1.0, 2.0], [1.0]),
         lambda: ratio_interval([1.0, 2.0], [1.0, -1.0]),
         lambda: ratio_interval([1.0, 2.0], [1.0, 1.0], ["a"]),
-        lambda: nested_interval([], [], []),
-        lambda: nested_interval([1.0, 2.0], [0], [0, 1]),
-        lambda: nested_interval([1.0, 2.0], [0, 1], [0, 1]),
-        lambda: nested_interval([1.0, 2.0], [0, 0], [0, 1], level=95),
         lambda: skill_interval([], []),
         lambda: skill_interval([1.0, 2.0], [1.0]),
         lambda: skill_interval([1.0], [0.0]),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stylelora.metrics.comparison import equivalence, paired_difference
-from stylelora.metrics.statistics import mean_interval, nested_interval, ratio_interval
+from stylelora.metrics.nested import nested_interval
+from stylelora.metrics.statistics import mean_interval, ratio_interval
 
 pytestmark = pytest.mark.slow
 SEEDS = 4  # pictures of a prompt
@@ -66,21 +67,28 @@ def test_three_training_seeds_bound_the_next_where_one_does_not(spread):
     generator = np.random.default_rng([4, int(10 * spread)])
     row, column = np.divmod(np.arange(3 * 50), 50)
     covered = {"nested": 0, "pigeonhole": 0, "one seed": 0}
+    rejected = {"training seeds": 0, "pooled": 0}
     for dataset in range(4000):
         table = (
             spread * generator.normal(size=(3, 1)) + generator.normal(size=50) + 0.5 * generator.normal(size=(3, 50))
         )
         covered["nested"] += covers(nested_interval(table.ravel(), row, column), 0)
+        none, many = np.zeros(150), {"resamples": 200, "seed": dataset}
+        rejected["training seeds"] += paired_difference(table.ravel(), none, column, train_seeds=row).p_value <= 0.05
+        rejected["pooled"] += paired_difference(table.ravel(), none, column, **many).p_value <= 0.05
         covered["one seed"] += covers(mean_interval(table[0], resamples=300, seed=dataset), 0)
         rows, columns = generator.multinomial(3, [1 / 3] * 3, 300), generator.multinomial(50, [0.02] * 50, 300)
         low, high = np.quantile((rows @ table * columns).sum(1) / 150, [0.025, 0.975])
         covered["pigeonhole"] += low <= 0 <= high
     rates = {name: hits / 4000 for name, hits in covered.items()}
-    print(f"\ntraining seeds vary {spread} times as much as prompts:", rates)
+    false_positives = {name: hits / 4000 for name, hits in rejected.items()}
+    print(f"\ntraining seeds vary {spread} times as much as prompts:", rates, "false positives:", false_positives)
+    assert 0.015 <= false_positives["training seeds"] <= 0.06  # the same intervals, turned round
     assert 0.94 <= rates["nested"] <= 0.985  # wide rather than narrow where seeds matter little
     if spread == 1:
         assert rates["pigeonhole"] < 0.85
         assert rates["one seed"] < 0.5
+        assert false_positives["pooled"] > 0.3
 
 
 def test_equivalence_is_claimed_wrongly_at_most_as_often_as_it_says():

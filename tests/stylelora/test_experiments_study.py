@@ -1,0 +1,65 @@
+"""Tables of whole studies, and what is run for them."""
+
+import json
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from stylelora.experiments import study
+from stylelora.records import InputError
+from tests.finished import write_finished
+
+
+def trained_and_tested(folder, style, size):
+    """A run of the resolution study and its test, as `fit` and `test` leave them."""
+    with SummaryWriter(folder) as writer:
+        for step in range(20):
+            writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
+    metric = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.5, "n": 9, "higher_is_better": True}
+    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": {"skill": metric}}))
+    arms = {
+        arm: {
+            "clip_score[mini]": lambda i, j: 0.5,
+            "style[mini-style]/watercolor": lambda i, j, level=level: level + 0.01 * (i % 3),
+        }
+        for arm, level in (("base", 0.2), ("watercolor 1", style))
+    }
+    write_finished(folder / "test", arms)
+    return folder
+
+
+def test_the_study_of_resolution_measures_on_the_scale_of_the_whole_pictures(tmp_path):
+    folders = [
+        trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
+    ]
+    lines = study.resolution_table(folders).splitlines()
+    assert lines[2].startswith("| 8 px | box | 0.0800 | 0.400 (0.300 to 0.500) | 0.500 (0.500 to 0.500) |")
+    assert "| 0.250 (0.250 to 0.250) | 1.000 |" in lines[2]
+    assert lines[3].endswith("| 1.000 | - |")
+
+
+def test_runs_of_the_study_with_other_prompts_are_not_set_side_by_side(tmp_path):
+    folders = [
+        trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
+    ]
+    values = folders[0] / "test" / "values.jsonl"
+    values.write_text(values.read_text().replace("thing 3", "thing x"))
+    with pytest.raises(InputError, match="other prompts or seeds"):
+        study.resolution_table(folders)
+
+
+def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
+    calls = []
+
+    def fake(words, **_):
+        calls.append(words)
+        return type("Done", (), {"returncode": 1})
+
+    monkeypatch.setattr(study.subprocess, "run", fake)
+    (tmp_path / "result.json").write_text('{"status": "success"}')
+    study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+    assert calls == []
+    (tmp_path / "result.json").write_text('{"status": "failed"}')
+    with pytest.raises(InputError, match=r"fit of configs.quickstart\.yaml failed"):
+        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+    assert len(calls) == 1
