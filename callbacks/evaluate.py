@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
+from stylelora.data.scan import fingerprint
 from stylelora.distributed import gather_rows
 from stylelora.experiments.evaluate import evaluate
 from stylelora.experiments.evaluation import Style, arms_of
@@ -104,6 +105,15 @@ def _styles_of(module: L.LightningModule, data: L.LightningDataModule) -> dict[s
         raise InputError("two adapters are of one style, and so cannot be told apart; test them in two runs")
     if lacking := [f"{name} ({style})" for name, style in styles.items() if style not in data.styles]:
         log.warning("no data of the style of %s, so style and skill of these are not measured", ", ".join(lacking))
+    for adapter in module.adapters:
+        style = styles[adapter.name]
+        if style in data.styles and adapter.metadata.get("held_out") != fingerprint(data.styles[style].held_out):
+            log.warning(
+                "%s may have been trained on some of the pictures of %s that it is measured with: its file names no, or "
+                "other, held-out ones; give the style the root and held_out that it was trained with",
+                adapter.name,
+                style,
+            )
     if unused := [style for style in data.styles if style not in styles.values()]:
         log.warning("no adapter of the styles %s, so there is no scale for their attainment", ", ".join(unused))
     return styles

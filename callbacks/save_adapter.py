@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
+from stylelora.data.scan import fingerprint
 from stylelora.experiments.result import git_hash
 from stylelora.lora.formats import save_adapter
 
@@ -56,6 +57,7 @@ class SaveAdapter(L.Callback):
                 "trigger": data.trigger,
                 "resolution": str(data.resolution),
                 "epoch": str(epoch),
+                "held_out": fingerprint(data.held_out),
                 "held_out_skill": f"{skill:.6f}",
                 "git": git_hash(),
             },

@@ -172,8 +172,8 @@ class ComposedStyles(L.LightningModule):
         """Make pictures (loader 0), or measure the loss on held-out pictures of a style (loader 1).
 
         Returns:
-            rows as of `predict_step`; or `index`, `arm`, `style`, `sha256` and `losses`, at the bank's timesteps, of each
-            held-out picture and those arms that are one UNet: blended in weight space, with trigger words.
+            rows as of `predict_step`; or `index`, `arm`, `style`, `sha256` and `losses`, at the bank's timesteps, of
+            each held-out picture and those arms that are one UNet: blended in weight space, with trigger words.
         """
         del batch_idx
         if dataloader_idx == 0:  # prompts share no noise, so that each is a unit of its own

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -134,6 +134,11 @@ def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def fingerprint(pictures: Sequence[Picture]) -> str:
+    """Return a hash of the contents of pictures, whatever their order, names and captions."""
+    return hashlib.sha256("\n".join(sorted(picture.sha256 for picture in pictures)).encode()).hexdigest()
 
 
 def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Picture], list[Picture]]:

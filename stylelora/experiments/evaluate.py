@@ -10,7 +10,8 @@ from torch import Tensor
 
 from stylelora.experiments.evaluate_pictures import measure_content, measure_distribution, measure_drift, measure_loss
 from stylelora.experiments.evaluate_style import measure_collage, measure_response, measure_style
-from stylelora.experiments.evaluation import NO_TRIGGER, Evaluation, Style
+from stylelora.experiments.evaluation import AVERAGE, CUT, NO_TRIGGER, Evaluation, Style
+from stylelora.metrics.controls import cut, pixel_average
 from stylelora.metrics.encoders import ImageEncoder, ImageTextEncoder
 from stylelora.metrics.inception import Inception
 from stylelora.metrics.style import style_similarity
@@ -34,10 +35,17 @@ def evaluate(
         style: judge the style they show it in.
         distribution: judge how far sets of pictures are apart; the first also judges drift.
     """
+    encoded: dict[str, dict[str, Tensor]] = {}  # a network may have two roles
+
+    def vectors_of(encoder: ImageEncoder) -> dict[str, Tensor]:
+        if encoder.name not in encoded:
+            encoded[encoder.name] = encode_arms(found, encoder)
+        return encoded[encoder.name]
+
     for encoder in content:
-        measure_content(found, encoder, [one.name for one in styles])
+        measure_content(found, encoder, vectors_of(encoder), [one.name for one in styles])
     for encoder in style:
-        vectors = encode_arms(found, encoder)
+        vectors = vectors_of(encoder) | encode_controls(found, encoder)
         held_out = {one.name: encode(encoder, one.held_out) for one in styles}
         near = {
             arm: {name: style_similarity(rows, real).double().numpy() for name, real in held_out.items()}
@@ -47,7 +55,7 @@ def evaluate(
         measure_response(found, encoder.name)
         measure_collage(found, encoder.name, encoder.encode_images, held_out, scales)
     for number, encoder in enumerate(distribution):
-        vectors = encode_arms(found, encoder)
+        vectors = vectors_of(encoder)
         if not number:
             measure_drift(found, encoder.name, vectors)
         held_out, training = (
@@ -64,6 +72,15 @@ def encode_arms(found: Evaluation, encoder: ImageEncoder) -> dict[str, Tensor]:
     """Return the vectors of all arms' pictures, with NO_TRIGGER behind the names of those without, float (N, D)."""
     vectors = {arm.name: encoder.encode_images(arm.images) for arm in found.arms}
     return vectors | {arm.name + NO_TRIGGER: encoder.encode_images(arm.images) for arm in found.untriggered.values()}
+
+
+def encode_controls(found: Evaluation, encoder: ImageEncoder) -> dict[str, Tensor]:
+    """Return the vectors of the controls of each blend, by its name with AVERAGE or CUT behind, float (N, D)."""
+    vectors = {}
+    for arm, first, second in found.blends():
+        for name, control in (AVERAGE, pixel_average), (CUT, cut):
+            vectors[arm.name + name] = encoder.encode_images(control(first.images, second.images, arm.share))
+    return vectors
 
 
 def encode(encoder: ImageEncoder, images: Sequence[Tensor]) -> Tensor:

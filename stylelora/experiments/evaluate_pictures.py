@@ -10,10 +10,10 @@ from torch import Tensor
 
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.experiments.evaluation import BASE, NO_TRIGGER, Evaluation
-from stylelora.metrics.clip_direction import direction_weights, image_change, text_change
-from stylelora.metrics.clip_score import clip_scores
-from stylelora.metrics.coverage import neighbourhoods
-from stylelora.metrics.diversity import by_prompt, mean_distance
+from stylelora.metrics.clip_direction import direction_weights, text_change
+from stylelora.metrics.clip_score import agreement
+from stylelora.metrics.coverage import expected_coverage, neighbourhoods
+from stylelora.metrics.diversity import by_prompt, mean_distance, vendi_score
 from stylelora.metrics.drift import pixel_drift, vector_drift
 from stylelora.metrics.encoders import ImageTextEncoder
 from stylelora.metrics.frechet import frechet_distance, frechet_floor
@@ -23,21 +23,24 @@ from stylelora.metrics.statistics import mean_interval, share_interval, skill_in
 from stylelora.records import Metric
 
 
-def measure_content(found: Evaluation, encoder: ImageTextEncoder, styles: Sequence[str]) -> None:
+def measure_content(
+    found: Evaluation, encoder: ImageTextEncoder, vectors: Mapping[str, Tensor], styles: Sequence[str]
+) -> None:
     """Measure CLIP score, of the content alone and of the whole prompt, and how pictures moved towards styles' words.
 
     Args:
         found: gets the metrics.
         encoder: the judge.
+        vectors: name of an arm -> its pictures' vectors, of length 1, float (N, D).
         styles: names of styles, as words.
     """
     plain = [f"a photo of {content}" for content in found.prompts]
     directions = [text_change(encoder, [f"a {name} painting of {c}" for c in found.prompts], plain) for name in styles]
     for arm in found.arms:
-        found.add(arm, f"clip_score[{encoder.name}]", clip_scores(encoder, arm.images, arm.contents))
-        found.add(arm, f"clip_score_full[{encoder.name}]", clip_scores(encoder, arm.images, arm.prompts))
+        found.add(arm, f"clip_score[{encoder.name}]", agreement(vectors[arm.name], encoder, arm.contents))
+        found.add(arm, f"clip_score_full[{encoder.name}]", agreement(vectors[arm.name], encoder, arm.prompts))
         if arm is not found.base and styles:
-            betas = direction_weights(image_change(encoder, arm.images, found.base.images), directions)
+            betas = direction_weights(vectors[arm.name] - vectors[BASE], directions)
             for name, beta in zip(styles, betas.T, strict=True):
                 found.add(arm, f"clip_direction[{encoder.name}]/{name}", beta, name in arm.weights)
 
@@ -68,8 +71,9 @@ def measure_distribution(
 ) -> None:
     """Measure how far the base and each adapter are from held-out pictures, how varied they are, and what they copy.
 
-    Distances are of each arm to its own styles, the base's to all; `floor` is the distance of two halves of the
-    held-out pictures. The base's own distance is what an adapter has to get below: the prompts need not have the
+    Distances are of each arm to its own styles, the base's to all; `floor` is what new pictures of the style itself
+    would have: the distance of two halves of the held-out pictures, the coverage and the share of seeming copies to
+    expect. The base's own distance is what an adapter has to get below: the prompts need not have the
     content of the held-out pictures, and then nothing reaches the floor.
 
     Args:
@@ -87,6 +91,9 @@ def measure_distribution(
             found.metrics[f"{arm.name}: diversity[{encoder}]"] = mean_interval(distances)
         if len(own) < 2:
             continue
+        found.metrics[f"{arm.name}: vendi@{len(own)}[{encoder}]"] = Metric(
+            vendi_score(own), *no_interval, len(own), True
+        )
         for style in held_out if arm is found.base else [name for name in arm.weights if name in held_out]:
             real = held_out[style]
             if len(set(found.prompts)) > 1:
@@ -99,11 +106,15 @@ def measure_distribution(
                 for name, value in neighbourhoods(some, real)._asdict().items():
                     metric = Metric(value, *no_interval, count, True)
                     found.metrics[f"{arm.name}: {name}@{count},{m}[{encoder}]/{style}"] = metric
+                known = Metric(expected_coverage(m, count), *no_interval, count, True)
+                found.metrics[f"floor: coverage@{count},{m}[{encoder}]/{style}"] = known
             if arm is not found.base:
                 copied = memorisation(own, training[style], real)
-                found.pairs[arm.name, style] = copied.index, copied.cosine
+                found.pairs[arm.name, style, encoder] = copied.index, copied.cosine
                 shares = share_interval(copied.copied, found.prompts, higher_is_better=False)
                 found.metrics[f"{arm.name}: memorisation[{encoder}]/{style}"] = shares
+                usual = Metric(copied.expected, *no_interval, len(real), False)
+                found.metrics[f"floor: memorisation[{encoder}]/{style}"] = usual
     for style, real in held_out.items():
         if len(real) >= 4:
             found.metrics[f"floor: kid[{encoder}]/{style}"] = kid_floor(real)

@@ -8,19 +8,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from torch import Tensor
 
-from stylelora.experiments.evaluation import BASE, NO_TRIGGER, ArmPictures, Evaluation
-from stylelora.metrics.attainment import (
-    Calibration,
-    attainment,
-    both_intervals,
-    both_rate,
-    both_scores,
-    calibrate,
-    coin_flip,
-)
+from stylelora.experiments.evaluation import AVERAGE, BASE, CUT, NO_TRIGGER, ArmPictures, Evaluation
+from stylelora.metrics.attainment import Calibration, attainment, calibrate
+from stylelora.metrics.both import both_intervals, both_rate, both_scores, coin_flip
 from stylelora.metrics.collage import spatial_dispersion
 from stylelora.metrics.comparison import Comparison, holm, paired_difference
-from stylelora.metrics.statistics import ratio_interval
+from stylelora.metrics.controls import cut
+from stylelora.metrics.statistics import mean_interval, ratio_interval
 from stylelora.metrics.weight_response import weight_response
 from stylelora.records import Metric
 
@@ -37,8 +31,8 @@ def measure_style(
     Args:
         found: gets the metrics.
         encoder: name of what measured.
-        similarity: name of an arm, with NO_TRIGGER behind those without -> style -> cosine to the style's held-out
-            pictures, float (N,).
+        similarity: name of an arm, with NO_TRIGGER behind those without, and of each blend's controls -> style ->
+            cosine to the style's held-out pictures, float (N,).
 
     Returns:
         the scales of the styles that can be measured.
@@ -92,7 +86,7 @@ def _measure_blend(
     """
     arm, first, second = arms
     names = [f"attainment[{encoder}]/{style}" for style in arm.weights]
-    share = next(iter(arm.weights.values())) / sum(arm.weights.values())
+    share = arm.share
 
     def both(one: ArmPictures) -> np.ndarray:
         return both_scores(*(one.values[name] for name in names))
@@ -101,9 +95,11 @@ def _measure_blend(
         return np.stack([similarity[one][style] for style in arm.weights], 1)
 
     arm.values[f"both_score[{encoder}]"] = both(arm)
-    scores = both_intervals(near(arm.name), (near(first.name), near(second.name)), near(BASE), found.prompts, share)
-    named = {"blend": "both_score", "coin_flip": "coin_flip", "base": "both_score_of_base"}
-    named |= {"first": "both_score_of_first", "second": "both_score_of_second"}
+    alone = near(first.name), near(second.name)
+    controls = {"pixel_average": near(arm.name + AVERAGE), "cut": near(arm.name + CUT)}
+    scores = both_intervals(near(arm.name), alone, near(BASE), found.prompts, share, controls)
+    named = {"blend": "both_score", "coin_flip": "coin_flip", "above_pixel_average": "both_above_pixel_average"}
+    named |= {key: f"both_score_of_{key}" for key in ("base", "first", "second", *controls)}
     for key, name in named.items():
         found.metrics[f"{arm.name}: {name}[{encoder}]"] = scores[key]
     crossed = second.values[names[0]], first.values[names[1]]
@@ -144,7 +140,7 @@ def measure_collage(
     references: Mapping[str, Tensor],
     scales: Mapping[str, Calibration],
 ) -> None:
-    """Measure whether blends of two styles are collages; the two alone are the lines to compare with.
+    """Measure whether blends of two styles are collages, beside the two alone and a collage cut from these.
 
     Args:
         found: gets the metrics.
@@ -156,8 +152,11 @@ def measure_collage(
     for arm, *alone in found.blends():
         a, b = arm.weights
         if {a, b} <= scales.keys():
+            pair = (references[a], references[b]), (scales[a], scales[b])
             for one in (arm, *alone):
                 name = f"collage[{encoder}]/{'+'.join(sorted((a, b)))}"
                 if f"{one.name}: {name}" not in found.metrics:
-                    pair = (references[a], references[b]), (scales[a], scales[b])
                     found.add(one, name, spatial_dispersion(one.images, encode, *pair), higher_is_better=False)
+            sure = spatial_dispersion(cut(*(one.images for one in alone), arm.share), encode, *pair)
+            name = f"{arm.name}: collage_of_cut[{encoder}]/{'+'.join(sorted((a, b)))}"
+            found.metrics[name] = mean_interval(sure, found.prompts, higher_is_better=False)

@@ -14,7 +14,7 @@ from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Metric
 
 BASE = "base"
-NO_TRIGGER = ", no trigger"
+NO_TRIGGER, AVERAGE, CUT = ", no trigger", ", pixel average", ", cut"  # behind the name of an arm
 
 
 @dataclass
@@ -43,6 +43,11 @@ class ArmPictures:
     files: list[str]
     values: dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def share(self) -> float:
+        """Return the share of the first style in the weights of all."""
+        return next(iter(self.weights.values())) / sum(self.weights.values())
+
 
 @dataclass(frozen=True)
 class Style:
@@ -68,14 +73,14 @@ class Evaluation:
         untriggered: the same adapters for prompts without trigger words, by the name of the arm.
         metrics: "arm: metric" -> measured value.
         tests: primary endpoint -> difference, p and Holm's p.
-        pairs: (arm, style) -> number of the nearest training picture of each picture, and their cosine.
+        pairs: (arm, style, judge) -> number of the nearest training picture of each picture, and their cosine.
     """
 
     arms: list[ArmPictures]
     untriggered: dict[str, ArmPictures]
     metrics: dict[str, Metric] = field(default_factory=dict)
     tests: dict[str, dict] = field(default_factory=dict)
-    pairs: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
     def base(self) -> ArmPictures:
@@ -92,8 +97,9 @@ class Evaluation:
         return next((arm for arm in self.arms if arm.weights == {style: 1.0}), None)
 
     def blends(self) -> list[tuple[ArmPictures, ArmPictures, ArmPictures]]:
-        """Return each blend of two styles with the two alone."""
-        pairs = [(arm, *map(self.alone, arm.weights)) for arm in self.arms if len(arm.weights) == 2]
+        """Return each blend of two styles, neither subtracted, with the two alone."""
+        blends = [arm for arm in self.arms if len(arm.weights) == 2 and min(arm.weights.values()) > 0]
+        pairs = [(arm, *map(self.alone, arm.weights)) for arm in blends]
         return [pair for pair in pairs if None not in pair]
 
     def lines(self) -> list[dict]:

@@ -24,7 +24,7 @@ EXPLANATIONS = {
     "clip_score": "cosine of the picture's vector to its content prompt's, without trigger and style words",
     "clip_score_full": "the same to the whole prompt, trigger words included",
     "style": "cosine of the picture's vector to the mean of the style's held-out pictures",
-    "attainment": "how much of the style is reached: 0 is the base, 1 the style's adapter alone",
+    "attainment": "how much of the style is reached: 0 is the base, 1 its adapter alone; by another's: cross-talk",
     "attainment_without_trigger": "the same of prompts without the trigger word: what shows of the style unasked",
     "trigger_effect": "attainment with the trigger word minus without it",
     "style_gain": "what the adapter alone adds to the base's similarity, primary endpoint of an adapter",
@@ -32,10 +32,14 @@ EXPLANATIONS = {
     "both_score_of_base": "both-score of the base's pictures, on the same scales",
     "both_score_of_first": "both-score of the first style's adapter alone",
     "both_score_of_second": "both-score of the second style's adapter alone",
+    "both_score_of_pixel_average": "both-score of mixing the two adapters' pictures pixel by pixel, which is no blend",
+    "both_score_of_cut": "both-score of one adapter's picture cut and set beside the other's, which is no blend",
+    "both_above_pixel_average": "both-score minus that of mixing pixels; exploratory",
     "both_rate": "share of pictures that show more of each style than 95 % of the other adapter's pictures do",
     "coin_flip": "both-score of tossing a coin between the two adapters alone: what a blend has to beat",
     "both_above_coin_flip": "both-score minus the coin's, primary endpoint of a blend",
     "collage": "spread of the difference in attainments over nine crops; higher than of single adapters: a collage",
+    "collage_of_cut": "the same of one adapter's picture cut and set beside the other's: what a sure collage has",
     "clip_direction": "how far the picture moved from the base's towards the style's words; noisy",
     "kid": "unbiased kernel distance to held-out pictures, about 0 at equality, to be seen beside the base's own",
     "frechet": "Fréchet distance of so many pictures to so many held-out ones; biased when few: compare equal n only",
@@ -44,6 +48,7 @@ EXPLANATIONS = {
     "density": "how densely held-out pictures surround the made ones; 1 at equality",
     "coverage": "share of held-out pictures that have a made one near",
     "diversity": "mean cosine distance between the pictures of one prompt; lower than the base's: collapse",
+    "vendi": "effective number of different pictures among so many; prompts differ, so compare arms only",
     "memorisation": "share of pictures nearer to a training picture than 95 % of held-out ones are; some 0.05 is usual",
     "drift": "cosine distance to the base's picture of the same seed where the prompt has no trigger word",
     "pixel_drift": "mean change of pixels, 0 to 1, in the same pictures",
@@ -56,9 +61,19 @@ EXPLANATIONS = {
 }
 
 
+#: What `floor` says of a metric: what new pictures of the style itself would have.
+FLOORS = {
+    "kid": "the same between two halves of the held-out pictures: nothing can be expected below it",
+    "frechet": "the same between two halves of the held-out pictures, averaged over ways to halve them",
+    "coverage": "the same to expect if the made pictures were drawn from the style itself",
+    "memorisation": "the same to expect of new pictures of the style that copy nothing",
+}
+
+
 def explanation(name: str) -> str:
-    """Return what a metric says, by its full name such as `kid[mini]/watercolor`."""
-    return EXPLANATIONS[re.sub(r"(_\d+|@[\d,]+)?(\[.*?\])?(/.*)?$", "", name)]
+    """Return what a metric says, by its full name such as `base: kid[mini]/watercolor`."""
+    arm, metric = name.split(": ", 1)
+    return (FLOORS if arm == "floor" else EXPLANATIONS)[re.sub(r"(_\d+|@[\d,]+)?(\[.*?\])?(/.*)?$", "", metric)]
 
 
 def cell(metric: Metric | None) -> str:
@@ -134,6 +149,7 @@ def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:
         _HEAD.format(title=escape(title)),
         f"<p>{count}. All arms share prompts and seeds.</p>",
         _table(heading, rows),
+        "<p>By the first judge of each kind; all metrics are below.</p>",
         "<h2>Primary endpoints</h2>" + _table(["endpoint", "difference", "p", "Holm's p"], tests) if tests else "",
         "<h2>Pictures</h2>",
         _gallery(found),
@@ -142,14 +158,11 @@ def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:
         "<h2>Best and worst</h2>",
         *(_extremes(found, arm) for arm in found.arms),
         "<h2>Nearest training pictures</h2>",
-        *(_pairs(found, style) for style in styles),
+        *(_pairs(found, style, judge) for style in styles for judge in dict.fromkeys(key[2] for key in found.pairs)),
         "<h2>All metrics</h2>",
         _table(
             ["arm: metric", "value", "n", "meaning"],
-            [
-                [name, cell(metric), str(metric.n), explanation(name.split(": ", 1)[1])]
-                for name, metric in found.metrics.items()
-            ],
+            [[name, cell(metric), str(metric.n), explanation(name)] for name, metric in found.metrics.items()],
         ),
     ]
     return "\n".join(parts)
@@ -197,19 +210,20 @@ def _extremes(found: Evaluation, arm: ArmPictures) -> str:
     return "\n".join(parts)
 
 
-def _pairs(found: Evaluation, style: Style) -> str:
+def _pairs(found: Evaluation, style: Style, judge: str) -> str:
     parts = []
     for arm in found.arms:
-        if (arm.name, style.name) not in found.pairs:
+        if (arm.name, style.name, judge) not in found.pairs:
             continue
-        index, cosine = found.pairs[arm.name, style.name]
+        index, cosine = found.pairs[arm.name, style.name, judge]
         nearest = cosine.argsort(descending=True)[:SHOWN].tolist()
         shown = [
             _picture(arm.files[i], f"{cosine[i]:.3f} {arm.contents[i]}")
             + _picture(_inline(style.training[int(index[i])]), "training")
             for i in nearest
         ]
-        parts.append(f'<p>{escape(arm.name)}, {escape(style.name)}</p><div class="sheet">{"".join(shown)}</div>')
+        heading = escape(f"{arm.name}, {style.name}, by {judge}")
+        parts.append(f'<p>{heading}</p><div class="sheet">{"".join(shown)}</div>')
     return "\n".join(parts)
 
 

@@ -6,21 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL.Image import Image
 from torch import Tensor
 
 from stylelora.metrics.encoders import ImageTextEncoder
 from stylelora.records import InputError
-
-
-def image_change(
-    encoder: ImageTextEncoder, images: Tensor | Sequence[Image], base_images: Tensor | Sequence[Image]
-) -> Tensor:
-    """Return d_I = E_I(x) - E_I(x_base), float32 (B, D), of pictures and the base's of the same prompts and seeds."""
-    if len(images) != len(base_images):
-        raise InputError(f"Each picture needs the base's, but there are {len(images)} and {len(base_images)}.")
-    return encoder.encode_images(images) - encoder.encode_images(base_images)
 
 
 def text_change(encoder: ImageTextEncoder, styled: Sequence[str], plain: Sequence[str]) -> Tensor:
@@ -39,16 +28,6 @@ def text_change(encoder: ImageTextEncoder, styled: Sequence[str], plain: Sequenc
     return encoder.encode_texts(styled) - encoder.encode_texts(plain)
 
 
-def directional_similarity(change: Tensor, direction: Tensor) -> Tensor:
-    """Return cos(d_I, d_k), float32 (B,) in [-1, 1]: 1 minus the directional loss of StyleGAN-NADA (Gal et al. 2022).
-
-    Args:
-        change: of pictures, float (B, D); a picture that did not change has similarity 0.
-        direction: of texts, float (B, D).
-    """
-    return F.cosine_similarity(change, direction)
-
-
 def direction_weights(change: Tensor, directions: Sequence[Tensor]) -> np.ndarray:
     """Nonnegative least squares (Lawson & Hanson 1974) of each picture's change: d_I ~ sum_k beta_k d_k, beta >= 0.
 
@@ -56,7 +35,7 @@ def direction_weights(change: Tensor, directions: Sequence[Tensor]) -> np.ndarra
     is not counted for both. Compare them between arms only: pictures and texts differ in scale.
 
     Args:
-        change: `image_change`, float (B, D).
+        change: d_I = E_I(x) - E_I(x_base) of pictures and the base's of the same prompts and seeds, float (B, D).
         directions: `text_change` of each of K styles, float (B, D).
 
     Returns:

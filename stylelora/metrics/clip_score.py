@@ -34,7 +34,12 @@ def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], tex
     """
     if isinstance(texts, str) or len(images) != len(texts):
         raise InputError(f"CLIP score needs one text for each picture, but got {len(images)} and {len(texts)}.")
-    return (encoder.encode_images(images) * encoder.encode_texts(texts)).sum(-1)
+    return agreement(encoder.encode_images(images), encoder, texts)
+
+
+def agreement(vectors: Tensor, encoder: ImageTextEncoder, texts: Sequence[str]) -> Tensor:
+    """CLIP score of pictures that have been encoded: their vectors, of length 1, float (B, D); see `clip_scores`."""
+    return (vectors * encoder.encode_texts(texts)).sum(-1)
 
 
 def score_samples(encoder: ImageTextEncoder, batch: SampleBatch) -> list[dict]:

@@ -64,7 +64,7 @@ def test_every_arm_has_its_metrics_with_interval_and_n_and_the_page_explains_the
     page = html.unescape((run / "evaluation.html").read_text())
     for name in found:
         assert name in page
-        assert explanation(name.split(": ", 1)[1]) in page
+        assert explanation(name) in page
     for source in re.findall(r'src="(pictures/[^"]*)"', page):
         assert (run / source).is_file()
     lines = [json.loads(line) for line in (run / "values.jsonl").read_text().splitlines()]
@@ -118,7 +118,7 @@ def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
     assert said.count("| primary |") == 1
 
 
-def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, tmp_path):
+def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, tmp_path, caplog):
     more = (
         "--data.init_args.trigger=inkstyle",
         "--data.init_args.held_out=0.2",
@@ -134,6 +134,14 @@ def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, 
     assert abs(trained["value"]) > 1e-3
     for key in ("value", "ci_low", "ci_high", "n"):
         assert tested[key] == pytest.approx(trained[key], rel=1e-3)
+    assert "may have been trained on" not in caplog.text
+
+
+def test_held_out_pictures_that_may_have_been_trained_on_are_said(words, tmp_path, caplog):
+    """The adapters of these tests name no held-out pictures at all."""
+    code, _ = run_cli(words(tmp_path, "--data.init_args.prompts=[a cat]"))
+    assert code == 0
+    assert "ink may have been trained on some of the pictures of ink that it is measured with" in caplog.text
 
 
 def test_methods_strengths_and_weights_other_than_1_are_measured_too(words, tmp_path):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stylelora.experiments.evaluate import scaled
+from stylelora.experiments.evaluate import evaluate, scaled
 from stylelora.experiments.evaluate_pictures import measure_loss
 from stylelora.experiments.evaluate_style import measure_response, measure_style
-from stylelora.experiments.evaluation import arms_of
+from stylelora.experiments.evaluation import AVERAGE, CUT, Style, arms_of
 from stylelora.experiments.evaluation_page import cell, summary
 from stylelora.records import Metric
 
@@ -50,6 +50,11 @@ def similarities(shown, noise=0.02, seed=0):
                 style: 0.2 + common[i] + scale * factor * amounts[i] + draw.normal(0, noise, PROMPTS * SEEDS) * scale
                 for i, (style, scale) in enumerate((("ink", 0.5), ("oil", 0.1)))
             }
+    for blend in list(shown)[3:]:
+        (a, _), (_, b) = shown["a 1"], shown["b 1"]
+        share = AMOUNTS[blend][0]
+        for name, of in ((AVERAGE, min(0.3, share)), (CUT, 0.0)):
+            found[blend + name] = {"ink": 0.2 + common[0] + 0.5 * of * a, "oil": 0.2 + common[1] + 0.1 * of * b}
     return found
 
 
@@ -134,3 +139,50 @@ def test_cells():
     assert cell(Metric(0.5, 0.25, 0.75, 3, True)) == "0.500 (0.250 to 0.750)"
     assert cell(Metric(0.5, -np.inf, np.inf, 3, True)) == "0.500"
     assert cell(None) == "-"
+
+
+class Colours:
+    """An encoder of mean colours that counts what it encodes."""
+
+    name = "colours"
+
+    def __init__(self):
+        self.seen = []
+
+    def encode_images(self, images):
+        self.seen.append(len(images))
+        return torch.nn.functional.normalize(images.float().mean((2, 3)), dim=1)
+
+    def encode_texts(self, texts):
+        return torch.nn.functional.normalize(torch.tensor([[1.0, len(text), 2.0] for text in texts]), dim=1)
+
+
+def painted(colour, n, seed):
+    noise = torch.randint(-20, 21, (n, 3, 12, 12), generator=torch.Generator().manual_seed(seed))
+    return list((torch.tensor(colour)[:, None, None] + noise).clamp(0, 255).to(torch.uint8))
+
+
+def test_a_blend_stands_beside_a_collage_and_mixed_pixels_and_pictures_are_encoded_once():
+    colours = {"base": (130, 130, 130), "a 1": (200, 60, 60), "b 1": (60, 60, 200)}  # ink is red, oil blue
+    made = [row for row in rows() if row["arm"].removesuffix(", no trigger") in [*colours, "a 0.5 + b 0.5"]]
+    images = [
+        painted(colours.get(row["arm"].removesuffix(", no trigger"), (190, 0, 190)), 1, row["index"][0])[0]
+        for row in made
+    ]
+    found = arms_of(made, {"a": "ink", "b": "oil"}, images)
+    real = [painted(colour, 10, seed) for seed, colour in enumerate(((230, 40, 40), (40, 40, 230)))]
+    styles = [Style(name, some, some) for name, some in zip(("ink", "oil"), real, strict=True)]
+    judge = Colours()
+    evaluate(found, styles, [], [judge], [judge], [judge])
+    blend = {name.split(": ")[1]: one for name, one in found.metrics.items() if name.startswith("a 0.5 + b 0.5: ")}
+    sure, seen = blend["collage_of_cut[colours]/ink+oil"], blend["collage[colours]/ink+oil"]
+    assert sure.ci_low > 2 * seen.ci_high
+    assert found.metrics["a 1: collage[colours]/ink+oil"].ci_high < sure.ci_low / 2
+    for control in ("pixel_average", "cut"):  # both are fooled by it: why the collage is measured, too
+        assert blend[f"both_score_of_{control}[colours]"].ci_low > blend["coin_flip[colours]"].ci_high
+    margin = blend["both_above_pixel_average[colours]"]
+    difference = blend["both_score[colours]"].value - blend["both_score_of_pixel_average[colours]"].value
+    assert margin.value == pytest.approx(difference)
+    pictures = len(made) // len({row["arm"] for row in made})
+    arms, controls, crops, once = 7 * [pictures], 2 * [pictures], 4 * [9 * pictures], 6 * [10]
+    assert sorted(judge.seen) == sorted(arms + controls + crops + once)

@@ -3,15 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylelora.metrics.attainment import (
-    attainment,
-    both_intervals,
-    both_rate,
-    both_scores,
-    calibrate,
-    coin_flip,
-    cross_talk,
-)
+from stylelora.metrics.attainment import attainment, calibrate
+from stylelora.metrics.both import both_intervals, both_rate, both_scores, coin_flip
 from stylelora.metrics.statistics import mean_interval, ratio_interval, share_interval
 from stylelora.metrics.style import style_similarity
 from stylelora.records import InputError
@@ -79,14 +72,6 @@ def test_coin_flip_is_what_many_coins_give(arms, scales):
     assert np.array_equal(coin_flip(on_a, on_b), (on_a + on_b) / 2)
     assert np.array_equal(coin_flip(on_a, on_b, 1), on_a)
     assert np.array_equal(coin_flip(on_a, on_b, 0), on_b)
-
-
-def test_cross_talk_is_the_mean_on_the_other_adapters_pictures(arms, scales):
-    on_other = attainment(arms["B"][0], scales[0])
-    got = cross_talk(on_other, PROMPTS)
-    assert got.value == pytest.approx(on_other.mean())
-    assert (got.n, got.higher_is_better) == (30, False)
-    assert got.ci_high < 0.5 < attainment(arms["blend"][0], scales[0]).mean()
 
 
 def test_both_rate_counts_pictures_beyond_what_the_other_style_alone_reaches(arms, scales):
