@@ -109,8 +109,8 @@ def _styles_of(module: L.LightningModule, data: L.LightningDataModule) -> dict[s
         style = styles[adapter.name]
         if style in data.styles and adapter.metadata.get("held_out") != fingerprint(data.styles[style].held_out):
             log.warning(
-                "%s may have been trained on some of the pictures of %s that it is measured with: its file names no, or "
-                "other, held-out ones; give the style the root and held_out that it was trained with",
+                "%s may have been trained on some of the pictures of %s that it is measured with: its file names no or "
+                "other held-out ones; give the style the root and held_out that it was trained with",
                 adapter.name,
                 style,
             )

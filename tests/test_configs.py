@@ -5,6 +5,7 @@ import yaml
 
 import callbacks
 import cli
+from stylelora.data.icon_table import load_concepts, with_article
 from tests.runs import ROOT, run_cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
@@ -78,6 +79,12 @@ def test_styles_differ_in_the_data_class_only():
         configs = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
         assert len({config["data"].pop("class_path") for config in configs}) == 4
         assert all(config == configs[0] for config in configs)
+
+
+def test_mini_is_judged_on_every_third_thing_it_knows():
+    """Chosen by number, so by nobody's taste."""
+    things = [with_article(name) for name in load_concepts().values()]
+    assert (ROOT / "configs" / "evaluate" / "prompts_mini.txt").read_text().splitlines() == things[1::3]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def study(question: Literal["styles", "resolution"]) -> None:
         InputError: if a run fails.
     """
     if question == "styles":
-        side_by_side(lambda config: run("fit", config, run_folder(config, CONFIGS)), "train/mini/*.yaml")
+        side_by_side(fit, "train/mini/*.yaml")
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
         run("test", config, folder, f"--trainer.devices={cores()}")
@@ -60,10 +60,16 @@ def study(question: Literal["styles", "resolution"]) -> None:
     print(resolution_table(folders))
 
 
+def fit(config: Path) -> Path:
+    """Train an adapter, with pictures after the last epoch only, which changes no bit; return the run's folder."""
+    folder = run_folder(config, CONFIGS)
+    run("fit", config, folder, f"--model.init_args.sample_every_n_epochs={10**9}")
+    return folder
+
+
 def fit_and_test(config: Path) -> Path:
     """Train an adapter of the resolution study and judge it on whole pictures; return the run's folder."""
-    folder = run_folder(config, CONFIGS)
-    run("fit", config, folder)
+    folder = fit(config)
     adapter = f"--model.init_args.adapters=[{folder / 'adapter.safetensors'}]"
     run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", adapter)
     return folder

@@ -25,7 +25,7 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
         is_global_zero=True,
         ckpt_path=None,
         state=SimpleNamespace(fn="fit"),
-        datamodule=SimpleNamespace(style_name="watercolor", trigger="zqx", resolution=64),
+        datamodule=SimpleNamespace(style_name="watercolor", trigger="zqx", resolution=64, held_out=[]),
     )
     callback = SaveAdapter()
     for epoch, (skill, loss) in enumerate([(0.1, 3.0), (0.3, 2.0), (0.2, 1.0), (math.nan, 0.5)]):

@@ -48,6 +48,14 @@ def test_adapters_say_what_they_are(run, tiny_sd):
         assert word in said
 
 
+def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd, tiny_clip, pictures, tmp_path):
+    words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "seldom", epochs=2)
+    assert run_cli([*words, f"--model.init_args.sample_every_n_epochs={10**9}"])[0] == 0
+    assert [path.name for path in (tmp_path / "seldom" / "samples").glob("*.png")] == ["epoch=001.png"]
+    for name in ("adapter.safetensors", "adapter-last.safetensors"):
+        assert same(load_file(tmp_path / "seldom" / name), load_file(run / name))
+
+
 def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny_clip, pictures, tmp_path):
     folder = tmp_path / "resumed"
     assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=1))[0] == 0
