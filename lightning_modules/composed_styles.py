@@ -24,7 +24,7 @@ from stylelora.base.load import (
     sampling_recipe,
 )
 from stylelora.base.text import embed_texts
-from stylelora.diffusion.arms import Arm, BlendOptions, SamplingMethod, check_arm, sample_arm
+from stylelora.diffusion.arms import CONTENT, Arm, BlendOptions, SamplingMethod, check_arm, sample_arm
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
@@ -47,6 +47,8 @@ class ComposedStyles(L.LightningModule):
         strengths: every blend is made with its weights multiplied by each of these.
         guidances: classifier-free guidance scales, every blend is made with each; null: the one that suits the base.
         options: of the methods.
+        words: prompts that tell the base alone of a style, such as "a watercolor painting of {}", where {} is the
+            content; what adapters have to beat.
         steps: denoising steps; null: what suits the base.
         scheduler: class path such as diffusers.EulerDiscreteScheduler; null: the base's.
         resolution: side in pixels; null: the base's own.
@@ -61,6 +63,7 @@ class ComposedStyles(L.LightningModule):
         strengths: list[float] = [1.0],  # noqa: B006
         guidances: list[float] | None = None,
         options: BlendOptions = BlendOptions(),
+        words: list[str] = [],  # noqa: B006
         steps: int | None = None,
         scheduler: str | None = None,
         resolution: int | None = None,
@@ -78,7 +81,9 @@ class ComposedStyles(L.LightningModule):
             raise InputError("give at least one list of weights, one method, one strength and one guidance")
         self.adapters = read_adapters(adapters)
         nothing = (0.0,) * len(adapters)
-        self.arms = [Arm("sum", nothing, steps, guidance) for guidance in guidances] + [
+        self.arms = [
+            Arm("sum", nothing, steps, guidance, words=text) for text in (CONTENT, *words) for guidance in guidances
+        ] + [
             Arm(method, tuple(amounts), steps, guidance, strength, options=options)
             for method, guidance, strength, amounts in itertools.product(methods, guidances, strengths, weights)
         ]
@@ -97,7 +102,9 @@ class ComposedStyles(L.LightningModule):
         self.latent_shape = (self.vae.config.latent_channels, side, side)
 
     def describe(self, arm: Arm) -> str:
-        """Return an arm's weights in words, `watercolor 0.6 + cartoon 0.4`, or `base`."""
+        """Return an arm's weights in words, `watercolor 0.6 + cartoon 0.4`, or `base`, or what the base is told."""
+        if arm.words != CONTENT:
+            return f'"{arm.words}"'
         regions = arm.options.regions if any(arm.weights) else None
         names = [adapter.name for adapter in self.adapters]
         if regions is not None:
@@ -122,11 +129,12 @@ class ComposedStyles(L.LightningModule):
             raise InputError("a test has one base and so one guidance scale; give guidances one")
         ones = torch.eye(len(self.adapters)).tolist()
         alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
+        told = [arm for arm in others if arm.words != CONTENT]
         asked = [arm for arm in others if arm.mix(self.adapters)[1]]
         arms = {self.name(arm): arm for arm in (*alone, *asked)}.values()  # each once
         silent = [dataclasses.replace(arm, trigger=False) for arm in arms]
         differ = [arm for arm in silent if self._prompts_differ(arm)]
-        self.arms = [first, *arms, *differ]
+        self.arms = [first, *told, *arms, *differ]
         self._tested = True
 
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
@@ -183,7 +191,7 @@ class ComposedStyles(L.LightningModule):
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         text, rows = self._embed(batch["caption"]), []
         for place, arm in enumerate(self.arms):
-            if not arm.trigger or arm.method not in get_args(Method):
+            if not arm.trigger or arm.words != CONTENT or arm.method not in get_args(Method):
                 continue
             with added(self.unet, arm.updates(self.adapters)):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], text).cpu()

@@ -27,6 +27,7 @@ from stylelora.lora.router import routed
 from stylelora.records import InputError
 
 SamplingMethod = Literal["composite", "anchored", "switch", "k_lora"]
+CONTENT = "{}"  # stands for the content in the words of a prompt
 OWN_PROMPTS = ("composite", "anchored", "switch")  # each adapter predicts for a prompt with its own trigger word
 
 
@@ -64,6 +65,7 @@ class Arm:
         strength: multiplies all weights.
         trigger: whether the prompts have trigger words.
         options: of the method.
+        words: prompt of a content, which stands in place of CONTENT.
     """
 
     method: Method | SamplingMethod
@@ -73,6 +75,7 @@ class Arm:
     strength: float = 1.0
     trigger: bool = True
     options: BlendOptions = BlendOptions()
+    words: str = CONTENT
 
     def mix(self, adapters: Sequence[Adapter]) -> tuple[MixSpec, list[Adapter]]:
         """Return strength and mixture, and the adapters that have a weight above 0.
@@ -96,6 +99,7 @@ class Arm:
     def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
         """Return the prompts that are given for a content: one with all trigger words, or one for each adapter."""
         _, used = self.mix(adapters)
+        content = self.words.replace(CONTENT, content)
         if not self.trigger:
             return [content]
         if used and self.method in OWN_PROMPTS:
@@ -108,7 +112,7 @@ def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
     """Refuse what cannot be sampled.
 
     Raises:
-        InputError: for bad weights or options, an unknown method, no step, or `k_lora` with more than two adapters.
+        InputError: for bad weights, options or words, an unknown method, no step, or `k_lora` with over two adapters.
     """
     if not (math.isfinite(arm.strength) and arm.strength >= 0):
         raise InputError(f"strength is {arm.strength}; it must be a number of at least 0, such as 1")
@@ -121,6 +125,8 @@ def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
         raise InputError(f"no method is called {arm.method!r}; choose from {', '.join(methods)}")
     if arm.method == "k_lora" and len(mix.names) > 2:
         raise InputError(f"k_lora blends two adapters, not {len(mix.names)}; choose composite or switch")
+    if CONTENT not in arm.words or ": " in arm.words:
+        raise InputError(f"words are {arm.words!r}; they need {CONTENT} where the content belongs, and no colon")
     if arm.steps < 1:
         raise InputError(f"steps is {arm.steps}; it must be at least 1")
     regions = options.regions

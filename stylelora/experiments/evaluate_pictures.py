@@ -71,7 +71,7 @@ def measure_distribution(
 ) -> None:
     """Measure how far the base and each adapter are from held-out pictures, how varied they are, and what they copy.
 
-    Distances are of each arm to its own styles, the base's to all; `floor` is what new pictures of the style itself
+    Distances are of each arm to its own styles, of the base to all; `floor` is what new pictures of the style itself
     would have: the distance of two halves of the held-out pictures, the coverage and the share of seeming copies to
     expect. The base's own distance is what an adapter has to get below: the prompts need not have the
     content of the held-out pictures, and then nothing reaches the floor.
@@ -94,7 +94,7 @@ def measure_distribution(
         found.metrics[f"{arm.name}: vendi@{len(own)}[{encoder}]"] = Metric(
             vendi_score(own), *no_interval, len(own), True
         )
-        for style in held_out if arm is found.base else [name for name in arm.weights if name in held_out]:
+        for style in held_out if not arm.weights else [name for name in arm.weights if name in held_out]:
             real = held_out[style]
             if len(set(found.prompts)) > 1:
                 distance = kid_interval(own, real, groups=found.prompts)
@@ -108,7 +108,7 @@ def measure_distribution(
                     found.metrics[f"{arm.name}: {name}@{count},{m}[{encoder}]/{style}"] = metric
                 known = Metric(expected_coverage(m, count), *no_interval, count, True)
                 found.metrics[f"floor: coverage@{count},{m}[{encoder}]/{style}"] = known
-            if arm is not found.base:
+            if arm.weights:
                 copied = memorisation(own, training[style], real)
                 found.pairs[arm.name, style, encoder] = copied.index, copied.cosine
                 shares = share_interval(copied.copied, found.prompts, higher_is_better=False)

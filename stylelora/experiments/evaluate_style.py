@@ -97,11 +97,14 @@ def _measure_blend(
     arm.values[f"both_score[{encoder}]"] = both(arm)
     alone = near(first.name), near(second.name)
     controls = {"pixel_average": near(arm.name + AVERAGE), "cut": near(arm.name + CUT)}
-    scores = both_intervals(near(arm.name), alone, near(BASE), found.prompts, share, controls)
+    told = {one.name: near(one.name) for one in found.told()}
+    scores = both_intervals(near(arm.name), alone, near(BASE), found.prompts, share, controls | told)
     named = {"blend": "both_score", "coin_flip": "coin_flip", "above_pixel_average": "both_above_pixel_average"}
     named |= {key: f"both_score_of_{key}" for key in ("base", "first", "second", *controls)}
     for key, name in named.items():
         found.metrics[f"{arm.name}: {name}[{encoder}]"] = scores[key]
+    for name in told:
+        found.metrics[f"{name}: both_score_of_words[{encoder}]/{'+'.join(sorted(arm.weights))}"] = scores[name]
     crossed = second.values[names[0]], first.values[names[1]]
     rate = both_rate(*(arm.values[name] for name in names), *crossed, found.prompts)
     found.metrics[f"{arm.name}: both_rate[{encoder}]"] = rate

@@ -96,6 +96,10 @@ class Evaluation:
         """Return the arm of the style's adapter alone at weight 1; None if there is none."""
         return next((arm for arm in self.arms if arm.weights == {style: 1.0}), None)
 
+    def told(self) -> list[ArmPictures]:
+        """Return the arms of the base alone that is told of a style in words."""
+        return [arm for arm in self.arms[1:] if not arm.weights]
+
     def blends(self) -> list[tuple[ArmPictures, ArmPictures, ArmPictures]]:
         """Return each blend of two styles, neither subtracted, with the two alone."""
         blends = [arm for arm in self.arms if len(arm.weights) == 2 and min(arm.weights.values()) > 0]

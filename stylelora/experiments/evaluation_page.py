@@ -34,6 +34,7 @@ EXPLANATIONS = {
     "both_score_of_second": "both-score of the second style's adapter alone",
     "both_score_of_pixel_average": "both-score of mixing the two adapters' pictures pixel by pixel, which is no blend",
     "both_score_of_cut": "both-score of one adapter's picture cut and set beside the other's, which is no blend",
+    "both_score_of_words": "both-score of the base that is told of styles in words: what adapters have to beat",
     "both_above_pixel_average": "both-score minus that of mixing pixels; exploratory",
     "both_rate": "share of pictures that show more of each style than 95 % of the other adapter's pictures do",
     "coin_flip": "both-score of tossing a coin between the two adapters alone: what a blend has to beat",

@@ -162,6 +162,23 @@ def test_one_prompt_and_one_seed_are_measured_as_far_as_they_go(words, tmp_path)
     assert not [name for name in found if name.startswith(("ink 1: kid", "ink 1: diversity"))]
 
 
+def test_the_base_told_in_words_is_an_arm_to_compare_adapters_with(words, run, tmp_path):
+    told = '"an ink painting of {}"'
+    code, said = run_cli(words(tmp_path, f"--model.init_args.words=[{told}]"))
+    assert code == 0, said
+    found = metrics(tmp_path)
+    own = {name.split(": ")[1] for name in found if name.startswith(told)}
+    assert {"clip_score[tiny]", "style[mini-style]/ink", "style[mini-style]/oil", "kid[tiny]/oil"} <= own
+    assert not [name for name in own if name.startswith(("skill", "drift", "memorisation"))]
+    assert {name: value for name, value in found.items() if not name.startswith(told)} == metrics(run)
+    rows = [json.loads(line) for line in (tmp_path / "pictures.jsonl").read_text().splitlines()]
+    assert {row["prompt"] for row in rows if row["arm"] == told} == {
+        f"an ink painting of {content}" for content in ("a cat", "a red boat", "a tree")
+    }
+    difference = np.stack(pictures(tmp_path, told)).astype(int) - np.stack(pictures(tmp_path, "base"))
+    assert np.abs(difference).max() > 2
+
+
 def test_prompts_do_not_share_their_noise(words, tmp_path, monkeypatch):
     """Else the noise would be a level of its own, which intervals over prompts do not see."""
     asked = []
@@ -180,6 +197,7 @@ def test_prompts_do_not_share_their_noise(words, tmp_path, monkeypatch):
     ("more", "said"),
     [
         (("--model.init_args.guidances=[1, 2]",), "one guidance scale"),
+        (("--model.init_args.words=[an ink painting]",), "need {} where the content belongs"),
         (("--data.init_args.styles=[]",), "give styles with different names"),
         (("--evaluate.content=[nowhere/nothing]",), "cannot be loaded"),
         (("--evaluate.inception=gone.pt",), "gone.pt"),

@@ -164,7 +164,10 @@ def painted(colour, n, seed):
 
 def test_a_blend_stands_beside_a_collage_and_mixed_pixels_and_pictures_are_encoded_once():
     colours = {"base": (130, 130, 130), "a 1": (200, 60, 60), "b 1": (60, 60, 200)}  # ink is red, oil blue
+    colours['"oil of {}"'] = colours["base"]
     made = [row for row in rows() if row["arm"].removesuffix(", no trigger") in [*colours, "a 0.5 + b 0.5"]]
+    told = [row | {"arm": '"oil of {}"', "weights": [0, 0]} for row in made if row["arm"] == "base"]
+    made += told
     images = [
         painted(colours.get(row["arm"].removesuffix(", no trigger"), (190, 0, 190)), 1, row["index"][0])[0]
         for row in made
@@ -180,9 +183,10 @@ def test_a_blend_stands_beside_a_collage_and_mixed_pixels_and_pictures_are_encod
     assert found.metrics["a 1: collage[colours]/ink+oil"].ci_high < sure.ci_low / 2
     for control in ("pixel_average", "cut"):  # both are fooled by it: why the collage is measured, too
         assert blend[f"both_score_of_{control}[colours]"].ci_low > blend["coin_flip[colours]"].ci_high
+    assert found.metrics['"oil of {}": both_score_of_words[colours]/ink+oil'].value == pytest.approx(0, abs=0.1)
     margin = blend["both_above_pixel_average[colours]"]
     difference = blend["both_score[colours]"].value - blend["both_score_of_pixel_average[colours]"].value
     assert margin.value == pytest.approx(difference)
-    pictures = len(made) // len({row["arm"] for row in made})
-    arms, controls, crops, once = 7 * [pictures], 2 * [pictures], 4 * [9 * pictures], 6 * [10]
+    pictures = PROMPTS * SEEDS
+    arms, controls, crops, once = 8 * [pictures], 2 * [pictures], 4 * [9 * pictures], 6 * [10]
     assert sorted(judge.seen) == sorted(arms + controls + crops + once)
