@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from stylelora.experiments import study
+from stylelora.experiments.study_tables import gallery, resolution_table
 from stylelora.records import InputError
 from tests.finished import write_finished
 
@@ -32,7 +34,7 @@ def test_the_study_of_resolution_measures_on_the_scale_of_the_whole_pictures(tmp
     folders = [
         trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
     ]
-    lines = study.resolution_table(folders).splitlines()
+    lines = resolution_table(folders).splitlines()
     assert lines[2].startswith("| 8 px | box | 0.0800 | 0.400 (0.300 to 0.500) | 0.500 (0.500 to 0.500) |")
     assert "| 0.250 (0.250 to 0.250) | 1.000 |" in lines[2]
     assert lines[3].endswith("| 1.000 | - |")
@@ -45,7 +47,27 @@ def test_runs_of_the_study_with_other_prompts_are_not_set_side_by_side(tmp_path)
     values = folders[0] / "test" / "values.jsonl"
     values.write_text(values.read_text().replace("thing 3", "thing x"))
     with pytest.raises(InputError, match="other prompts or seeds"):
-        study.resolution_table(folders)
+        resolution_table(folders)
+
+
+def test_the_gallery_has_a_column_for_the_base_and_for_each_run(tmp_path):
+    folders = []
+    for number, size in enumerate((8, 64)):
+        folders.append(tmp_path / f"mini_box_{size:02d}")
+        (folders[-1] / "test").mkdir(parents=True)
+        rows = []
+        for arm, trigger, grey in (("base", True, 50), ("watercolor 1", True, 100 + 50 * number), ("no", False, 250)):
+            for i in range(10):
+                name = f"{arm}-{i}.png"
+                Image.new("RGB", (96, 96), (grey,) * 3).save(folders[-1] / "test" / name)
+                rows.append({"arm": arm, "trigger": trigger, "content": f"thing {i}", "file_name": name})
+        (folders[-1] / "test" / "pictures.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = gallery(folders)
+    assert path == tmp_path / "gallery.png"
+    with Image.open(path) as grid:
+        shades = {colour[0] for _, colour in grid.getcolors(grid.width * grid.height) if _ >= 8 * 96 * 96}
+        assert {50, 100, 150} <= shades
+        assert 250 not in shades
 
 
 def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
