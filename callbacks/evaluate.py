@@ -81,13 +81,13 @@ class Evaluate(L.Callback):
             return
         root, data = Path(trainer.default_root_dir), trainer.datamodule
         styles = [Style(name, data.images(name, "train"), data.images(name, "held_out")) for name in data.styles]
+        write_lines(rows, root / "pictures.jsonl")
+        write_grids([row for row in rows if row["trigger"]], root, "arm")
+        write_lines(losses, root / "losses.jsonl")
         images = [read_picture(root / row["file_name"]) for row in rows]
         found = evaluate(arms_of(rows, self.styles, images), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
-        write_lines(rows, root / "pictures.jsonl")
-        write_grids([row for row in rows if row["trigger"]], root, "arm")
         write_lines(found.lines(), root / "values.jsonl")
-        write_lines(losses, root / "losses.jsonl")
         (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{name}": metric.value for name, metric in found.metrics.items()}, 0)

@@ -67,7 +67,7 @@ class Evaluation(Prompts):
     def fingerprint(self) -> str:
         """Hash of prompts and held-out pictures, for the result file."""
         pictures = sorted(picture.sha256 for style in self.styles.values() for picture in style.held_out)
-        return sha256("\n".join([*self.prompts, *pictures]).encode()).hexdigest()
+        return sha256("\n".join([*sorted(self.prompts), *pictures]).encode()).hexdigest()
 
     def images(self, name: str, side: str) -> list[Tensor]:
         """Return the pictures of a style as they were trained on, uint8 (3, H, W) each.

@@ -79,10 +79,14 @@ class ComposedStyles(L.LightningModule):
             weights = [weights]
         if not ((weights or not adapters) and methods and strengths and guidances):
             raise InputError("give at least one list of weights, one method, one strength and one guidance")
+        if CONTENT in words:
+            raise InputError(f"words are {CONTENT} alone, which is the base; name a style in them, or leave them out")
         self.adapters = read_adapters(adapters)
         nothing = (0.0,) * len(adapters)
         self.arms = [
-            Arm("sum", nothing, steps, guidance, words=text) for text in (CONTENT, *words) for guidance in guidances
+            Arm("sum", nothing, steps, guidance, words=text)
+            for text in (CONTENT, *dict.fromkeys(words))
+            for guidance in guidances
         ] + [
             Arm(method, tuple(amounts), steps, guidance, strength, options=options)
             for method, guidance, strength, amounts in itertools.product(methods, guidances, strengths, weights)

@@ -9,6 +9,6 @@ Style LoRAs for Stable Diffusion: one adapter per art style.
   preprocess  make a raw folder a training set      python cli.py preprocess --source DIR --style NAME
   merge     blend LoRA files into one               python cli.py merge --adapters A B --weights 0.6 0.4 --output C
   interference  compare two LoRA files              python cli.py interference --adapters A B --weights 0.6 0.4
-  compare   two finished tests, picture by picture  python cli.py compare --runs A B
+  compare   finished tests, picture by picture      python cli.py compare --runs A B
   study     run what a question needs, print tables python cli.py study --question styles
 options: python cli.py fit --help, python cli.py fit --model.help lightning_modules.StyleLoRA; configs/README.md"""

@@ -2,143 +2,132 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from stylelora.experiments.evaluation import BASE
-from stylelora.experiments.evaluation_page import cell, markdown
-from stylelora.experiments.finished import Finished, Series, joined, read_finished
+import numpy as np
+
+from stylelora.experiments.evaluation_page import cell, markdown, p_said
+from stylelora.experiments.finished import Series
+from stylelora.experiments.sides import Side, check_comparable, differing, read_side
+from stylelora.metrics.attainment import Calibration, attainment, calibrate
 from stylelora.metrics.comparison import equivalence, holm, paired_difference
 from stylelora.records import InputError
 
 
 def compare(
-    runs: list[str], arms: list[str] | None = None, primary: str = "attainment", margin: float | None = None
+    runs: list[str] | str,
+    arms: list[str] | str | None = None,
+    primary: str = "attainment",
+    margin: float | None = None,
 ) -> None:
     """Compare tests that made the same prompts and seeds: every side with the first.
 
-    Attainment is on one scale for all: 0 is the first side's base, 1 the first side's arm.
+    Attainment is on one scale for all, of each style of the first side's arm: 0 is its base, 1 that arm.
 
     Args:
         runs: sides to compare, each a folder that `test` wrote, or several of the same recipe trained with different
             seeds, joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values speak for other training seeds, too,
             and the i-th run of a side is paired with the i-th of the first.
-        arms: name of one arm for each side; left out: the last one of each.
-        primary: metric that was declared before looking, such as attainment, clip_score or skill; its p-values are
-            adjusted over the sides by Holm, those of all others are exploratory and adjusted as false discoveries.
+        arms: name of one arm for each side, as its first run has it; left out: the last one of each.
+        primary: metric that was declared before looking, such as attainment, clip_score or skill, of the styles of the
+            first side's arm; its p-values are adjusted by Holm, over sides, styles and judges. Those of all others are
+            exploratory and adjusted as false discoveries.
         margin: largest difference of the primary metric, in its own units, that does not matter; given, equivalence is
-            tested, too. 0.1 of attainment is usual.
+            tested, too, and adjusted by Holm. 0.1 of attainment is usual.
 
     Raises:
         InputError: if runs or arms cannot be compared.
     """
+    runs, arms = ([one] if isinstance(one, str) else one for one in (runs, arms))
     if len(runs) < 2 or (arms is not None and len(arms) != len(runs)):
         raise InputError("give at least two runs, and either no arms or one for each run")
     first, *others = [read_side(run, arm) for run, arm in zip(runs, arms or [None] * len(runs), strict=True)]
-    scaled = [with_attainment(side, first) for side in (first, *others)]
-    p_values: dict[str, dict[str, float]] = {"primary": {}, "exploratory": {}}
-    lines, equal = [], []
-    for side, metrics in zip(others, scaled[1:], strict=True):
+    said = [f"first: {first.runs}, {first.arm}"]
+    scales = scales_of(first, said)
+    reference = with_attainment(first, scales)
+    p_values: dict[str, dict[str, float]] = {"primary": {}, "exploratory": {}, "equal": {}}
+    lines = {}
+    for side in others:
         check_comparable(first, side)
-        shared = [name for name in scaled[0] if name in metrics]
-        if not any(is_called(name, primary) for name in shared):
-            known = sorted({name.split("[")[0].split("/")[0] for name in shared})
-            raise InputError(f"no metric of both is called {primary}; choose from {', '.join(known)}")
-        for name in shared:
-            kind = "primary" if is_called(name, primary) else "exploratory"
-            one, this = scaled[0][name], metrics[name]
-            test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
+        said += differing(first, side)
+        metrics = with_attainment(side, scales)
+        if alone := sorted(reference.keys() ^ metrics.keys()):
+            said.append(f"left out, for only one of {side.runs} and {first.runs} has it: {', '.join(alone)}")
+        for name in (name for name in reference if name in metrics):
+            kind = "primary" if is_called(name, primary) and is_of(name, first.styles or side.styles) else "exploratory"
+            one, this = reference[name], metrics[name]
             key = f"{side.runs}, {side.arm}: {name}"
+            if not np.isfinite([one.values, this.values]).all():
+                said.append(f"left out, for some pictures have no number: {key}")
+                continue
+            test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
             p_values[kind][key] = test.p_value
-            lines.append((kind, key, [cell(one.mean), cell(this.mean), cell(test.difference), f"{test.p_value:.4f}"]))
+            lines[key] = [kind, key, cell(one.mean), cell(this.mean), cell(test.difference), p_said(test.p_value)]
             if margin is not None and kind == "primary":
-                p = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
-                equal.append(f"{key}: equal to within {margin:g}? p = {p:.4f}")
+                p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
+    if not p_values["primary"]:
+        known = sorted({parts(name)[0] for name in reference})
+        raise InputError(
+            " ".join([f"no metric of both is called {primary}; choose from {', '.join(known)}.", *said[1:]])
+        )
     adjusted = holm(p_values["primary"]) | false_discoveries(p_values["exploratory"])
-    print("\n".join([f"first: {first.runs}, {first.arm}", *differing(first, others), *equal]))
-    order = sorted(lines, key=lambda line: (line[0] != "primary", line[1]))
+    equal = holm(p_values["equal"])
+    said += [
+        f"{key}: equal to within {margin:g}? p = {p_said(p)}, Holm {p_said(equal[key])}"
+        for key, p in sorted(p_values["equal"].items())
+    ]
+    order = sorted(lines, key=lambda key: (lines[key][0] != "primary", key))
     heading = ["", "run, arm: metric", "first", "this", "difference", "p", "adjusted"]
-    print(markdown(heading, [[kind, key, *cells, f"{adjusted[key]:.4f}"] for kind, key, cells in order]))
+    print("\n".join([*said, markdown(heading, [[*lines[key], p_said(adjusted[key])] for key in order])]))
     print(speaks_for(len(first.finished)))
 
 
-@dataclass(frozen=True)
-class Side:
-    """One arm of one run, or of several that differ in their training seed.
-
-    Attributes:
-        runs: as given.
-        arm: name of the arm.
-        finished: the runs.
-        metrics: name -> values of all runs.
-        base: the same of the base.
-    """
-
-    runs: str
-    arm: str
-    finished: list[Finished]
-    metrics: dict[str, Series]
-    base: dict[str, Series]
+def scales_of(first: Side, said: list[str]) -> dict[str, Calibration]:
+    """Return the scale of each of the first side's styles by the name of its similarity; what has none is said."""
+    scales = {}
+    if not first.styles:
+        said.append("no attainment: the first has no style of its own, so nothing is 1; give --primary style")
+    for name, one in first.metrics.items():
+        if is_called(name, "style") and is_of(name, first.styles):
+            scale = calibrate(first.base[name].values, one.values, one.units)
+            if scale.measurable:
+                scales[name] = scale
+            else:
+                span = cell(scale.span)
+                said.append(f"no attainment: the first is not surely nearer to it than its base, {name} {span}")
+    return scales
 
 
-def read_side(runs: str, arm: str | None) -> Side:
-    """Read an arm of runs joined by commas."""
-    finished = [read_finished(Path(run)) for run in runs.split(",")]
-    names, found = zip(*(one.arm(arm) for one in finished), strict=True)
-    return Side(runs, names[0], finished, joined(found), joined([one.arms[BASE] for one in finished]))
+def with_attainment(side: Side, scales: dict[str, Calibration]) -> dict[str, Series]:
+    """Return a side's metrics, with attainment on the given scales instead of on each run's own.
 
-
-def with_attainment(side: Side, first: Side) -> dict[str, Series]:
-    """Return a side's metrics, with attainment on the first one's scale; where that has no length there is none.
-
-    The scale is taken as given. Attainments that runs have on their own scales are left out: each is 1 by itself there.
+    The scales are taken as given.
     """
     found = {name: one for name, one in side.metrics.items() if not is_called(name, "attainment")}
-    for name, one in side.metrics.items():
-        if is_called(name, "style") and name in first.metrics:
-            zero = first.base[name].values.mean()
-            span = first.metrics[name].values.mean() - zero
-            if span > 0:
-                values = (one.values - zero) / span
-                found[name.replace("style[", "attainment[")] = Series(one.pictures, values, one.train_seeds)
+    for name, scale in scales.items():
+        if name in side.metrics:
+            one = side.metrics[name]
+            values = attainment(one.values, scale)
+            found[name.replace("style[", "attainment[", 1)] = Series(one.pictures, values, one.train_seeds)
     return found
 
 
-def check_comparable(first: Side, side: Side) -> None:
-    """Refuse sides that cannot be paired.
-
-    Raises:
-        InputError: if they have other prompts, seeds or held-out pictures, or another number of runs.
-    """
-    if len(side.finished) != len(first.finished):
-        raise InputError(
-            f"{side.runs} has another number of runs than {first.runs}; give as many training seeds on each side"
-        )
-    for run in (*first.finished, *side.finished):
-        if run.dataset != first.finished[0].dataset:
-            where = f"{run.folder} and {first.finished[0].folder}"
-            raise InputError(f"{where} have other prompts or held-out pictures; test both with the same data")
-    for name in first.metrics.keys() & side.metrics.keys():
-        if first.metrics[name].pictures != side.metrics[name].pictures:
-            raise InputError(f"{side.runs} and {first.runs} have other prompts or seeds; test both with the same data")
-
-
-def differing(first: Side, others: Sequence[Side]) -> list[str]:
-    """Return a line for each setting of model and data in which runs differ from the first, for it may matter."""
-    lines = []
-    reference = first.finished[0]
-    for run in (run for side in (first, *others) for run in side.finished[side is first :]):
-        for name in sorted(reference.settings.keys() | run.settings.keys()):
-            one, other = reference.settings.get(name), run.settings.get(name)
-            if one != other:
-                lines.append(f"{run.folder} has {name} {other}, the first {one}")
-    return lines
+def parts(name: str) -> tuple[str, str | None, str | None]:
+    """Return kind, judge and style of a metric such as `style[mini-style]/ink`, `clip_score[mini]` or `skill/ink`."""
+    return re.fullmatch(r"([^\[/]+)(?:\[(.*)\])?(?:/(.+))?", name).groups()
 
 
 def is_called(name: str, metric: str) -> bool:
-    """Tell whether a metric such as `style[mini]/ink` or `skill/ink` is called `style` or `skill`."""
-    return name.split("[")[0].split("/")[0] == metric
+    """Tell whether a metric is of a kind, such as `style`, or meant by more of its name, as `style[mini-style]`."""
+    kind, judge, _ = parts(name)
+    return metric in (kind, f"{kind}[{judge}]", name)
+
+
+def is_of(name: str, styles: Sequence[str]) -> bool:
+    """Tell whether a metric is of some of the styles, or of none in particular."""
+    style = parts(name)[2]
+    return style is None or set(style.split("+")) <= set(styles)
 
 
 def speaks_for(train_seeds: int) -> str:

@@ -71,9 +71,9 @@ def measure_distribution(
 ) -> None:
     """Measure how far the base and each adapter are from held-out pictures, how varied they are, and what they copy.
 
-    Distances are of each arm to its own styles, of the base to all; `floor` is what new pictures of the style itself
-    would have: the distance of two halves of the held-out pictures, the coverage and the share of seeming copies to
-    expect. The base's own distance is what an adapter has to get below: the prompts need not have the
+    Distances are of each arm to its own styles, of the base to all; `floor` is what to see them beside: the distance
+    of two halves of the held-out pictures, and the coverage and the share of seeming copies to expect of new pictures
+    of the style itself. The base's own distance is what an adapter has to get below: the prompts need not have the
     content of the held-out pictures, and then nothing reaches the floor.
 
     Args:

@@ -42,6 +42,12 @@ def measure_style(
         single = found.alone(style)
         for arm in found.arms:
             found.add(arm, f"style[{encoder}]/{style}", similarity[arm.name][style], style in arm.weights)
+            if style in arm.weights or arm in found.told():
+                gain = mean_interval(similarity[arm.name][style] - base[style], prompts)
+                found.metrics[f"{arm.name}: style_gain[{encoder}]/{style}"] = gain
+            if style in arm.weights and arm.name in found.untriggered:
+                without = mean_interval(similarity[arm.name + NO_TRIGGER][style], prompts, higher_is_better=False)
+                found.metrics[f"{arm.name}: style_without_trigger[{encoder}]/{style}"] = without
         if single is None:
             continue
         alone = similarity[single.name][style]
@@ -63,14 +69,19 @@ def measure_style(
                 found.metrics[f"{arm.name}: attainment_without_trigger[{encoder}]/{style}"] = leak
                 effect = ratio_interval(values - without, span, prompts)
                 found.metrics[f"{arm.name}: trigger_effect[{encoder}]/{style}"] = effect
+    p_values = {name: test.p_value for name, test in tests.items()}
     for arms in found.blends():
+        name = f"{arms[0].name}: both_above_coin_flip[{encoder}]"
+        p_values[name] = 1.0  # declared, and not shown if a style cannot be measured
         if set(arms[0].weights) <= scales.keys():
-            name = f"{arms[0].name}: both_above_coin_flip[{encoder}]"
             tests[name] = _measure_blend(found, encoder, arms, similarity)
-    adjusted = holm({name: test.p_value for name, test in tests.items()}) if tests else {}
-    for name, test in tests.items():
-        found.metrics[name] = test.difference
-        found.tests[name] = {"difference": test.difference.value, "p": test.p_value, "p_holm": adjusted[name]}
+            p_values[name] = tests[name].p_value
+    adjusted = holm(p_values)
+    for name, p_value in p_values.items():
+        difference = tests[name].difference if name in tests else None
+        if difference is not None:
+            found.metrics[name] = difference
+        found.tests[name] = {"difference": difference and difference.value, "p": p_value, "p_holm": adjusted[name]}
     return scales
 
 
@@ -113,22 +124,23 @@ def _measure_blend(
 
 
 def measure_response(found: Evaluation, encoder: str) -> None:
-    """Measure whether blends of two styles follow their weights, for each pair and method with three blends or more.
+    """Measure whether blends of two styles follow their weights, for each pair and method with three mixtures or more.
 
     Rank correlation and slope of a_A - a_B against w_A - w_B, violations of monotony, distance of the realised share
-    from the requested one, of the mean attainments; the unit is the setting, so there is no interval.
+    from the requested one, of the mean attainments; the unit is the setting, so there is no interval. The two adapters
+    alone are the ends of the scale and follow their weights by definition, so they do not count.
     """
     sweeps: dict[tuple, dict[str, ArmPictures]] = {}
-    for arm, first, second in found.blends():
+    for arm, *_ in found.blends():
         if round(sum(arm.weights.values()), 6) == 1:
             sweep = sweeps.setdefault((tuple(sorted(arm.weights)), arm.method), {})
-            sweep |= {one.name: one for one in (first, second, arm)}
+            sweep[arm.name] = arm
     for ((a, b), method), sweep in sweeps.items():
         name_a, name_b = (f"attainment[{encoder}]/{style}" for style in (a, b))
         arms = [arm for arm in sweep.values() if name_a in arm.values and name_b in arm.values]
-        if len(arms) < 5:  # the two alone are the ends of the scale, and follow their weights by definition
+        weights = [(arm.weights[a], arm.weights[b]) for arm in arms]
+        if len({round(first, 6) for first, _ in weights}) < 3:
             continue
-        weights = [(arm.weights.get(a, 0), arm.weights.get(b, 0)) for arm in arms]
         means = [[arm.values[name].mean() for arm in arms] for name in (name_a, name_b)]
         for name, value in dataclasses.asdict(weight_response(*means, weights)).items():
             better = name in ("rank_correlation", "slope")

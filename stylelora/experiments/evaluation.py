@@ -111,6 +111,7 @@ class Evaluation:
         return [
             {
                 "arm": arm.name,
+                "weights": arm.weights,
                 "content": content,
                 "seed": seed,
                 "file_name": file,

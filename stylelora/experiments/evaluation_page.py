@@ -27,7 +27,8 @@ EXPLANATIONS = {
     "attainment": "how much of the style is reached: 0 is the base, 1 its adapter alone; by another's: cross-talk",
     "attainment_without_trigger": "the same of prompts without the trigger word: what shows of the style unasked",
     "trigger_effect": "attainment with the trigger word minus without it",
-    "style_gain": "what the adapter alone adds to the base's similarity, primary endpoint of an adapter",
+    "style_gain": "what is added to the base's similarity to the style; of an adapter alone, its primary endpoint",
+    "style_without_trigger": "similarity to the style of the same adapters' pictures of prompts without trigger words",
     "both_score": "mean over pictures of the smaller of both attainments: a picture must show both styles",
     "both_score_of_base": "both-score of the base's pictures, on the same scales",
     "both_score_of_first": "both-score of the first style's adapter alone",
@@ -64,8 +65,8 @@ EXPLANATIONS = {
 
 #: What `floor` says of a metric: what new pictures of the style itself would have.
 FLOORS = {
-    "kid": "the same between two halves of the held-out pictures: nothing can be expected below it",
-    "frechet": "the same between two halves of the held-out pictures, averaged over ways to halve them",
+    "kid": "the same between two halves of the held-out pictures: how far equal ones scatter at half the number",
+    "frechet": "the same between two halves of the held-out pictures; so few are biased upwards more than the arms",
     "coverage": "the same to expect if the made pictures were drawn from the style itself",
     "memorisation": "the same to expect of new pictures of the style that copy nothing",
 }
@@ -78,11 +79,13 @@ def explanation(name: str) -> str:
 
 
 def cell(metric: Metric | None) -> str:
-    """Return a value with its interval, `0.42 (0.31 to 0.53)`, or a dash."""
+    """Return a value with its interval, `0.42 (0.31 to 0.53)`, or a dash; one of which nothing is known says so."""
     if metric is None:
         return "-"
-    if not math.isfinite(metric.ci_low) or metric.ci_low == metric.ci_high == 1:  # the end of a scale
+    if metric.ci_low == metric.ci_high == 1:  # the end of a scale
         return f"{metric.value:.3f}"
+    if not (math.isfinite(metric.ci_low) or math.isfinite(metric.ci_high)):
+        return f"{metric.value:.3f} (no interval)"
     return f"{metric.value:.3f} ({metric.ci_low:.3f} to {metric.ci_high:.3f})"
 
 
@@ -94,7 +97,7 @@ def first(found: Evaluation, prefix: str) -> str:
 
 def rows_of(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Return heading and rows of the main table: content, style gain and attainment of each style, both of blends."""
-    styles = dict.fromkeys(style for arm in found.arms for style in arm.weights)
+    styles = dict.fromkeys(name.split("/")[-1] for name in found.metrics if ": style_gain[" in name)
     columns = {"CLIP score": first(found, "clip_score[")}
     columns |= {f"style gain, {style}": f"{first(found, 'style_gain[').split('/')[0]}/{style}" for style in styles}
     columns |= {f"attainment of {style}": f"{first(found, 'attainment[').split('/')[0]}/{style}" for style in styles}
@@ -113,9 +116,25 @@ def summary(found: Evaluation) -> str:
     """Return the main table and the tests, in Markdown."""
     heading, rows = rows_of(found)
     lines = [markdown(heading, rows)]
+    lines.append(f"\nMean (95 % interval) over {counted(found)}.")
+    return "\n".join([*lines, *unmeasured(found), *tests_said(found.metrics, found.tests)])
+
+
+def counted(found: Evaluation) -> str:
+    """Return how many prompts there are, and pictures of each."""
     prompts = len(set(found.prompts))
-    lines.append(f"\nMean (95 % interval) over {prompts} prompts, {len(found.prompts) // prompts} pictures of each.")
-    return "\n".join([*lines, *tests_said(found.metrics, found.tests)])
+    each = len(found.prompts) // prompts
+    return f"{prompts} prompt{'s' * (prompts > 1)}, {each} picture{'s' * (each > 1)} of each"
+
+
+def unmeasured(found: Evaluation) -> list[str]:
+    """Return a line for each style whose adapter is here and that has no attainment all the same."""
+    return [
+        f"no attainment of {name.split('/')[-1]}: {cell(gain)} is not surely above 0, of so many prompts; {name}"
+        for name, gain in found.metrics.items()
+        if ": style_gain[" in name and name in found.tests
+        if name.replace(": style_gain[", ": attainment[") not in found.metrics
+    ]
 
 
 def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -124,10 +143,16 @@ def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
+def p_said(p_value: float) -> str:
+    """Return a p-value with four digits, or that it is below them."""
+    return f"{p_value:.4f}" if p_value >= 0.00005 else "<0.0001"
+
+
 def tests_said(metrics: Mapping[str, Metric], tests: Mapping[str, dict]) -> list[str]:
     """Return a line for each test of a declared endpoint."""
     return [
-        f"{name}: {cell(metrics[name])}, p = {test['p']:.4f}, Holm {test['p_holm']:.4f}" for name, test in tests.items()
+        f"{name}: {cell(metrics.get(name))}, p = {p_said(test['p'])}, Holm {p_said(test['p_holm'])}"
+        for name, test in tests.items()
     ]
 
 
@@ -140,25 +165,23 @@ def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:
         title: of the page.
     """
     heading, rows = rows_of(found)
-    prompts = len(set(found.prompts))
-    count = f"{prompts} prompts, {len(found.prompts) // prompts} pictures of each, intervals of 95 % over prompts"
     tests = [
-        [name, cell(found.metrics[name]), f"{test['p']:.4f}", f"{test['p_holm']:.4f}"]
+        [name, cell(found.metrics.get(name)), p_said(test["p"]), p_said(test["p_holm"])]
         for name, test in found.tests.items()
     ]
     parts = [
         _HEAD.format(title=escape(title)),
-        f"<p>{count}. All arms share prompts and seeds.</p>",
+        f"<p>{counted(found)}, intervals of 95 % over prompts. All arms share prompts and seeds.</p>",
         _table(heading, rows),
+        *(f"<p>{escape(line)}</p>" for line in unmeasured(found)),
         "<p>By the first judge of each kind; all metrics are below.</p>",
         "<h2>Primary endpoints</h2>" + _table(["endpoint", "difference", "p", "Holm's p"], tests) if tests else "",
         "<h2>Pictures</h2>",
         _gallery(found),
-        "<h2>Skill of each adapter on held-out pictures of each style</h2>",
         _skills(found, styles),
         "<h2>Best and worst</h2>",
         *(_extremes(found, arm) for arm in found.arms),
-        "<h2>Nearest training pictures</h2>",
+        "<h2>Nearest training pictures</h2>" if found.pairs else "",
         *(_pairs(found, style, judge) for style in styles for judge in dict.fromkeys(key[2] for key in found.pairs)),
         "<h2>All metrics</h2>",
         _table(
@@ -195,7 +218,9 @@ def _skills(found: Evaluation, styles: Sequence[Style]) -> str:
         for arm in found.arms
         if arm.name != BASE
     ]
-    return _table(["arm", *names], [row for row in rows if set(row[1:]) != {"-"}])
+    rows = [row for row in rows if set(row[1:]) != {"-"}]
+    heading = "<h2>Skill of each adapter on held-out pictures of each style</h2>"
+    return heading + _table(["arm", *names], rows) if rows else ""
 
 
 def _extremes(found: Evaluation, arm: ArmPictures) -> str:

@@ -50,12 +50,16 @@ class Finished:
         folder: of the run.
         dataset: hash of its prompts and held-out pictures.
         settings: of model and data, flat: `model.steps` -> 12.
-        arms: name -> metric -> series.
+        adapters: hashes of their files.
+        weights: name of an arm -> of the styles it was made with; none for the base.
+        arms: name -> metric -> series, pictures in one order for all tests of them.
     """
 
     folder: Path
     dataset: str
     settings: dict[str, object]
+    adapters: list[str]
+    weights: dict[str, dict[str, float]]
     arms: dict[str, dict[str, Series]]
 
     def arm(self, name: str | None) -> tuple[str, dict[str, Series]]:
@@ -73,7 +77,8 @@ class Finished:
 def read_finished(folder: Path) -> Finished:
     """Read what `test` wrote.
 
-    Skill has a value for each held-out picture: 1 - its loss over the base's mean loss, whose mean is the skill.
+    Skill, 1 - mean l / mean b of the losses l and the base's b, has a value for each held-out picture:
+    skill + ((1 - skill) b_i - l_i) / mean b. Their mean is the skill, and they spread as the ratio does (delta method).
 
     Args:
         folder: of the run.
@@ -81,10 +86,19 @@ def read_finished(folder: Path) -> Finished:
     Raises:
         InputError: if no finished test is there.
     """
-    files = [folder / name for name in ("result.json", "values.jsonl", "losses.jsonl")]
-    if not all(file.is_file() for file in files):
-        raise InputError(f"{folder} holds no finished test; give folders that `python cli.py test` wrote")
-    result, (rows, losses) = json.loads(files[0].read_text()), ([*_lines(file)] for file in files[1:])
+    files = [folder / name for name in ("result.json", "values.jsonl", "losses.jsonl", "pictures.jsonl")]
+    if missing := [file.name for file in files if not file.is_file()]:
+        said = f"{folder} has no {', '.join(missing)} and so holds no finished test"
+        raise InputError(f"{said}; give folders that `python cli.py test` wrote, or test again")
+    try:
+        result = json.loads(files[0].read_text())
+        rows, losses, made = ([*_lines(file)] for file in files[1:])
+    except json.JSONDecodeError as error:
+        raise InputError(f"a file in {folder} is not whole ({error}); test again") from error
+    if result["status"] != "success":
+        raise InputError(f"the test in {folder} ended as {result['status']}; test again")
+    if not rows or not made:
+        raise InputError(f"the test in {folder} has no pictures; test again")
     arms: dict[str, dict[str, dict]] = {}
     for row in rows:
         for name, value in row["values"].items():
@@ -96,9 +110,12 @@ def read_finished(folder: Path) -> Finished:
         base = means[BASE, style]
         if arm != BASE:
             scale = np.mean(list(base.values()))
-            arms[arm][f"skill/{style}"] = {picture: 1 - own[picture] / scale for picture in base}
+            rest = np.mean(list(own.values())) / scale
+            arms[arm][f"skill/{style}"] = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
     series = {arm: {name: _series(own) for name, own in metrics.items()} for arm, metrics in arms.items()}
-    return Finished(folder, result["dataset"], dict(_settings(result["config"])), series)
+    weights = {row["arm"]: row["weights"] for row in rows}
+    settings, adapters = dict(_settings(result["config"])), sorted(made[0]["adapters"].values())
+    return Finished(folder, result["dataset"], settings, adapters, weights, series)
 
 
 def joined(runs: Sequence[dict[str, Series]]) -> dict[str, Series]:
@@ -115,7 +132,8 @@ def joined(runs: Sequence[dict[str, Series]]) -> dict[str, Series]:
 
 
 def _series(values: dict[tuple[str, int], float]) -> Series:
-    return Series(list(values), np.array(list(values.values())), [0] * len(values))
+    pictures = sorted(values)
+    return Series(pictures, np.array([values[picture] for picture in pictures]), [0] * len(values))
 
 
 def _lines(file: Path) -> Iterator[dict]:

@@ -60,22 +60,22 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
         columns: which of AXES the columns are, or arm; the lines are prompts and seeds with all values of the others.
     """
     others = [] if columns == "arm" else [axis for axis in AXES if axis != columns]  # an arm has all of them
-    only_base = len({(row["label"], row["guidance"]) for row in rows}) == 1
-    blends = [row for row in rows if row["label"] != "base"]
+    blends = [row for row in rows if any(row["weights"])]
     varying = [axis for axis in others if len({row[axis] for row in blends}) > 1]
-    base: dict[tuple, str] = {}
+    plain: dict[tuple, dict[Any, str]] = {}  # of the base, on all lines
     lines: dict[tuple, dict[Any, str]] = {}
     names: dict[tuple, str] = {}
     for row in rows:
         place, file = row["index"][0], row["file_name"]
-        if (place, row["guidance"]) not in base:
-            base[place, row["guidance"]] = file
-            if columns != "guidance" and not only_base:
+        told = row["label"].startswith('"')
+        if told or (place, row["guidance"]) not in plain:
+            plain.setdefault((place, row["guidance"]), {})[row["label"]] = file
+            if columns != "guidance" and blends:
                 continue
         key = (place, *(row[axis] for axis in others))
-        known = {} if columns == "guidance" or only_base else {"base": base[place, row["guidance"]]}
-        lines.setdefault(key, known)[row[columns]] = file
-        shown = ["label"] if row["label"] == "base" else varying
+        known = {} if columns == "guidance" or not blends else plain[place, row["guidance"]]
+        lines.setdefault(key, dict(known))[row[columns]] = file
+        shown = varying if any(row["weights"]) else ["label"]
         named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in shown]
         names[key] = ", ".join([row["content"], f"seed {row['seed']}", *named])
     found = list(next(iter(lines.values())))

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from stylelora.experiments.result import run_folder
 from stylelora.experiments.study_tables import (
@@ -23,6 +23,7 @@ from stylelora.records import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+PROMPTS = CONFIGS / "evaluate" / "prompts_mini.txt"
 T = TypeVar("T")
 
 
@@ -37,10 +38,10 @@ def study(question: Literal["styles", "resolution"]) -> None:
         InputError: if a run fails.
     """
     if question == "styles":
-        side_by_side(fit, "train/mini/*.yaml")
+        adapters = [folder / "adapter.safetensors" for folder in side_by_side(fit, "train/mini/*.yaml")]
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
-        run("test", config, folder, f"--trainer.devices={cores()}")
+        run("test", config, folder, f"--trainer.devices={cores()}", inputs=[PROMPTS, *adapters])
         print(ORIGINAL_STYLES, results(folder), f"\nlook at {folder / 'grid.png'}", sep="\n")
         return
     folders = side_by_side(fit_and_test, "ablations/resolution/mini_*.yaml")
@@ -57,8 +58,9 @@ def fit(config: Path) -> Path:
 def fit_and_test(config: Path) -> Path:
     """Train an adapter of the resolution study and judge it on whole pictures; return the run's folder."""
     folder = fit(config)
-    adapter = f"--model.init_args.adapters=[{folder / 'adapter.safetensors'}]"
-    run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", adapter)
+    adapter = folder / "adapter.safetensors"
+    words = f"--model.init_args.adapters=[{adapter}]"
+    run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", words, inputs=[PROMPTS, adapter])
     return folder
 
 
@@ -80,20 +82,54 @@ def cores() -> int:
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
-def run(verb: str, config: Path, folder: Path, *more: str) -> None:
-    """Run a config in a process of its own, unless its folder holds the result of one that succeeded.
+def is_answered(config: Path, folder: Path, inputs: Sequence[Path] = ()) -> bool:
+    """Tell whether a folder holds the result of a run that succeeded with what a config says now; if not, say why.
+
+    Args:
+        config: file.
+        folder: of the run.
+        inputs: files that the run reads.
+    """
+    import yaml
+
+    file = folder / "result.json"
+    if not file.is_file():
+        return False
+    result, reasons = json.loads(file.read_text()), []
+    if result["status"] != "success":
+        reasons.append(f"it ended as {result['status']}")
+    if not _holds(result["config"], yaml.safe_load(config.read_text())):
+        reasons.append(f"{config.name} has changed since")
+    reasons += [f"{one} has changed since" for one in inputs if one.stat().st_mtime > file.stat().st_mtime]
+    if reasons:
+        print(f"{folder} has a result, but {', '.join(reasons)}: running again", flush=True)
+    return not reasons
+
+
+def _holds(used: Any, written: Any) -> bool:
+    """Tell whether settings that were used have all that is written, at any depth, but for adapters given by hand."""
+    if isinstance(written, dict):
+        rest = {name: value for name, value in written.items() if name != "adapters"}
+        return isinstance(used, dict) and all(_holds(used.get(name), value) for name, value in rest.items())
+    if isinstance(written, list):
+        return isinstance(used, list) and len(used) == len(written) and all(map(_holds, used, written))
+    return used == written
+
+
+def run(verb: str, config: Path, folder: Path, *more: str, inputs: Sequence[Path] = ()) -> None:
+    """Run a config in a process of its own, unless its folder holds the result of one that succeeded with the same.
 
     Args:
         verb: of `cli.py`.
         config: file.
         folder: of the run.
         more: options.
+        inputs: files that it reads; one that is newer than the result makes it run again.
 
     Raises:
         InputError: if it fails.
     """
-    result = folder / "result.json"
-    if result.is_file() and json.loads(result.read_text())["status"] == "success":
+    if is_answered(config, folder, inputs):
         return
     words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
     print("running", *words, flush=True)

@@ -36,7 +36,36 @@ def test_every_strength_and_guidance_is_made_and_strength_multiplies_the_weights
 
 def records(**values):
     row = {"content": "a cat", "seed": 0, "label": "base", "method": "sum", "guidance": 4.0, "strength": 1.0}
-    return row | values
+    return row | {"weights": [float(values.get("label", "base")[0] not in 'b"')]} | values
+
+
+def test_the_base_told_in_words_stands_on_every_line_beside_the_base():
+    told = '"ink of {}"'
+    arms = [records(), records(label=told)]
+    arms += [records(label="a 1", method=m, strength=s) for m in ("sum", "switch") for s in (0.5, 1.0)]
+    rows = [row | {"index": (0, i), "file_name": str(i)} for i, row in enumerate(arms)]
+    headings, lines = arranged(rows, "label")
+    assert headings == ["base", told, "a 1"]
+    assert [files for _, files in lines] == [["0", "1", str(i)] for i in (2, 3, 4, 5)]
+    headings, lines = arranged(rows, "strength")
+    assert headings == ["base", told, "strength 0.5", "strength 1"]
+    assert [files for _, files in lines] == [["0", "1", "2", "3"], ["0", "1", "4", "5"]]
+    headings, lines = arranged(rows[:2], "label")
+    assert (headings, [files for _, files in lines]) == (["base", told], [["0", "1"]])
+
+
+def test_words_are_given_to_the_base_alone_and_each_once(tiny_sd, adapter_files, tmp_path):
+    more = ['--model.init_args.words=["ink of {}", "ink of {}"]', "--model.init_args.methods=[sum, composite]"]
+    code, said = predict(tiny_sd, adapter_files, tmp_path, *more, weights="[[1, 0]]")
+    assert code == 0, said
+    rows = read(tmp_path)
+    assert [row["label"] for row in rows[:4]] == ["base", '"ink of {}"', "ink 1", "ink 1"]
+    assert rows[1]["prompt"] == "ink of a cat"
+    assert np.abs(image(tmp_path, label='"ink of {}"', content="a cat", seed=0)
+                  - image(tmp_path, label="base", content="a cat", seed=0)).max() > 2  # fmt: skip
+    code, said = predict(tiny_sd, adapter_files, tmp_path / "bare", '--model.init_args.words=["{}"]')
+    assert code != 0
+    assert "words are {} alone, which is the base" in said
 
 
 def test_the_columns_of_the_grid_are_the_axis_asked_for_and_the_base_is_first():

@@ -1,8 +1,10 @@
 """Tables of whole studies, and what is run for them."""
 
 import json
+import os
 
 import pytest
+import yaml
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
@@ -78,10 +80,31 @@ def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monk
         return type("Done", (), {"returncode": 1})
 
     monkeypatch.setattr(study.subprocess, "run", fake)
-    (tmp_path / "result.json").write_text('{"status": "success"}')
+    config = yaml.safe_load((study.CONFIGS / "quickstart.yaml").read_text())
+    used = {"seed_everything": 0, **config, "data": config["data"] | {"more": 1}}
+    (tmp_path / "result.json").write_text(json.dumps({"status": "success", "config": used}))
     study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
     assert calls == []
-    (tmp_path / "result.json").write_text('{"status": "failed"}')
+    (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "config": used}))
     with pytest.raises(InputError, match=r"fit of configs.quickstart\.yaml failed"):
         study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
     assert len(calls) == 1
+
+
+def test_a_result_of_other_settings_or_older_than_what_it_read_is_no_answer(tmp_path, capsys):
+    config, adapter = tmp_path / "run.yaml", tmp_path / "adapter.safetensors"
+    config.write_text("model: {init_args: {steps: 12, weights: [[1, 0]], adapters: [a]}}")
+    adapter.touch()
+    used = {"model": {"init_args": {"steps": 12, "weights": [[1, 0]], "adapters": ["given/by/hand"], "more": None}}}
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"status": "success", "config": used}))
+    os.utime(adapter, (1, 1))
+    assert study.is_answered(config, tmp_path, [adapter])
+    os.utime(result, (0, 0))
+    assert not study.is_answered(config, tmp_path, [adapter])
+    assert f"{adapter} has changed since: running again" in capsys.readouterr().out
+    os.utime(result)
+    config.write_text(config.read_text().replace("[1, 0]", "[1, 1]"))
+    assert not study.is_answered(config, tmp_path, [adapter])
+    assert "run.yaml has changed since" in capsys.readouterr().out
+    assert not study.is_answered(config, tmp_path / "nowhere")
