@@ -25,7 +25,7 @@ def measure_style(
     """Measure how much of each style the pictures have, with trigger words and without, and whether blends show both.
 
     Attainment is calibrated: 0 is the base, 1 the style's adapter alone, over the same prompts and seeds. Its interval
-    resamples both ends with it. Primary endpoints are tested, adjusted by Holm: that each adapter alone is nearer to
+    resamples both ends with it. Primary endpoints are tested, adjusted by Holm over all judges so far: that each adapter alone is nearer to
     its style than the base, and that each blend shows both styles more than a coin flip between the two alone.
 
     Args:
@@ -76,12 +76,13 @@ def measure_style(
         if set(arms[0].weights) <= scales.keys():
             tests[name] = _measure_blend(found, encoder, arms, similarity)
             p_values[name] = tests[name].p_value
-    adjusted = holm(p_values)
     for name, p_value in p_values.items():
         difference = tests[name].difference if name in tests else None
         if difference is not None:
             found.metrics[name] = difference
-        found.tests[name] = {"difference": difference and difference.value, "p": p_value, "p_holm": adjusted[name]}
+        found.tests[name] = {"difference": difference and difference.value, "p": p_value}
+    for name, adjusted in holm({name: test["p"] for name, test in found.tests.items()}).items():  # of all judges
+        found.tests[name]["p_holm"] = adjusted
     return scales
 
 

@@ -110,6 +110,16 @@ def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
     assert found.metrics["b 1: style_without_trigger[e]/oil"].n == PROMPTS  # of it something is known all the same
 
 
+def test_a_second_judge_makes_twice_as_many_tests_to_adjust_for(found):
+    measure_style(found, "e", similarities(AMOUNTS))
+    alone = dict(found.tests["a 1: style_gain[e]/ink"])
+    measure_style(found, "f", similarities(AMOUNTS, seed=1))
+    assert len(found.tests) == 10
+    both = found.tests["a 1: style_gain[e]/ink"]
+    assert both["p"] == alone["p"]
+    assert both["p_holm"] == pytest.approx(2 * alone["p_holm"])
+
+
 def test_a_sweep_that_follows_its_weights_and_one_that_jumps(found):
     measure_style(found, "e", similarities(AMOUNTS))
     measure_response(found, "e")
