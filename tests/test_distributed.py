@@ -144,3 +144,5 @@ def test_two_devices_measure_what_one_does(tiny_sd, tiny_clip, adapter_files, tm
         width = 1.0 if metric["ci_low"] is None else metric["ci_high"] - metric["ci_low"]
         assert two[name]["n"] == metric["n"]
         assert two[name]["value"] == pytest.approx(metric["value"], abs=1e-3 + 0.02 * width), name
+        ends = [[one[end] or 0 for end in ("ci_low", "ci_high")] for one in (two[name], metric)]
+        assert ends[0] == pytest.approx(ends[1], abs=1e-3 + 0.05 * width), name

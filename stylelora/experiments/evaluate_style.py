@@ -25,8 +25,9 @@ def measure_style(
     """Measure how much of each style the pictures have, with trigger words and without, and whether blends show both.
 
     Attainment is calibrated: 0 is the base, 1 the style's adapter alone, over the same prompts and seeds. Its interval
-    resamples both ends with it. Primary endpoints are tested, adjusted by Holm over all judges so far: that each adapter alone is nearer to
-    its style than the base, and that each blend shows both styles more than a coin flip between the two alone.
+    resamples both ends with it. Primary endpoints are tested, adjusted by Holm over all judges so far: that each
+    adapter alone is nearer to its style than the base, and that each blend shows both styles more than a coin flip
+    between the two alone.
 
     Args:
         found: gets the metrics.

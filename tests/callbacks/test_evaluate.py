@@ -105,6 +105,8 @@ def test_numbers_do_not_depend_on_the_batch_size(words, run, tmp_path):
     for name, metric in metrics(run).items():
         width = 1.0 if metric["ci_low"] is None else metric["ci_high"] - metric["ci_low"]
         assert found[name]["value"] == pytest.approx(metric["value"], abs=1e-3 + 0.02 * width), name
+        ends = [[one[end] or 0 for end in ("ci_low", "ci_high")] for one in (found[name], metric)]
+        assert ends[0] == pytest.approx(ends[1], abs=1e-3 + 0.05 * width), name
 
 
 def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
