@@ -43,7 +43,7 @@ def compare(
     if len(runs) < 2 or (arms is not None and len(arms) != len(runs)):
         raise InputError("give at least two runs, and either no arms or one for each run")
     first, *others = [read_side(run, arm) for run, arm in zip(runs, arms or [None] * len(runs), strict=True)]
-    said = [f"first: {first.runs}, {first.arm}"]
+    said = [f"first: {first.label}"]
     scales = scales_of(first, said)
     reference = with_attainment(first, scales)
     p_values: dict[str, dict[str, float]] = {"primary": {}, "exploratory": {}, "equal": {}}
@@ -57,7 +57,7 @@ def compare(
         for name in (name for name in reference if name in metrics):
             kind = "primary" if is_called(name, primary) and is_of(name, first.styles or side.styles) else "exploratory"
             one, this = reference[name], metrics[name]
-            key = f"{side.runs}, {side.arm}: {name}"
+            key = f"{side.label}: {name}"
             if not np.isfinite([one.values, this.values]).all():
                 said.append(f"left out, for some pictures have no number: {key}")
                 continue

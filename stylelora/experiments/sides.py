@@ -30,6 +30,12 @@ class Side:
     metrics: dict[str, Series]
     base: dict[str, Series]
 
+    @property
+    def label(self) -> str:
+        """Return a short name: the arm of the first run, and how many more there are."""
+        more = len(self.finished) - 1
+        return f"{self.finished[0].folder}{f' and {more} more' * bool(more)}, {self.arm}"
+
 
 def read_side(runs: str, arm: str | None) -> Side:
     """Read an arm of runs joined by commas; their adapters may have other names, but not other styles and weights.
@@ -84,11 +90,11 @@ def check_comparable(first: Side, side: Side) -> None:
 
 
 def differing(first: Side, side: Side) -> list[str]:
-    """Return a line for each setting of model and data in which a side's runs differ from the first: it may matter."""
+    """Return a line for each setting but the adapters in which a side's runs differ from the first: it may matter."""
     lines, reference = [], first.finished[0]
     for run in side.finished:
         for name in sorted(reference.settings.keys() | run.settings.keys()):
             one, other = reference.settings.get(name), run.settings.get(name)
-            if one != other:
+            if one != other and name != "model.adapters":
                 lines.append(f"{run.folder} has {name} {other}, the first {one}")
     return lines
