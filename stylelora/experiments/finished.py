@@ -97,8 +97,8 @@ def read_finished(folder: Path) -> Finished:
         raise InputError(f"a file in {folder} is not whole ({error}); test again") from error
     if result["status"] != "success":
         raise InputError(f"the test in {folder} ended as {result['status']}; test again")
-    if not rows or not made:
-        raise InputError(f"the test in {folder} has no pictures; test again")
+    if not rows or not made or "weights" not in rows[0]:
+        raise InputError(f"the test in {folder} has no pictures, or is of an older version; test again")
     arms: dict[str, dict[str, dict]] = {}
     for row in rows:
         for name, value in row["values"].items():

@@ -221,6 +221,7 @@ def test_the_same_adapter_is_no_second_training_seed(tmp_path):
         ("losses.jsonl", None, "has no losses.jsonl and so holds no finished test"),
         ("values.jsonl", '{"arm": "ba', "is not whole"),
         ("values.jsonl", "", "no pictures"),
+        ("values.jsonl", '{"arm": "base", "content": "a", "seed": 0, "values": {}}', "of an older version"),
         ("result.json", json.dumps({"status": "failed"}), "ended as failed"),
     ],
 )
