@@ -38,53 +38,71 @@ def measure_style(
     Returns:
         the scales of the styles that can be measured.
     """
-    prompts, base, scales, tests = found.prompts, similarity[BASE], {}, {}
+    base, scales, tests = similarity[BASE], {}, {}
     for style in base:
-        single = found.alone(style)
-        for arm in found.arms:
-            found.add(arm, f"style[{encoder}]/{style}", similarity[arm.name][style], style in arm.weights)
-            if style in arm.weights or arm in found.told():
-                gain = mean_interval(similarity[arm.name][style] - base[style], prompts)
-                found.metrics[f"{arm.name}: style_gain[{encoder}]/{style}"] = gain
-            if style in arm.weights and arm.name in found.untriggered:
-                without = mean_interval(similarity[arm.name + NO_TRIGGER][style], prompts, higher_is_better=False)
-                found.metrics[f"{arm.name}: style_without_trigger[{encoder}]/{style}"] = without
-        if single is None:
+        _measure_similarity(found, encoder, style, similarity)
+        if (single := found.alone(style)) is None:
             continue
         alone = similarity[single.name][style]
-        scale = calibrate(base[style], alone, prompts)
-        tests[f"{single.name}: style_gain[{encoder}]/{style}"] = paired_difference(alone, base[style], prompts)
-        if not scale.measurable:  # then there is no scale to give attainments on
-            continue
-        scales[style] = scale
-        for arm in found.arms[1:]:
-            name = f"attainment[{encoder}]/{style}"
-            values, span = similarity[arm.name][style], alone - base[style]
-            arm.values[name] = attainment(values, scale)
-            found.metrics[f"{arm.name}: {name}"] = ratio_interval(
-                values - base[style], span, prompts, higher_is_better=style in arm.weights
-            )
-            if style in arm.weights and arm.name in found.untriggered:
-                without = similarity[arm.name + NO_TRIGGER][style]
-                leak = ratio_interval(without - base[style], span, prompts, higher_is_better=False)
-                found.metrics[f"{arm.name}: attainment_without_trigger[{encoder}]/{style}"] = leak
-                effect = ratio_interval(values - without, span, prompts)
-                found.metrics[f"{arm.name}: trigger_effect[{encoder}]/{style}"] = effect
-    p_values = {name: test.p_value for name, test in tests.items()}
+        scale = calibrate(base[style], alone, found.prompts)
+        tests[f"{single.name}: style_gain[{encoder}]/{style}"] = paired_difference(alone, base[style], found.prompts)
+        if scale.measurable:  # if not, there is no scale to give attainments on
+            scales[style] = scale
+            _measure_attainment(found, encoder, style, similarity, scale)
     for arms in found.blends():
-        name = f"{arms[0].name}: both_above_coin_flip[{encoder}]"
-        p_values[name] = 1.0  # declared, and not shown if a style cannot be measured
-        if set(arms[0].weights) <= scales.keys():
-            tests[name] = _measure_blend(found, encoder, arms, similarity)
-            p_values[name] = tests[name].p_value
-    for name, p_value in p_values.items():
-        difference = tests[name].difference if name in tests else None
-        if difference is not None:
-            found.metrics[name] = difference
-        found.tests[name] = {"difference": difference and difference.value, "p": p_value}
-    for name, adjusted in holm({name: test["p"] for name, test in found.tests.items()}).items():  # of all judges
+        measurable = set(arms[0].weights) <= scales.keys()  # if not, it was declared all the same
+        test = _measure_blend(found, encoder, arms, similarity) if measurable else None
+        tests[f"{arms[0].name}: both_above_coin_flip[{encoder}]"] = test
+    for name, test in tests.items():
+        if test is not None:
+            found.metrics[name] = test.difference
+        found.tests[name] = {
+            "difference": None if test is None else test.difference.value,
+            "p": 1.0 if test is None else test.p_value,
+        }
+    for name, adjusted in holm({name: test["p"] for name, test in found.tests.items()}).items():
         found.tests[name]["p_holm"] = adjusted
     return scales
+
+
+def _measure_similarity(
+    found: Evaluation, encoder: str, style: str, similarity: Mapping[str, Mapping[str, np.ndarray]]
+) -> None:
+    """Measure how near all arms are to a style, which needs no scale."""
+    for arm in found.arms:
+        own, near = style in arm.weights, similarity[arm.name][style]
+        found.add(arm, f"style[{encoder}]/{style}", near, own)
+        if own or arm in found.told():
+            gain = mean_interval(near - similarity[BASE][style], found.prompts)
+            found.metrics[f"{arm.name}: style_gain[{encoder}]/{style}"] = gain
+        if own and arm.name in found.untriggered:
+            without = similarity[arm.name + NO_TRIGGER][style]
+            metric = mean_interval(without, found.prompts, higher_is_better=False)
+            found.metrics[f"{arm.name}: style_without_trigger[{encoder}]/{style}"] = metric
+
+
+def _measure_attainment(
+    found: Evaluation,
+    encoder: str,
+    style: str,
+    similarity: Mapping[str, Mapping[str, np.ndarray]],
+    scale: Calibration,
+) -> None:
+    """Measure how much of a style all arms attain, and of its own what an arm attains without trigger words."""
+    base, prompts = similarity[BASE][style], found.prompts
+    span = similarity[found.alone(style).name][style] - base
+    for arm in found.arms[1:]:
+        own, near = style in arm.weights, similarity[arm.name][style]
+        arm.values[f"attainment[{encoder}]/{style}"] = attainment(near, scale)
+        measured = {"attainment": ratio_interval(near - base, span, prompts, higher_is_better=own)}
+        if own and arm.name in found.untriggered:
+            without = similarity[arm.name + NO_TRIGGER][style]
+            leak = ratio_interval(without - base, span, prompts, higher_is_better=False)
+            measured |= {
+                "attainment_without_trigger": leak,
+                "trigger_effect": ratio_interval(near - without, span, prompts),
+            }
+        found.metrics |= {f"{arm.name}: {name}[{encoder}]/{style}": metric for name, metric in measured.items()}
 
 
 def _measure_blend(
