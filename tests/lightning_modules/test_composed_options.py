@@ -135,6 +135,7 @@ def test_one_after_the_other_is_as_all_at_once_and_the_base_may_answer_the_empty
     assert np.abs(batched - base).max() > 1
 
 
+@pytest.mark.slow
 def test_half_precision_makes_nearly_the_same(tiny_sd, adapter_files, tmp_path):
     methods = "--model.init_args.methods=[sum, composite, switch]"
     for precision in ("32-true", "bf16-mixed", "bf16-true"):

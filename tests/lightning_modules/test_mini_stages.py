@@ -43,6 +43,7 @@ def fit(module, data, folder):
     return trainer
 
 
+@pytest.mark.slow
 def test_the_stages_give_a_base_that_loads(root, tmp_path):
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPModel
