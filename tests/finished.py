@@ -24,6 +24,7 @@ def write_finished(folder, arms, losses=None, prompts=20, seeds=1, dataset="d", 
         {
             "arm": arm,
             "weights": weights_of(arm),
+            "method": arm.partition(", ")[2] or "sum",
             "content": f"thing {i}",
             "seed": j,
             "values": {name: of(i, j) for name, of in metrics.items()},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from stylelora.experiments.evaluation import parts
 from stylelora.experiments.evaluation_page import cell, markdown, p_said
 from stylelora.experiments.finished import Series
 from stylelora.experiments.sides import Side, check_comparable, differing, read_side
@@ -111,11 +111,6 @@ def with_attainment(side: Side, scales: dict[str, Calibration]) -> dict[str, Ser
             values = attainment(one.values, scale)
             found[name.replace("style[", "attainment[", 1)] = Series(one.pictures, values, one.train_seeds)
     return found
-
-
-def parts(name: str) -> tuple[str, str | None, str | None]:
-    """Return kind, judge and style of a metric such as `style[mini-style]/ink`, `clip_score[mini]` or `skill/ink`."""
-    return re.fullmatch(r"([^\[/]+)(?:\[(.*)\])?(?:/(.+))?", name).groups()
 
 
 def is_called(name: str, metric: str) -> bool:

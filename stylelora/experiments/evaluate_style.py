@@ -69,10 +69,11 @@ def _measure_similarity(
     found: Evaluation, encoder: str, style: str, similarity: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
     """Measure how near all arms are to a style, which needs no scale."""
+    told = {arm.name for arm in found.told()}
     for arm in found.arms:
         own, near = style in arm.weights, similarity[arm.name][style]
         found.add(arm, f"style[{encoder}]/{style}", near, own)
-        if own or arm in found.told():
+        if own or arm.name in told:
             gain = mean_interval(near - similarity[BASE][style], found.prompts)
             found.metrics[f"{arm.name}: style_gain[{encoder}]/{style}"] = gain
         if own and arm.name in found.untriggered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -112,6 +113,7 @@ class Evaluation:
             {
                 "arm": arm.name,
                 "weights": arm.weights,
+                "method": arm.method,
                 "content": content,
                 "seed": seed,
                 "file_name": file,
@@ -126,6 +128,11 @@ class Evaluation:
         arm.values[name] = np.asarray(values, dtype=np.float64)
         metric = mean_interval(arm.values[name], self.prompts, higher_is_better=higher_is_better)
         self.metrics[f"{arm.name}: {name}"] = metric
+
+
+def parts(metric: str) -> tuple[str, str | None, str | None]:
+    """Return kind, judge and style of a metric such as `style[mini-style]/ink`, `clip_score[mini]` or `skill/ink`."""
+    return re.fullmatch(r"([^\[/]+)(?:\[(.*)\])?(?:/(.+))?", metric).groups()
 
 
 def arms_of(rows: Sequence[dict], styles: Mapping[str, str], images: Sequence[Tensor]) -> Evaluation:

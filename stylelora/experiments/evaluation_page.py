@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from stylelora.data.images import to_pil
-from stylelora.experiments.evaluation import BASE, ArmPictures, Evaluation, Style
+from stylelora.experiments.evaluation import BASE, ArmPictures, Evaluation, Style, parts
 from stylelora.records import Metric
 
 SHOWN = 8  # pictures of the gallery's rows, and of the nearest pairs
@@ -63,7 +63,7 @@ EXPLANATIONS = {
 }
 
 
-#: What `floor` says of a metric: what new pictures of the style itself would have.
+#: What `floor` says of a metric: what to see the arms' beside.
 FLOORS = {
     "kid": "the same between two halves of the held-out pictures: how far equal ones scatter at half the number",
     "frechet": "the same between two halves of the held-out pictures; so few are biased upwards more than the arms",
@@ -75,7 +75,7 @@ FLOORS = {
 def explanation(name: str) -> str:
     """Return what a metric says, by its full name such as `base: kid[mini]/watercolor`."""
     arm, metric = name.split(": ", 1)
-    return (FLOORS if arm == "floor" else EXPLANATIONS)[re.sub(r"(_\d+|@[\d,]+)?(\[.*?\])?(/.*)?$", "", metric)]
+    return (FLOORS if arm == "floor" else EXPLANATIONS)[re.sub(r"(_\d+|@[\d,]+)$", "", parts(metric)[0])]
 
 
 def cell(metric: Metric | None) -> str:

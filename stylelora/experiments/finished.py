@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from stylelora.experiments.evaluation import BASE
+from stylelora.experiments.pictures import read_lines
 from stylelora.metrics.nested import nested_interval
-from stylelora.metrics.statistics import mean_interval
 from stylelora.records import InputError, Metric
 
 
@@ -37,8 +37,6 @@ class Series:
     @property
     def mean(self) -> Metric:
         """Return the mean with its interval, over training seeds, too, if there are several."""
-        if not any(self.train_seeds):
-            return mean_interval(self.values, self.units)
         return nested_interval(self.values, self.train_seeds, self.units)
 
 
@@ -51,7 +49,7 @@ class Finished:
         dataset: hash of its prompts and held-out pictures.
         settings: of model and data, flat: `model.steps` -> 12.
         adapters: hashes of their files.
-        weights: name of an arm -> of the styles it was made with; none for the base.
+        recipes: name of an arm -> weights of the styles it was made with, none for the base, and method.
         arms: name -> metric -> series, pictures in one order for all tests of them.
     """
 
@@ -59,7 +57,7 @@ class Finished:
     dataset: str
     settings: dict[str, object]
     adapters: list[str]
-    weights: dict[str, dict[str, float]]
+    recipes: dict[str, tuple[dict[str, float], str]]
     arms: dict[str, dict[str, Series]]
 
     def arm(self, name: str | None) -> tuple[str, dict[str, Series]]:
@@ -92,12 +90,12 @@ def read_finished(folder: Path) -> Finished:
         raise InputError(f"{said}; give folders that `python cli.py test` wrote, or test again")
     try:
         result = json.loads(files[0].read_text())
-        rows, losses, made = ([*_lines(file)] for file in files[1:])
+        rows, losses, made = map(read_lines, files[1:])
     except json.JSONDecodeError as error:
         raise InputError(f"a file in {folder} is not whole ({error}); test again") from error
     if result["status"] != "success":
         raise InputError(f"the test in {folder} ended as {result['status']}; test again")
-    if not rows or not made or "weights" not in rows[0]:
+    if not rows or not made or "method" not in rows[0]:
         raise InputError(f"the test in {folder} has no pictures, or is of an older version; test again")
     arms: dict[str, dict[str, dict]] = {}
     for row in rows:
@@ -113,9 +111,9 @@ def read_finished(folder: Path) -> Finished:
             rest = np.mean(list(own.values())) / scale
             arms[arm][f"skill/{style}"] = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
     series = {arm: {name: _series(own) for name, own in metrics.items()} for arm, metrics in arms.items()}
-    weights = {row["arm"]: row["weights"] for row in rows}
+    recipes = {row["arm"]: (row["weights"], row["method"]) for row in rows}
     settings, adapters = dict(_settings(result["config"])), sorted(made[0]["adapters"].values())
-    return Finished(folder, result["dataset"], settings, adapters, weights, series)
+    return Finished(folder, result["dataset"], settings, adapters, recipes, series)
 
 
 def joined(runs: Sequence[dict[str, Series]]) -> dict[str, Series]:
@@ -134,10 +132,6 @@ def joined(runs: Sequence[dict[str, Series]]) -> dict[str, Series]:
 def _series(values: dict[tuple[str, int], float]) -> Series:
     pictures = sorted(values)
     return Series(pictures, np.array([values[picture] for picture in pictures]), [0] * len(values))
-
-
-def _lines(file: Path) -> Iterator[dict]:
-    return map(json.loads, file.read_text(encoding="utf-8").splitlines())
 
 
 def _settings(config: dict) -> Iterator[tuple[str, object]]:

@@ -39,6 +39,11 @@ def write_lines(rows: list[dict], path: Path) -> None:
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
 
 
+def read_lines(path: Path) -> list[dict]:
+    """Return what `write_lines` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
     """Write `grid.png`, and `grid-2.png` and so on where one would get too long; see `arranged`."""
     headings, table = arranged(rows, columns)
@@ -67,7 +72,7 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
     names: dict[tuple, str] = {}
     for row in rows:
         place, file = row["index"][0], row["file_name"]
-        told = row["label"].startswith('"')
+        told = not any(row["weights"]) and row["label"] != "base"
         if told or (place, row["guidance"]) not in plain:
             plain.setdefault((place, row["guidance"]), {})[row["label"]] = file
             if columns != "guidance" and blends:

@@ -50,24 +50,20 @@ def read_side(runs: str, arm: str | None) -> Side:
         )
     finished = [read_finished(folder) for folder in folders]
     name, _ = finished[0].arm(arm)
-    weights, found = finished[0].weights[name], []
+    recipe, found = finished[0].recipes[name], []
+    weights, _ = recipe
     for run in finished:
         if run is finished[0] or not weights:
             found.append(run.arm(name)[1])
             continue
-        same = [other for other, own in run.weights.items() if own == weights and _method(other) == _method(name)]
-        if not same:
+        same = next((other for other, own in run.recipes.items() if own == recipe), None)
+        if same is None:
             raise InputError(f"{run.folder} has no arm of the weights of {name}; it has {', '.join(run.arms)}")
-        found.append(run.arms[same[0]])
+        found.append(run.arms[same])
     for number, run in enumerate(finished):
         if weights and any(run.adapters == other.adapters for other in finished[:number]):
             raise InputError(f"{run.folder} has the adapters of a run before it; join runs of different training seeds")
     return Side(runs, name, list(weights), finished, joined(found), joined([one.arms[BASE] for one in finished]))
-
-
-def _method(arm: str) -> str:
-    """Return what an arm's name says after its weights, such as `, composite`."""
-    return "".join(arm.partition(", ")[1:])
 
 
 def check_comparable(first: Side, side: Side) -> None:

@@ -12,7 +12,7 @@ from stylelora.data.images import labelled_grid
 from stylelora.experiments.evaluation import BASE
 from stylelora.experiments.evaluation_page import cell, markdown, tests_said
 from stylelora.experiments.finished import read_finished
-from stylelora.experiments.pictures import read_picture
+from stylelora.experiments.pictures import read_lines, read_picture
 from stylelora.metrics.comparison import equivalence
 from stylelora.metrics.statistics import ratio_interval
 from stylelora.records import InputError, Metric
@@ -112,9 +112,8 @@ def gallery(folders: list[Path]) -> Path:
     """
     columns: dict[str, dict[str, Path]] = {}
     for folder in folders:
-        lines = (folder / "test" / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
         _, kernel, size = folder.name.split("_")
-        for row in map(json.loads, lines):
+        for row in read_lines(folder / "test" / "pictures.jsonl"):
             if row["trigger"]:
                 name = "base" if row["arm"] == BASE else f"{int(size)} px {kernel}"
                 columns.setdefault(name, {}).setdefault(row["content"], folder / "test" / row["file_name"])
