@@ -6,14 +6,20 @@ import sys
 from argparse import ArgumentError
 from pathlib import Path
 
-from stylelora.usage import USAGE
+from stylelora.console import USAGE, call, quiet, sentence
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate", "test", "predict")
-WITHOUT_TRAINER = ("preprocess", "merge", "interference", "compare", "study")
-FUNCTIONS = {verb: f"stylelora.experiments.{verb}" for verb in WITHOUT_TRAINER}
+ROOMS = {
+    "preprocess": "preprocess",
+    "merge": "lora",
+    "interference": "evaluation",
+    "compare": "evaluation",
+    "study": "studies",
+}
+FUNCTIONS = {verb: f"stylelora.{room}.{verb}" for verb, room in ROOMS.items()}
 
 
 def build_cli() -> type:
@@ -23,7 +29,7 @@ def build_cli() -> type:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
-    from stylelora.experiments.result import run_folder, set_aside
+    from stylelora.runs.folder import run_folder, set_aside
 
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
@@ -77,8 +83,6 @@ def main(args: list[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else args
     if words in ([], ["-h"], ["--help"]):
         return print(USAGE)
-    from stylelora.quiet import call, quiet, sentence
-
     try:
         quiet()
         if words[0] in FUNCTIONS:

@@ -46,7 +46,7 @@ def train(root: Path, cache: Path, steps: int) -> dict[str, float]:
 
     from datamodules import StyleDataModule
     from lightning_modules import StyleLoRA
-    from stylelora.quiet import quiet
+    from stylelora.console import quiet
 
     class Watch(L.Callback):
         """Takes the time of each step."""

@@ -10,14 +10,14 @@ import lightning.pytorch as L
 
 from stylelora.data.scan import fingerprint
 from stylelora.distributed import gather_rows
-from stylelora.experiments.evaluate import evaluate
-from stylelora.experiments.evaluation import Style, arms_of
-from stylelora.experiments.evaluation_page import page, summary
-from stylelora.experiments.pictures import read_picture, save_picture, write_grids, write_lines
+from stylelora.evaluation.evaluate import evaluate
+from stylelora.evaluation.evaluation import Style, arms_of
+from stylelora.evaluation.page import page, summary
 from stylelora.metrics.encoders import ClipEncoder
 from stylelora.metrics.image_encoders import load_image_encoder
 from stylelora.metrics.inception import Inception
 from stylelora.records import InputError, Metric
+from stylelora.runs.pictures import read_picture, save_picture, write_grids, write_lines
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import lightning.pytorch as L
 
 from stylelora.data.scan import fingerprint
-from stylelora.experiments.result import git_hash
-from stylelora.lora.formats import save_adapter
+from stylelora.lora.write import save_adapter
+from stylelora.runs.result import git_hash
 
 
 class SaveAdapter(L.Callback):

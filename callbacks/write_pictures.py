@@ -8,7 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as L
 
 from stylelora.distributed import gather_rows
-from stylelora.experiments.pictures import save_picture, write_grids, write_lines
+from stylelora.runs.pictures import save_picture, write_grids, write_lines
 
 
 class WritePictures(L.Callback):

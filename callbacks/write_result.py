@@ -9,8 +9,8 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.experiments.result import write_result
 from stylelora.records import Metric
+from stylelora.runs.result import write_result
 
 
 class WriteResult(L.Callback):

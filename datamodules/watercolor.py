@@ -5,7 +5,7 @@ from stylelora.data.embedded import TRIGGERS
 
 
 class Watercolor(StyleDataModule):
-    """92 pictures: Fluent Emoji (flat) by Microsoft, MIT, repainted by `stylelora/data/watercolor.py`."""
+    """92 pictures: Fluent Emoji (flat) by Microsoft, MIT, repainted by `stylelora/pretraining/watercolor.py`."""
 
     style = "watercolor"
     default_trigger = TRIGGERS["watercolor"]

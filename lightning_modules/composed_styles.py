@@ -28,7 +28,7 @@ from stylelora.diffusion.arms import CONTENT, Arm, BlendOptions, SamplingMethod,
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
-from stylelora.experiments.evaluation import NO_TRIGGER
+from stylelora.evaluation.evaluation import NO_TRIGGER
 from stylelora.lora.blend import added, check_fit
 from stylelora.lora.compose import Method
 from stylelora.lora.read import described, read_adapters

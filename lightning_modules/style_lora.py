@@ -13,8 +13,8 @@ from stylelora.diffusion import noise
 from stylelora.diffusion.loss import bank_losses, denoising_losses
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.distributed import gather_rows
-from stylelora.lora.formats import adapter_state
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
+from stylelora.lora.write import adapter_state
 from stylelora.metrics.statistics import skill_interval
 from stylelora.records import InputError, Metric, SampleBatch
 from stylelora.seeds import seed_of

@@ -4,9 +4,9 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from stylelora.lora.blend import added, blend
-from stylelora.lora.formats import adapter_state, save_adapter
 from stylelora.lora.inject import inject_lora
 from stylelora.lora.read import read_adapter
+from stylelora.lora.write import adapter_state, save_adapter
 from tests.tiny_sd import disturb, predict
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]

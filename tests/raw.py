@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from stylelora.experiments.preprocess import preprocess
+from stylelora.preprocess.preprocess import preprocess
 
 THINGS = ("cat", "red boat", "house", "tree", "apple", "robot")
 

@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("stylelora", "lightning_modules", "datamodules", "callbacks")
 #: In `stylelora` a part imports parts to its left; modules that are no part stand at the very left.
-ORDER = ("base", "data", "lora", "diffusion", "metrics", "experiments")
+ORDER = (
+    *("base", "data", "lora", "diffusion", "metrics", "runs"),
+    *("preprocess", "evaluation", "studies", "pretraining"),
+)
 HEAVY = {"diffusers", "transformers", "peft", "lightning"}
 LONGEST = 300
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -86,7 +89,7 @@ def test_every_package_was_read():
         ("stylelora/base/load.py", "from .. import records"),
         ("callbacks/a.py", "from datamodules.base import StyleDataModule"),
         ("datamodules/a.py", "def f():\n    import lightning_modules"),
-        ("lightning_modules/mini/a.py", "import callbacks.clip_score"),
+        ("lightning_modules/pretraining/a.py", "import callbacks.clip_score"),
         ("callbacks/a.py", "import cli"),
     ],
 )
@@ -100,7 +103,7 @@ def test_the_checker_sees_what_is_forbidden(file, source):
         ("stylelora/data/a.py", "import torch\nfrom stylelora.base import load\nfrom stylelora.records import Metric"),
         ("stylelora/data/a.py", "from stylelora.data.scan import scan_folder\ndef f():\n    import diffusers"),
         ("stylelora/data/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import diffusers"),
-        ("stylelora/experiments/a.py", "from stylelora.base.load import load_unet"),
+        ("stylelora/evaluation/a.py", "from stylelora.base.load import load_unet"),
         ("callbacks/a.py", "import lightning.pytorch as L\nfrom callbacks import x\nfrom stylelora.metrics import y"),
     ],
 )

@@ -5,7 +5,7 @@ import yaml
 
 import callbacks
 import cli
-from stylelora.data.icon_table import load_concepts, with_article
+from stylelora.base.concepts import load_concepts, with_article
 from tests.runs import ROOT, run_cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")

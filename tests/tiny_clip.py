@@ -9,7 +9,7 @@ def build_tiny_clip(folder: Path) -> Path:
     """Write the model, its tokenizer and its image processor: 32 px pictures, the same weights each time."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    from stylelora.base.tokenizer import train_tokenizer
+    from stylelora.pretraining.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["a cat on a mat", "a boat on a lake"] * 3, vocab_size=600)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

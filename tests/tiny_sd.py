@@ -27,7 +27,7 @@ def build_tiny_sd(folder: Path) -> Path:
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from stylelora.base.tokenizer import train_tokenizer
+    from stylelora.pretraining.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["a watercolor painting of a red fox", "a cartoon of a small blue house"], 600)
     with torch.random.fork_rng():

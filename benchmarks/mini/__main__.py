@@ -15,16 +15,17 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
+from stylelora.base.concepts import load_concepts, with_article
 from stylelora.data.embedded import KERNELS, STYLES, TRIGGERS
 from stylelora.data.embedded import folder as embedded
-from stylelora.data.icon_table import STYLE_PHRASES, TEST_SETS, load_concepts, with_article
 from stylelora.data.images import fit, tile, to_tensor
 from stylelora.data.reading import open_picture
-from stylelora.data.recolour import COLOURS, colour_name
 from stylelora.data.scan import scan_folder
-from stylelora.data.scenes import Scene, describe, held_out
 from stylelora.metrics.statistics import mean_interval
 from stylelora.metrics.style import StyleEncoder, in_style
+from stylelora.pretraining.icon_table import STYLE_PHRASES, TEST_SETS
+from stylelora.pretraining.recolour import COLOURS, colour_name
+from stylelora.pretraining.scenes import Scene, describe, held_out
 
 
 def row(what: str, values: torch.Tensor, unit: str = "") -> None:

@@ -19,7 +19,7 @@ from stylelora.base.load import (
 )
 from stylelora.base.text import embed_texts
 from stylelora.diffusion.sample import decode, denoise, initial_noise
-from stylelora.lora.formats import apply_adapter
+from stylelora.lora.write import apply_adapter
 
 
 class Base:

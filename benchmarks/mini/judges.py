@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylelora.data.augment import composite
-from stylelora.data.icon_table import TRAIN_SETS, build_icon_table, load_concepts, with_article
-from stylelora.data.recolour import colour_name
+from stylelora.base.concepts import load_concepts, with_article
 from stylelora.metrics.efficientnet import EfficientNetLite0
 from stylelora.metrics.encoders import ClipEncoder
+from stylelora.pretraining.augment import flattened
+from stylelora.pretraining.icon_table import TRAIN_SETS, build_icon_table
+from stylelora.pretraining.recolour import colour_name
 
 #: Things whose colour people ask for, of all kinds; the twenty of the card.
 COLOURED = (
@@ -27,7 +28,7 @@ def icons(sets: dict[str, str], root: Path | str, concepts_only: bool = True) ->
     """Return icons on white, uint8 (N, 3, 64, 64), and the number of their concept, int (N,), -1 for none."""
     table, order = build_icon_table(sets, root), list(load_concepts())
     label = torch.tensor([order.index(slug) if slug in order else -1 for slug in table.slugs.tolist()])
-    pixels = composite(torch.from_numpy(table.pixels).permute(0, 3, 1, 2), torch.ones(()))
+    pixels = flattened(torch.from_numpy(table.pixels).permute(0, 3, 1, 2), torch.ones(()))
     pixels = (pixels * 255).round().to(torch.uint8)
     return (pixels[label >= 0], label[label >= 0]) if concepts_only else (pixels, label)
 

@@ -15,9 +15,9 @@ import torch
 
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed
-from stylelora.data.icon_table import load_concepts, with_article
-from stylelora.data.recolour import COLOURS
-from stylelora.data.scenes import Scene, describe
+from stylelora.base.concepts import load_concepts, with_article
+from stylelora.pretraining.recolour import COLOURS
+from stylelora.pretraining.scenes import Scene, describe
 
 SAMPLERS = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DDIMScheduler", "EulerDiscreteScheduler")
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from lightning_modules import composed_styles
 from stylelora.diffusion.sample import initial_noise
-from stylelora.experiments.compare import compare
-from stylelora.experiments.evaluation_page import explanation
+from stylelora.evaluation.compare import compare
+from stylelora.evaluation.page import explanation
 from tests.runs import draw_pictures, evaluation_words, fit_words, run_cli
 
 BLEND = "ink 0.6 + oil 0.4"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stylelora.experiments.pictures import arranged
+from stylelora.runs.pictures import arranged
 from tests.lightning_modules.test_composed_styles import pictures, predict
 
 

@@ -10,7 +10,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from stylelora.experiments import result
+from stylelora.runs import result
 from tests.runs import fit_words, run_cli, same
 
 

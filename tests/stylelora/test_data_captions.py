@@ -158,7 +158,7 @@ def tiny_blip(tmp_path_factory):
 def test_blip_describes_as_transformers_does(tiny_blip):
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    from stylelora.data.blip import BlipCaptioner
+    from stylelora.preprocess.blip import BlipCaptioner
 
     images = [Image.effect_noise((40, 30), 80 + 20 * i).convert("RGB") for i in range(3)]
     before = torch.get_rng_state()
@@ -173,7 +173,7 @@ def test_blip_describes_as_transformers_does(tiny_blip):
 
 
 def test_a_blip_that_cannot_be_had(tmp_path):
-    from stylelora.data.blip import BlipCaptioner
+    from stylelora.preprocess.blip import BlipCaptioner
 
     with pytest.raises(InputError, match="cannot be loaded"):
         BlipCaptioner(str(tmp_path))
@@ -194,7 +194,7 @@ class Encoder:
 
 
 def test_the_nearest_text_names_a_picture_if_it_is_clear():
-    from stylelora.metrics.retrieval import RetrievalCaptioner
+    from stylelora.preprocess.retrieval import RetrievalCaptioner
 
     name = RetrievalCaptioner(Encoder(), ["all red", "all green", "all blue"], margin=0.1)
     images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue", "yellow")]

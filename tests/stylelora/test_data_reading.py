@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylelora.data.find import find_files
 from stylelora.data.reading import FORMATS, jpeg_quality, open_picture, printable, read_picture
+from stylelora.preprocess.find import find_files
 from stylelora.records import InputError
 from tests.hostile import animation, encoded, make_hostile_folder, oriented, pattern, rgb
 

@@ -8,8 +8,8 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from stylelora.lora.formats import adapter_state, apply_adapter, load_adapter, save_adapter
 from stylelora.lora.inject import inject_lora
+from stylelora.lora.write import adapter_state, apply_adapter, load_adapter, save_adapter
 from stylelora.records import InputError
 from tests.tiny_sd import TINY_UNET
 

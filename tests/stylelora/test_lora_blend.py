@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from stylelora.experiments.merge import merge
 from stylelora.lora.blend import added, blend
 from stylelora.lora.factors import Factors
-from stylelora.lora.formats import load_adapter
+from stylelora.lora.merge import merge
 from stylelora.lora.read import read_adapter
+from stylelora.lora.write import load_adapter
 from stylelora.records import InputError
 from tests.adapters import base_unet, in_diffusers, in_process
 from tests.tiny_sd import predict

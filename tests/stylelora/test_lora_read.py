@@ -10,11 +10,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from stylelora.base.mini_networks import mini_unet
 from stylelora.lora.blend import as_state, blend
-from stylelora.lora.formats import save_kohya
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.read import read_adapter
+from stylelora.lora.write import save_kohya
+from stylelora.pretraining.networks import mini_unet
 from stylelora.records import InputError
 from tests.adapters import EVERYTHING, base_unet, in_diffusers, in_process
 from tests.tiny_sd import disturb, predict

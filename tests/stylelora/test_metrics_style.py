@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from lightning_modules.mini.style_encoder import contrast_of_styles
-from stylelora.data.renderings import RENDERINGS, rendered
+from lightning_modules.pretraining.style_encoder import contrast_of_styles
 from stylelora.metrics.style import in_style, style_similarity
+from stylelora.pretraining.renderings import RENDERINGS, rendered
 
 
 def test_the_contrast_equals_its_definition():

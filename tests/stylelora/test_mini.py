@@ -45,7 +45,7 @@ def test_layout_is_that_of_stable_diffusion(pipeline):
 
 def test_prompts_are_obeyed(pipeline):
     """The scorer, trained apart, names what is seen: far above chance (1 in 309), whatever sampled it."""
-    from stylelora.data.icon_table import load_concepts, with_article
+    from stylelora.base.concepts import load_concepts, with_article
     from stylelora.metrics.encoders import ClipEncoder
 
     scorer = ClipEncoder("mini")
@@ -102,9 +102,9 @@ def test_the_style_encoder_is_small_and_tells_renderings_apart():
     from stylelora.data.embedded import folder
     from stylelora.data.images import fit, to_tensor
     from stylelora.data.reading import open_picture
-    from stylelora.data.renderings import fine_mosaic, inked, sepia, sketched
     from stylelora.data.scan import scan_folder
     from stylelora.metrics.style import StyleEncoder
+    from stylelora.pretraining.renderings import fine_mosaic, inked, sepia, sketched
 
     assert (MINI / "style_encoder" / "model.safetensors").stat().st_size <= 8e6
     pictures = [fit(open_picture(one.path), (64, 64), "lanczos") for one in scan_folder(folder("cartoon"))[:24]]

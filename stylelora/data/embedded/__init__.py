@@ -3,7 +3,7 @@
 Each folder holds pictures, `metadata.jsonl` (one line per picture: file_name, text, source) and `LICENSE.txt`.
 Captions name the content only; the trigger that stands for the style is added when training. None of the pictures
 is part of what the embedded generator was trained on; those of `watercolor`, however, are repainted from icons that
-share their outlines with the shaded Fluent icons it has seen. `stylelora.data.embedded.build` redraws them.
+share their outlines with the shaded Fluent icons it has seen. `stylelora.pretraining.style_sets` redraws them.
 """
 
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""The programs behind `test`, `compare` and `interference`."""

@@ -1,0 +1,140 @@
+"""Finished tests side by side, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stylelora.evaluation.evaluation import parts
+from stylelora.evaluation.finished import Series
+from stylelora.evaluation.page import cell, markdown, p_said
+from stylelora.evaluation.sides import Side, check_comparable, differing, read_side
+from stylelora.metrics.attainment import Calibration, attainment, calibrate
+from stylelora.metrics.comparison import equivalence, holm, paired_difference
+from stylelora.records import InputError
+
+
+def compare(
+    runs: list[str] | str,
+    arms: list[str] | str | None = None,
+    primary: str = "attainment",
+    margin: float | None = None,
+) -> None:
+    """Compare tests that made the same prompts and seeds: every side with the first.
+
+    Attainment is on one scale for all, of each style of the first side's arm: 0 is its base, 1 that arm.
+
+    Args:
+        runs: sides to compare, each a folder that `test` wrote, or several of the same recipe trained with different
+            seeds, joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values speak for other training seeds, too,
+            and the i-th run of a side is paired with the i-th of the first.
+        arms: name of one arm for each side, as its first run has it; left out: the last one of each.
+        primary: metric that was declared before looking, such as attainment, clip_score or skill, of the styles of the
+            first side's arm; its p-values are adjusted by Holm, over sides, styles and judges. Those of all others are
+            exploratory and adjusted as false discoveries.
+        margin: largest difference of the primary metric, in its own units, that does not matter; given, equivalence is
+            tested, too, and adjusted by Holm. 0.1 of attainment is usual.
+
+    Raises:
+        InputError: if runs or arms cannot be compared.
+    """
+    runs, arms = ([one] if isinstance(one, str) else one for one in (runs, arms))
+    if len(runs) < 2 or (arms is not None and len(arms) != len(runs)):
+        raise InputError("give at least two runs, and either no arms or one for each run")
+    first, *others = [read_side(run, arm) for run, arm in zip(runs, arms or [None] * len(runs), strict=True)]
+    said = [f"first: {first.label}"]
+    scales = scales_of(first, said)
+    reference = with_attainment(first, scales)
+    p_values: dict[str, dict[str, float]] = {"primary": {}, "exploratory": {}, "equal": {}}
+    lines = {}
+    for side in others:
+        check_comparable(first, side)
+        said += differing(first, side)
+        metrics = with_attainment(side, scales)
+        if alone := sorted(reference.keys() ^ metrics.keys()):
+            said.append(f"left out, for only one of {side.runs} and {first.runs} has it: {', '.join(alone)}")
+        for name in (name for name in reference if name in metrics):
+            kind = "primary" if is_called(name, primary) and is_of(name, first.styles or side.styles) else "exploratory"
+            one, this = reference[name], metrics[name]
+            key = f"{side.label}: {name}"
+            if not np.isfinite([one.values, this.values]).all():
+                said.append(f"left out, for some pictures have no number: {key}")
+                continue
+            test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
+            p_values[kind][key] = test.p_value
+            lines[key] = [kind, key, cell(one.mean), cell(this.mean), cell(test.difference), p_said(test.p_value)]
+            if margin is not None and kind == "primary":
+                p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
+    if not p_values["primary"]:
+        known = sorted({parts(name)[0] for name in reference})
+        raise InputError(
+            " ".join([f"no metric of both is called {primary}; choose from {', '.join(known)}.", *said[1:]])
+        )
+    adjusted = holm(p_values["primary"]) | false_discoveries(p_values["exploratory"])
+    equal = holm(p_values["equal"])
+    said += [
+        f"{key}: equal to within {margin:g}? p = {p_said(p)}, Holm {p_said(equal[key])}"
+        for key, p in sorted(p_values["equal"].items())
+    ]
+    order = sorted(lines, key=lambda key: (lines[key][0] != "primary", key))
+    heading = ["", "run, arm: metric", "first", "this", "difference", "p", "adjusted"]
+    print("\n".join([*said, markdown(heading, [[*lines[key], p_said(adjusted[key])] for key in order])]))
+    print(speaks_for(len(first.finished)))
+
+
+def scales_of(first: Side, said: list[str]) -> dict[str, Calibration]:
+    """Return the scale of each of the first side's styles by the name of its similarity; what has none is said."""
+    scales = {}
+    if not first.styles:
+        said.append("no attainment: the first has no style of its own, so nothing is 1; give --primary style")
+    for name, one in first.metrics.items():
+        if is_called(name, "style") and is_of(name, first.styles):
+            scale = calibrate(first.base[name].values, one.values, one.units)
+            if scale.measurable:
+                scales[name] = scale
+            else:
+                span = cell(scale.span)
+                said.append(f"no attainment: the first is not surely nearer to it than its base, {name} {span}")
+    return scales
+
+
+def with_attainment(side: Side, scales: dict[str, Calibration]) -> dict[str, Series]:
+    """Return a side's metrics, with attainment on the given scales instead of on each run's own.
+
+    The scales are taken as given.
+    """
+    found = {name: one for name, one in side.metrics.items() if not is_called(name, "attainment")}
+    for name, scale in scales.items():
+        if name in side.metrics:
+            one = side.metrics[name]
+            values = attainment(one.values, scale)
+            found[name.replace("style[", "attainment[", 1)] = Series(one.pictures, values, one.train_seeds)
+    return found
+
+
+def is_called(name: str, metric: str) -> bool:
+    """Tell whether a metric is of a kind, such as `style`, or meant by more of its name, as `style[mini-style]`."""
+    kind, judge, _ = parts(name)
+    return metric in (kind, f"{kind}[{judge}]", name)
+
+
+def is_of(name: str, styles: Sequence[str]) -> bool:
+    """Tell whether a metric is of some of the styles, or of none in particular."""
+    style = parts(name)[2]
+    return style is None or set(style.split("+")) <= set(styles)
+
+
+def speaks_for(train_seeds: int) -> str:
+    """Return for what the table speaks."""
+    if train_seeds == 1:
+        return "One training seed on each side: intervals and p-values speak for these adapters, not for their recipes."
+    return f"{train_seeds} training seeds on each side: intervals and p-values allow for other ones."
+
+
+def false_discoveries(p_values: dict[str, float]) -> dict[str, float]:
+    """Return p-values adjusted to bound the share of false discoveries (Benjamini & Hochberg 1995)."""
+    from scipy.stats import false_discovery_control
+
+    adjusted: Sequence[float] = false_discovery_control(list(p_values.values())) if p_values else []
+    return dict(zip(p_values, map(float, adjusted), strict=True))

@@ -1,0 +1,141 @@
+"""What a finished test measured, picture by picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stylelora.evaluation.evaluation import BASE
+from stylelora.metrics.nested import nested_interval
+from stylelora.records import InputError, Metric
+from stylelora.runs.pictures import read_lines
+
+
+@dataclass(frozen=True)
+class Series:
+    """One value for each picture of an arm, of one run or of several in turn.
+
+    Attributes:
+        pictures: (prompt, seed) of each that was made, or (hash, 0) of each held-out one, (N,).
+        values: float64 (N,).
+        train_seeds: number of the run behind each (N,).
+    """
+
+    pictures: list[tuple[str, int]]
+    values: np.ndarray
+    train_seeds: list[int]
+
+    @property
+    def units(self) -> list[str]:
+        """Return what is independent: the prompt of each picture, or the held-out picture."""
+        return [unit for unit, _ in self.pictures]
+
+    @property
+    def mean(self) -> Metric:
+        """Return the mean with its interval, over training seeds, too, if there are several."""
+        return nested_interval(self.values, self.train_seeds, self.units)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished test.
+
+    Attributes:
+        folder: of the run.
+        dataset: hash of its prompts and held-out pictures.
+        settings: of model and data, flat: `model.steps` -> 12.
+        adapters: hashes of their files.
+        recipes: name of an arm -> weights of the styles it was made with, none for the base, and method.
+        arms: name -> metric -> series, pictures in one order for all tests of them.
+    """
+
+    folder: Path
+    dataset: str
+    settings: dict[str, object]
+    adapters: list[str]
+    recipes: dict[str, tuple[dict[str, float], str]]
+    arms: dict[str, dict[str, Series]]
+
+    def arm(self, name: str | None) -> tuple[str, dict[str, Series]]:
+        """Return an arm with its name; None: the last one.
+
+        Raises:
+            InputError: if there is no such arm.
+        """
+        if name is not None and name not in self.arms:
+            raise InputError(f"{self.folder} has no arm {name!r}; it has {', '.join(self.arms)}")
+        name = list(self.arms)[-1] if name is None else name
+        return name, self.arms[name]
+
+
+def read_finished(folder: Path) -> Finished:
+    """Read what `test` wrote.
+
+    Skill, 1 - mean l / mean b of the losses l and the base's b, has a value for each held-out picture:
+    skill + ((1 - skill) b_i - l_i) / mean b. Their mean is the skill, and they spread as the ratio does (delta method).
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        InputError: if no finished test is there.
+    """
+    files = [folder / name for name in ("result.json", "values.jsonl", "losses.jsonl", "pictures.jsonl")]
+    if missing := [file.name for file in files if not file.is_file()]:
+        said = f"{folder} has no {', '.join(missing)} and so holds no finished test"
+        raise InputError(f"{said}; give folders that `python cli.py test` wrote, or test again")
+    try:
+        result = json.loads(files[0].read_text())
+        rows, losses, made = map(read_lines, files[1:])
+    except json.JSONDecodeError as error:
+        raise InputError(f"a file in {folder} is not whole ({error}); test again") from error
+    if result["status"] != "success":
+        raise InputError(f"the test in {folder} ended as {result['status']}; test again")
+    if not rows or not made or "method" not in rows[0]:
+        raise InputError(f"the test in {folder} has no pictures, or is of an older version; test again")
+    arms: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        for name, value in row["values"].items():
+            arms.setdefault(row["arm"], {}).setdefault(name, {})[row["content"], row["seed"]] = value
+    means: dict[tuple[str, str], dict] = {}
+    for row in losses:
+        means.setdefault((row["arm"], row["style"]), {})[row["sha256"], 0] = float(np.mean(row["losses"]))
+    for (arm, style), own in means.items():
+        base = means[BASE, style]
+        if arm != BASE:
+            scale = np.mean(list(base.values()))
+            rest = np.mean(list(own.values())) / scale
+            arms[arm][f"skill/{style}"] = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
+    series = {arm: {name: _series(own) for name, own in metrics.items()} for arm, metrics in arms.items()}
+    recipes = {row["arm"]: (row["weights"], row["method"]) for row in rows}
+    settings, adapters = dict(_settings(result["config"])), sorted(made[0]["adapters"].values())
+    return Finished(folder, result["dataset"], settings, adapters, recipes, series)
+
+
+def joined(runs: Sequence[dict[str, Series]]) -> dict[str, Series]:
+    """Put the values of several runs into one row, of each metric that all have."""
+    return {
+        name: Series(
+            [picture for run in runs for picture in run[name].pictures],
+            np.concatenate([run[name].values for run in runs]),
+            [number for number, run in enumerate(runs) for _ in run[name].pictures],
+        )
+        for name in runs[0]
+        if all(name in run for run in runs)
+    }
+
+
+def _series(values: dict[tuple[str, int], float]) -> Series:
+    pictures = sorted(values)
+    return Series(pictures, np.array([values[picture] for picture in pictures]), [0] * len(values))
+
+
+def _settings(config: dict) -> Iterator[tuple[str, object]]:
+    """Give what was set of model and data, one by one."""
+    for part in ("model", "data"):
+        for name, value in (config or {}).get(part, {}).get("init_args", {}).items():
+            yield f"{part}.{name}", value

@@ -1,0 +1,96 @@
+"""What finished tests are compared as: an arm of a run, or of several that differ in their training seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stylelora.evaluation.evaluation import BASE
+from stylelora.evaluation.finished import Finished, Series, joined, read_finished
+from stylelora.records import InputError
+
+
+@dataclass(frozen=True)
+class Side:
+    """One arm of one run, or of several that differ in their training seed.
+
+    Attributes:
+        runs: as given.
+        arm: name of the arm, in the first run.
+        styles: that it was made with.
+        finished: the runs.
+        metrics: name -> values of all runs.
+        base: the same of the base.
+    """
+
+    runs: str
+    arm: str
+    styles: list[str]
+    finished: list[Finished]
+    metrics: dict[str, Series]
+    base: dict[str, Series]
+
+    @property
+    def label(self) -> str:
+        """Return a short name: the arm of the first run, and how many more there are."""
+        more = len(self.finished) - 1
+        return f"{self.finished[0].folder}{f' and {more} more' * bool(more)}, {self.arm}"
+
+
+def read_side(runs: str, arm: str | None) -> Side:
+    """Read an arm of runs joined by commas; their adapters may have other names, but not other styles and weights.
+
+    Raises:
+        InputError: if a run has no such arm, or two have the same adapter.
+    """
+    folders = [Path(run) for run in runs.split(",") if run]
+    if not folders or len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(
+            f"{runs or 'nothing'} is no list of runs; give different folders, joined by commas without spaces"
+        )
+    finished = [read_finished(folder) for folder in folders]
+    name, _ = finished[0].arm(arm)
+    recipe, found = finished[0].recipes[name], []
+    weights, _ = recipe
+    for run in finished:
+        if run is finished[0] or not weights:
+            found.append(run.arm(name)[1])
+            continue
+        same = next((other for other, own in run.recipes.items() if own == recipe), None)
+        if same is None:
+            raise InputError(f"{run.folder} has no arm of the weights of {name}; it has {', '.join(run.arms)}")
+        found.append(run.arms[same])
+    for number, run in enumerate(finished):
+        if weights and any(run.adapters == other.adapters for other in finished[:number]):
+            raise InputError(f"{run.folder} has the adapters of a run before it; join runs of different training seeds")
+    return Side(runs, name, list(weights), finished, joined(found), joined([one.arms[BASE] for one in finished]))
+
+
+def check_comparable(first: Side, side: Side) -> None:
+    """Refuse sides that cannot be paired.
+
+    Raises:
+        InputError: if they have other prompts, seeds or held-out pictures, or another number of runs.
+    """
+    if len(side.finished) != len(first.finished):
+        raise InputError(
+            f"{side.runs} has another number of runs than {first.runs}; give as many training seeds on each side"
+        )
+    for run in (*first.finished, *side.finished):
+        if run.dataset != first.finished[0].dataset:
+            where = f"{run.folder} and {first.finished[0].folder}"
+            raise InputError(f"{where} have other prompts or held-out pictures; test both with the same data")
+    for name in first.metrics.keys() & side.metrics.keys():
+        if first.metrics[name].pictures != side.metrics[name].pictures:
+            raise InputError(f"{side.runs} and {first.runs} have other prompts or seeds; test both with the same data")
+
+
+def differing(first: Side, side: Side) -> list[str]:
+    """Return a line for each setting but the adapters in which a side's runs differ from the first: it may matter."""
+    lines, reference = [], first.finished[0]
+    for run in side.finished:
+        for name in sorted(reference.settings.keys() | run.settings.keys()):
+            one, other = reference.settings.get(name), run.settings.get(name)
+            if one != other and name != "model.adapters":
+                lines.append(f"{run.folder} has {name} {other}, the first {one}")
+    return lines

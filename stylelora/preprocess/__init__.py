@@ -1,0 +1,1 @@
+"""The program behind `preprocess`: a raw folder becomes a training set."""

@@ -1,0 +1,195 @@
+"""Find a caption for every picture, from sources in a declared order."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from stylelora.data.captions import (
+    MACHINES,
+    SOURCES,
+    Caption,
+    check_template,
+    clean,
+    metadata,
+    read_text,
+    sidecar,
+    words_of,
+)
+from stylelora.data.reading import open_picture, printable
+from stylelora.preprocess.normalise import Row
+from stylelora.records import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+Captioner = Callable[[Sequence["Image"]], Sequence[str | None]]
+BATCH = 64  # pictures that a captioner is given at once
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """Where captions are looked for, and what is done with them.
+
+    Attributes:
+        sources: some of `captions.SOURCES`, the first that has a caption gives it.
+        template: of the source `template`; {name} is the file's name in words, {folder} its folder's.
+        remove: phrases to take out.
+        trigger: the style's trigger word, taken out as well.
+        blip: hub id or folder of a BLIP.
+        scorer: CLIP of the source `retrieval`.
+        vocabulary: text file of possible captions for `retrieval`, one per line; None: what mini knows.
+        device: where the networks run.
+    """
+
+    sources: Sequence[str]
+    template: str
+    remove: Sequence[str]
+    trigger: str
+    blip: str
+    scorer: str
+    vocabulary: str | None
+    device: str
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.sources if name not in SOURCES]:
+            raise InputError(f"caption source {unknown[0]!r} is unknown; choose from {', '.join(SOURCES)}")
+        if len(set(self.sources)) < len(self.sources) or not self.sources:
+            raise InputError("captions must name at least one source, and none twice")
+        check_template(self.template, ("name", "folder"))
+
+
+def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
+    """Load the networks that the options name, before any work that would be lost if one cannot be had.
+
+    Raises:
+        InputError: if a network, the device or the vocabulary cannot be used.
+    """
+    captioners: dict[str, Captioner] = {}
+    if set(MACHINES) & set(options.sources):
+        check_device(options.device)
+    if "blip" in options.sources:
+        from stylelora.preprocess.blip import BlipCaptioner
+
+        captioners["blip"] = BlipCaptioner(options.blip, options.device)
+    if "retrieval" in options.sources:
+        from stylelora.metrics.encoders import ClipEncoder
+        from stylelora.preprocess.retrieval import RetrievalCaptioner
+
+        words = read_text(Path(options.vocabulary)).split("\n") if options.vocabulary else None
+        captioners["retrieval"] = RetrievalCaptioner(ClipEncoder(options.scorer, options.device), words)
+    return captioners
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine has not.
+
+    Raises:
+        InputError: with what to do.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here; give cpu or one that PyTorch finds") from error
+
+
+def find_captions(
+    root: Path,
+    rows: Sequence[Row],
+    folder: Path,
+    listings: Sequence[Path],
+    options: CaptionOptions,
+    captioners: dict[str, Captioner],
+) -> tuple[dict[str, Caption], dict[str, str]]:
+    """Look for captions.
+
+    Args:
+        root: the source folder.
+        rows: of the pictures.
+        folder: where the normalised pictures are.
+        listings: the `metadata` files that were found.
+        options: where to look.
+        captioners: networks by the source that they are.
+
+    Returns:
+        both by the rows' `source`: a caption for each picture that has one, and for each other one the reason.
+
+    Raises:
+        InputError: for a metadata file that is damaged.
+    """
+    found: dict[str, Caption] = {}
+    why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
+    listed = metadata(listings) if "metadata" in options.sources else {}
+    if lost := sorted(str(path) for path in listed if not os.path.isfile(path)):
+        log.warning("metadata names %d files that are not there, such as %s", len(lost), printable(lost[0]))
+    asking = list(rows)
+    for source in options.sources:
+        if source in captioners:
+            answers = _described(captioners[source], f"{source} {options}", asking, folder)
+        else:
+            answers = [_written(source, root / row.source, listed, options) for row in asking]
+        next_asking = []
+        for row, answer in zip(asking, answers, strict=True):
+            if isinstance(answer, InputError):  # to be mended; not a reason to ask the next source
+                why[row.source] = str(answer)
+            elif words := clean(answer or "", options.remove, options.trigger):
+                found[row.source] = Caption(words, source)
+                del why[row.source]
+            else:
+                next_asking.append(row)
+        asking = next_asking
+    return found, why
+
+
+def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionOptions) -> str | InputError | None:
+    """Look for a caption in words that somebody wrote."""
+    if source == "sidecar":
+        try:
+            return sidecar(path)
+        except InputError as error:
+            return error
+    if source == "metadata":
+        return listed.get(Path(os.path.normpath(path)))
+    fields = {"name": words_of(path.stem), "folder": words_of(path.parent.name)}
+    template = "{name}" if source == "filename" else options.template
+    if any(not words and f"{{{field}}}" in template for field, words in fields.items()):
+        return None
+    return template.format(**fields)
+
+
+def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path) -> list[str | None]:
+    """Let a network describe pictures; what an unfinished run has had described is not asked again.
+
+    Args:
+        captioner: the network.
+        key: what its answers depend on besides the picture.
+        rows: of the pictures.
+        folder: where the normalised pictures are, and where the answers are kept.
+    """
+    memory, known = folder / "captions.jsonl", {}
+    for line in memory.read_text(encoding="utf-8").split("\n") if memory.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):  # of a killed run's last line
+            known |= dict([json.loads(line)])
+    names = {row.source: hashlib.sha256(f"{key} {row.sha256}".encode()).hexdigest() for row in rows}
+    left = [row for row in rows if names[row.source] not in known]
+    with memory.open("a", encoding="utf-8") as log:
+        for start in tqdm(range(0, len(left), BATCH), unit="batch", desc=key.split()[0], disable=not left):
+            some = left[start : start + BATCH]
+            images = [open_picture(folder / row.file_name) for row in some]
+            for row, answer in zip(some, captioner(images), strict=True):
+                known[names[row.source]] = answer
+                log.write(f"\n{json.dumps([names[row.source], answer])}\n")
+            log.flush()
+    return [known[names[row.source]] for row in rows]

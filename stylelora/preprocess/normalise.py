@@ -1,0 +1,256 @@
+"""One picture of a raw folder becomes a clean PNG and a row of the census."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import signal
+import unicodedata
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+
+from PIL.Image import Image, Resampling
+
+from stylelora.data.reading import printable, read_picture
+from stylelora.data.scan import read_census
+from stylelora.preprocess.duplicates import perceptual_hash
+from stylelora.preprocess.quality import Grid, native_grid, sharpness, to_native
+from stylelora.records import InputError
+
+ROWS = "rows.jsonl"  # of a run that is not finished
+FEW = 16  # pictures for which starting processes takes longer than the work
+VERSION = 1  # of the rows; another number makes all pictures new
+
+
+#: Words by which Hugging Face's imagefolder would take a picture for part of a split, and load only such.
+_SPLITS = re.compile(r"(?<![^\W_])(train(ing)?|test(ing)?|eval(uation)?|val(id(ation)?)?|dev)(?![^\W_])", re.I)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pictures are made alike.
+
+    Attributes:
+        resolution: side in pixels that training brings pictures to.
+        kernel: resampling kernel; `nearest` keeps pixel art at one pixel per cell.
+        resize: `keep` sizes; `down`: bring the shorter side down to the resolution, enlarge nothing.
+        crop: `keep` the shape; `square`: cut the middle out.
+        background: colour that transparent pictures are laid on.
+    """
+
+    resolution: int
+    kernel: str
+    resize: str
+    crop: str
+    background: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one source file.
+
+    Attributes:
+        source: path below the source folder.
+        verdict: accepted, fixed (with notes) or rejected (with the reason); if it is no picture at all, caption, or
+            skipped or ignored (with the reason; nobody misses what is ignored).
+        notes: what was changed, or why it was rejected, skipped or ignored.
+        key: hash of what the fields below depend on. They are empty if there is no picture.
+        file_name: the normalised picture.
+        sha256: hash of its bytes.
+        source_sha256: hash of the source's bytes.
+        format: of the source, as Pillow calls it.
+        source_size: width and height of the source in pixels, upright.
+        size: of the normalised picture.
+        grid: cells across and down, if the source is pixel art enlarged by a whole factor.
+        jpeg_quality: 1..100, if the source is a JPEG.
+        sharpness: of the source, see `quality.sharpness`.
+        phash: perceptual hash of the normalised picture, 16 hex digits.
+    """
+
+    source: str
+    verdict: str
+    notes: tuple[str, ...]
+    key: str = ""
+    file_name: str = ""
+    sha256: str = ""
+    source_sha256: str = ""
+    format: str = ""
+    source_size: tuple[int, int] = (0, 0)
+    size: tuple[int, int] = (0, 0)
+    grid: tuple[int, int] | None = None
+    jpeg_quality: int | None = None
+    sharpness: float = 0.0
+    phash: str = ""
+
+
+def output_name(source: str) -> str:
+    """Return a name for a source's PNG that every system takes: readable, flat, and its own even if stems are equal."""
+    stem = unicodedata.normalize("NFC", str(Path(source).with_suffix("")))
+    readable = "".join(char if char.isalnum() or char in "-_" else "_" for char in stem).strip("_")
+    readable = _SPLITS.sub(r"\1s", readable)
+    while len(readable.encode()) > 80:
+        readable = readable[:-1]
+    return f"{readable}-{hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:8]}.png"
+
+
+def resized(image: Image, recipe: Recipe) -> tuple[Image, Grid | None]:
+    """Apply a recipe to an RGB picture; returns it, and the grid of the source if that is enlarged pixel art."""
+    grid = native_grid(image)
+    if grid and recipe.kernel == "nearest":
+        image = to_native(image, grid)
+    if recipe.crop == "square":
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    factor = recipe.resolution / min(image.size)
+    if recipe.resize == "down" and factor < 1 and recipe.kernel != "nearest":  # pixels are not mixed
+        image = image.resize([max(1, round(side * factor)) for side in image.size], Resampling[recipe.kernel.upper()])
+    return image, grid
+
+
+def normalise(source: Path, name: str, folder: Path, recipe: Recipe, known: Row | None, known_in: Path) -> Row:
+    """Write one picture as an RGB PNG without metadata.
+
+    Args:
+        source: the file.
+        name: its path below the source folder.
+        folder: where the PNG goes.
+        recipe: how.
+        known: what an earlier run found; used again if neither the source, the recipe nor its PNG has changed.
+        known_in: where that PNG is.
+
+    Returns:
+        the row; of a picture that cannot be used, one with the reason.
+    """
+    target = folder / output_name(name)
+    try:
+        if known and known.file_name and known.key == row_key(file_sha256(source), recipe):
+            pixels = (known_in / known.file_name).read_bytes()
+            if hashlib.sha256(pixels).hexdigest() == known.sha256:
+                target.write_bytes(pixels)
+                return known
+    except OSError:
+        pass  # made anew, which says what is wrong
+    try:
+        reading = read_picture(source, recipe.background)
+        image, grid = resized(reading.image, recipe)
+    except InputError as error:
+        return Row(name, "rejected", (str(error).removeprefix(f"{printable(source)} "),))
+    except MemoryError:
+        return Row(name, "rejected", ("is too large for the memory; make it smaller",))
+    notes = reading.notes
+    if grid and recipe.kernel == "nearest":
+        notes += (f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: brought back to its size",)
+    image.save(target, "PNG")
+    return Row(
+        source=name,
+        verdict="fixed" if notes else "accepted",
+        notes=notes,
+        key=row_key(reading.sha256, recipe),
+        file_name=target.name,
+        sha256=file_sha256(target),
+        source_sha256=reading.sha256,
+        format=reading.format,
+        source_size=reading.image.size,
+        size=image.size,
+        grid=grid.size if grid else None,
+        jpeg_quality=reading.jpeg_quality,
+        sharpness=round(sharpness(reading.image), 2),
+        phash=f"{perceptual_hash(image):016x}",
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def row_key(sha256: str, recipe: Recipe) -> str:
+    """Return what a row depends on."""
+    return hashlib.sha256(f"{VERSION} {sha256} {asdict(recipe)}".encode()).hexdigest()
+
+
+def normalise_all(
+    sources: Sequence[str], root: Path, folder: Path, recipe: Recipe, earlier: Sequence[Path], workers: int
+) -> list[Row]:
+    """Normalise pictures in several processes; what a killed or an earlier run has made is used again.
+
+    Args:
+        sources: paths below `root`.
+        root: the source folder.
+        folder: where PNGs and `rows.jsonl` go.
+        recipe: how.
+        earlier: folders of earlier runs, each with rows in `rows.jsonl` or `census.json`.
+        workers: processes.
+
+    Returns:
+        rows in the order of `sources`.
+    """
+    from tqdm import tqdm
+
+    known = {row.source: (row, place) for place in earlier for row in read_rows(place)}
+    jobs = [(root / name, name, folder, recipe, *known.get(name, (None, folder))) for name in sources]
+    rows: dict[str, Row] = {}
+    with (folder / ROWS).open("a", encoding="utf-8") as log, tqdm(total=len(jobs), unit="picture") as bar:
+        for row in _run(jobs, workers if len(jobs) >= FEW else 1):
+            rows[row.source] = row
+            log.write("\n" + json.dumps(asdict(row)) + "\n")  # after its PNG: a row promises a whole picture
+            log.flush()
+            bar.update()
+    return [rows[name] for name in sources]
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterator[Row]:
+    if workers == 1:
+        yield from (normalise(*job) for job in jobs)
+        return
+    left = dict(enumerate(jobs))
+    with _pool(workers) as pool, contextlib.suppress(BrokenProcessPool):
+        numbers = {pool.submit(normalise, *job): number for number, job in left.items()}
+        for future in as_completed(numbers):
+            row = future.result()
+            del left[numbers[future]]
+            yield row
+    while left:  # a library died of some picture; which one shows when they are read one after the other
+        with _pool(1) as pool:
+            for number in list(left):
+                job = left.pop(number)
+                try:
+                    yield pool.submit(normalise, *job).result()
+                except BrokenProcessPool:
+                    why = "its reader crashed or ran out of memory; make it smaller or save it in another format"
+                    yield Row(job[1], "rejected", (why,))
+                    break
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    # spawned, not forked: a fork of a process whose libraries run threads can hang
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}  # Ctrl-C is for the parent
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Read what a run has found so far; a line that was not written to its end is left out."""
+    rows = (read_census(folder) or {}).get("files", [])
+    if (folder / ROWS).is_file():
+        for line in (folder / ROWS).read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+    names = [field.name for field in fields(Row)]
+    return [Row(**{name: _frozen(row[name]) for name in names}) for row in rows]
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,163 @@
+"""What would hurt a training, found before it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stylelora.preprocess.duplicates import duplicate_groups
+from stylelora.preprocess.normalise import Row
+from stylelora.preprocess.quality import enlargement
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+#: Name -> what to do about it. These are the names that `allow` and `drop` take.
+ADVICE = {
+    "unreadable": "replace the file; allowed, it is left out",
+    "skipped": "convert or remove it; allowed, it is left out",
+    "no-caption": "write one beside the picture or name more sources; allowed, the picture is left out",
+    "no-trigger": "let the template hold {trigger}; allowed, the style is bound to no word",
+    "shared-words": "give them to remove, else they stand for the style beside the trigger; allowed, they do",
+    "long-caption": "shorten it; allowed, its end is not read",
+    "duplicate": "remove or drop it; allowed, the picture counts twice",
+    "near-duplicate": "remove or drop it; allowed, both stay on one side of the split into training and held-out",
+    "enlarged": "find larger pictures or train at a lower resolution; allowed, training enlarges them",
+    "enlarged-pixels": "give kernel nearest if this is pixel art; allowed, the hard squares are learned",
+    "blurred": "replace or drop it; allowed, blur is learned",
+    "jpeg": "find a better copy; allowed, its blocks are learned",
+}
+
+ARTICLES = ("a", "an", "the")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on something is a problem.
+
+    Attributes:
+        enlargement: factor by which a picture is enlarged for training.
+        sharpness: variance of the Laplacian below which a picture counts as blurred.
+        jpeg_quality: quality below which a JPEG's blocks show, 1..100.
+    """
+
+    enlargement: float
+    sharpness: float
+    jpeg_quality: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one file.
+
+    Attributes:
+        name: key of ADVICE.
+        source: path below the source folder.
+        detail: in words.
+    """
+
+    name: str
+    source: str
+    detail: str
+
+
+def picture_problems(row: Row, resolution: int, kernel: str, limits: Limits) -> list[Problem]:
+    """Find what is wrong with one picture by itself.
+
+    Args:
+        row: of the picture.
+        resolution: side in pixels that training brings it to.
+        kernel: what it is resampled with; with `nearest` it is pixel art, which is meant to be enlarged and to have
+            flat areas.
+        limits: from where on something is a problem.
+    """
+    if row.verdict == "rejected":
+        return [Problem("unreadable", row.source, row.notes[0])]
+    if row.verdict == "skipped":
+        return [Problem("skipped", row.source, row.notes[0])]
+    if not row.file_name:
+        return []
+    found = []
+    if kernel != "nearest":
+        factor = enlargement(row.size, resolution)
+        if row.grid:
+            found.append(("enlarged-pixels", f"{_by(row.source_size)} px, but {_by(row.grid)} cells enlarged"))
+        elif factor > limits.enlargement:
+            found.append(("enlarged", f"{_by(row.size)} px must grow {factor:.1f} times to reach {resolution}"))
+        if row.sharpness < limits.sharpness:
+            found.append(("blurred", f"sharpness {row.sharpness:.0f} is below {limits.sharpness:.0f}"))
+    if row.jpeg_quality is not None and row.jpeg_quality < limits.jpeg_quality:
+        found.append(("jpeg", f"quality {row.jpeg_quality} is below {limits.jpeg_quality}"))
+    return [Problem(name, row.source, detail) for name, detail in found]
+
+
+def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTokenizer) -> list[Problem]:
+    """Find what is wrong with the text that a picture is trained with.
+
+    Args:
+        source: path of the picture below the source folder.
+        trained: the whole text, with trigger.
+        trigger: the style's trigger word.
+        tokenizer: of the base; its `model_max_length` is the limit.
+    """
+    found = []
+    if trigger not in trained:
+        found.append(Problem("no-trigger", source, f"{trained!r} lacks {trigger!r}"))
+    count = len(tokenizer(trained, verbose=False).input_ids)
+    if count > tokenizer.model_max_length:
+        found.append(Problem("long-caption", source, f"{count} tokens, and only {tokenizer.model_max_length} are read"))
+    return found
+
+
+def shared_start(texts: Sequence[str]) -> list[str]:
+    """Return the words that at least four of five captions begin with, such as `a cartoon drawing of`.
+
+    None if there are fewer than five captions, or fewer than two words are shared besides articles, or a comma stands
+    in them: then it is the subject or a tag that is shared, not a phrase for the style.
+    """
+    words = [text.lower().split() for text in texts]
+    shared: list[str] = []
+    while len(words) >= 5:
+        place = len(shared)
+        following = Counter(some[place] for some in words if some[:place] == shared and len(some) > place)
+        word, count = following.most_common(1)[0] if following else ("", 0)
+        if count < 0.8 * len(words):
+            break
+        shared.append(word)
+    while shared and shared[-1] in ARTICLES:
+        shared.pop()
+    telling = [word for word in shared if word not in ARTICLES]
+    return shared if len(telling) >= 2 and not any("," in word for word in shared) else []
+
+
+def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]]:
+    """Find pictures that are equal or nearly so.
+
+    Args:
+        rows: of pictures, those first that are rather kept.
+
+    Returns:
+        a problem for each picture of a group but the first; and for all of its pictures, by `source`, a hash that
+        names the group: the split into training and held-out must not divide it.
+    """
+    problems, groups = [], {}
+    for group in duplicate_groups([row.source_sha256 for row in rows], [int(row.phash, 16) for row in rows]):
+        first, *others = (rows[i] for i in group.members)
+        smallest = min(row.sha256 for row in (first, *others))  # stays, whatever else joins the group
+        name = hashlib.sha256(smallest.encode()).hexdigest()  # hashed: the smallest of many would always be held out
+        groups |= {row.source: name for row in (first, *others)}
+        seen = {first.source_sha256: first.source}
+        for row in others:
+            if twin := seen.get(row.source_sha256):
+                problems.append(Problem("duplicate", row.source, f"the same file as {twin}"))
+            else:
+                problems.append(Problem("near-duplicate", row.source, f"nearly the same as {first.source}"))
+                seen[row.source_sha256] = row.source
+    return problems, groups
+
+
+def _by(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,114 @@
+"""The folder that preprocess leaves: pictures, captions, census; written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stylelora.data.reading import printable
+from stylelora.data.scan import CENSUS, read_census
+from stylelora.preprocess.census import Entry, as_json, page
+from stylelora.preprocess.normalise import file_sha256
+from stylelora.records import InputError
+from stylelora.runs.folder import free_name
+
+
+def partial_of(target: Path) -> Path:
+    """Return the folder that a training set is made in; what a killed run leaves there is used again."""
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other runs out of it.
+
+    Raises:
+        InputError: if another run is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"another run is writing {folder}; wait for it or choose another output") from error
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -> None:
+    """Write captions and census beside the pictures that lie in the folder, and remove what does not belong.
+
+    `metadata.jsonl` holds the content in `text`, for our DataModules and Hugging Face's imagefolder; the `.txt` files
+    hold the whole text with trigger, as kohya's trainer wants it.
+    """
+    lines, texts = [], {"census.html": page(entries, settings, folder)}
+    for entry in entries:
+        if not entry.used:
+            continue
+        row = entry.row
+        fields = {"file_name": row.file_name, "text": entry.caption.text, "source": printable(row.source)}
+        fields |= {"source_width": row.source_size[0], "source_height": row.source_size[1]}
+        fields |= {"source_sha256": row.source_sha256} | ({"group": entry.group} if entry.group else {})
+        lines.append(json.dumps(fields, ensure_ascii=False))
+        texts[Path(row.file_name).with_suffix(".txt").name] = entry.trained + "\n"
+    texts["metadata.jsonl"] = "\n".join(lines) + "\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    written = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(texts.items())}
+    written |= {entry.row.file_name: entry.row.sha256 for entry in entries if entry.used}
+    census = as_json(entries, settings) | {"written": written}
+    whole = folder / f"{CENSUS}.part"  # a half-written census would be taken for one
+    whole.write_text(json.dumps(census, indent=1) + "\n")  # ASCII: names may be no valid Unicode
+    for path in folder.iterdir():
+        if path.name not in written and path != whole:
+            path.unlink()
+    whole.rename(folder / CENSUS)
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Replace an earlier training set by a new one; whenever it is killed, both are whole.
+
+    What was changed or added by hand since is not deleted: the old folder is then renamed, and that is said.
+    """
+    old = target.with_name(f".{target.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    if target.exists():
+        if is_untouched(target):
+            target.rename(old)
+        else:
+            aside = free_name(target)
+            target.rename(aside)
+            print(f"{target} was changed by hand since it was written; it is now {aside}")
+    folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_untouched(folder: Path) -> bool:
+    """Tell whether a training set is as it was written."""
+    written = (read_census(folder) or {}).get("written", {})
+    there = {path.name: path for path in folder.iterdir()}
+    return set(there) == {*written, CENSUS} and all(file_sha256(there[name]) == sha for name, sha in written.items())
+
+
+def check_target(root: Path, target: Path) -> None:
+    """Refuse an output that would mix with the source or with somebody else's files.
+
+    Raises:
+        InputError: with what to do.
+    """
+    here = root.resolve()
+    if here == target or here in target.parents or target in here.parents:
+        raise InputError(f"{target} lies in {root} or around it; write the training set elsewhere")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; give output a folder")
+    if target.is_dir() and any(target.iterdir()) and read_census(target) is None:
+        raise InputError(f"{target} holds files that preprocess did not write; choose another output")

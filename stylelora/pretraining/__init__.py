@@ -1,0 +1,1 @@
+"""What only rebuilding the embedded base and its style pictures needs."""

@@ -1,0 +1,104 @@
+"""Random views of icons for training the embedded base. Batched tensors, global torch RNG.
+
+Shapes: B pictures, 4 = RGBA, 3 = RGB, H = W the side in pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def flattened(rgba: Tensor, background: Tensor) -> Tensor:
+    """Lay icons over backgrounds.
+
+    Args:
+        rgba: uint8 (B, 4, H, W).
+        background: float (B, 3, H, W) or broadcastable, 0..1.
+
+    Returns:
+        float (B, 3, H, W), 0..1.
+    """
+    rgba = rgba.float() / 255
+    return rgba[:, :3] * rgba[:, 3:] + background * (1 - rgba[:, 3:])
+
+
+def random_outline(rgba: Tensor, p: float) -> Tensor:
+    """Draw a dark line of one or two pixels around some icons, uint8 (B, 4, H, W): comics have one, icons have not."""
+    alpha = rgba[:, 3:].float()
+    wide = torch.rand(len(rgba), 1, 1, 1) < 0.5
+    grown = torch.where(wide, F.max_pool2d(alpha, 5, 1, 2), F.max_pool2d(alpha, 3, 1, 1))
+    ink = torch.rand(len(rgba), 3, 1, 1) * 80
+    share = alpha / 255
+    outlined = torch.cat([rgba[:, :3] * share + ink * (1 - share), grown], 1).round().to(torch.uint8)
+    return torch.where(torch.rand(len(rgba), 1, 1, 1) < p, outlined, rgba)
+
+
+def random_background(count: int, size: int, white: float) -> Tensor:
+    """Draw backgrounds, float (B, 3, H, W) in 0..1: white with probability `white`, else a gradient of two colours."""
+    first, second = torch.rand(2, count, 3, 1, 1)
+    ramp = torch.linspace(0, 1, size)
+    ramp = torch.where(torch.rand(count, 1, 1, 1) < 0.5, ramp.view(1, 1, size, 1), ramp.view(1, 1, 1, size))
+    flat = (torch.rand(count, 1, 1, 1) < 0.7).float()
+    colour = first * flat + (first + (second - first) * ramp) * (1 - flat)
+    return torch.where(torch.rand(count, 1, 1, 1) < white, torch.ones(()), colour)
+
+
+def random_affine(images: Tensor, zoom: tuple[float, float], shift: float, degrees: float, p: float) -> Tensor:
+    """Zoom, move and turn each picture with probability `p`; the border colour fills what comes into view."""
+    count = len(images)
+    scale = torch.empty(count).uniform_(*zoom)
+    angle = torch.empty(count).uniform_(-degrees, degrees).deg2rad()
+    move = torch.empty(count, 2).uniform_(-shift, shift)
+    keep = torch.rand(count) >= p
+    scale[keep], angle[keep], move[keep] = 1, 0, 0
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = angle.cos() / scale
+    theta[:, 0, 1] = -angle.sin() / scale
+    theta[:, 1, 0] = angle.sin() / scale
+    theta[:, :, 2] = move
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _some(images: Tensor, changed: Tensor, p: float) -> Tensor:
+    return torch.where(torch.rand(len(images), 1, 1, 1) < p, changed, images)
+
+
+def random_texture(images: Tensor, p: float) -> Tensor:
+    """Give some pictures a texture that no icon has: mosaic, grain, blur. Keeps 0..1.
+
+    An autoencoder that has only seen clean icons would wipe out the brush or pixel structure of a style.
+    """
+    size = images.shape[-1]
+    for factor in (2, 4):
+        mosaic = F.interpolate(F.avg_pool2d(images, factor), size=size, mode="nearest")
+        images = _some(images, mosaic, p / 2)
+    grain = torch.randn(len(images), 1, size // 2, size // 2)
+    grain = F.interpolate(grain, size=size, mode="bilinear") * 0.6 + torch.randn(len(images), 1, size, size) * 0.4
+    images = _some(images, images + 0.12 * torch.rand(len(images), 1, 1, 1) * grain, p)
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return _some(images, blurred, p / 2).clamp(0, 1)
+
+
+def random_colour(images: Tensor, p: float) -> Tensor:
+    """Shuffle the colour channels of some pictures; keeps shapes and contrast."""
+    order = torch.rand(len(images), 3).argsort(1)
+    order = torch.where(torch.rand(len(images), 1) < p, order, torch.arange(3))
+    return images.gather(1, order[:, :, None, None].expand_as(images))
+
+
+def random_tone(images: Tensor, p: float) -> Tensor:
+    """Change brightness, contrast and saturation of some pictures. Keeps 0..1."""
+    count = len(images)
+    grey = images.mean(1, keepdim=True)
+    gain, saturation = torch.empty(2, count, 1, 1, 1).uniform_(0.5, 1.4)
+    offset = torch.empty(count, 1, 1, 1).uniform_(-0.2, 0.2)
+    changed = (grey + (images - grey) * saturation - 0.5) * gain + 0.5 + offset
+    return _some(images, changed.clamp(0, 1), p)
+
+
+def random_flip(images: Tensor) -> Tensor:
+    """Mirror half of the pictures."""
+    return _some(images, images.flip(-1), 0.5)

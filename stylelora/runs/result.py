@@ -1,0 +1,94 @@
+"""`result.json`: one run, one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from stylelora.records import Metric
+
+PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft")
+
+
+def git_hash() -> str:
+    """Return the commit of the code, `-dirty` if it was changed since, `unknown` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the highest memory use of this process so far, in bytes: `host`, and `cuda` where there is one."""
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in kilobytes, except on macOS
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["cuda"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def write_result(
+    folder: Path,
+    *,
+    status: str,
+    error: str | None,
+    seconds: float,
+    epoch: int | None,
+    epochs: int,
+    dataset: str | None,
+    metrics: dict[str, Metric],
+    tests: dict[str, dict] | None = None,
+) -> Path:
+    """Write `result.json` at once or not at all.
+
+    Args:
+        folder: the run's folder; its `config.yaml`, where there is one, goes into the result.
+        status: success, failed or cancelled.
+        error: what stopped the run, None if nothing did.
+        seconds: wall time.
+        epoch: the epoch, counted from 0, whose adapter was kept and whose metrics these are; None without one.
+        epochs: number of finished epochs.
+        dataset: hash of pictures and captions.
+        metrics: name -> measured value. Ends of an interval that are not finite become null.
+        tests: declared endpoint -> difference and p-values.
+
+    Returns:
+        path of the file.
+    """
+    import yaml
+
+    config = folder / "config.yaml"
+    record = {
+        "status": status,
+        "error": error,
+        "seconds": round(seconds, 2),
+        "epoch": epoch,
+        "epochs": epochs,
+        "metrics": {name: _finite(dataclasses.asdict(metric)) for name, metric in metrics.items()},
+        "tests": tests or {},
+        "dataset": dataset,
+        "peak_memory_bytes": peak_memory(),
+        "git": git_hash(),
+        "versions": {"python": sys.version.split()[0]} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "config": yaml.safe_load(config.read_text()) if config.is_file() else None,
+    }
+    path = folder / "result.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    partial.replace(path)
+    return path
+
+
+def _finite(record: dict) -> dict:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}

@@ -1,0 +1,124 @@
+"""Tables and pictures of finished studies, beside those of the study that they repeat."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from stylelora.data.images import labelled_grid
+from stylelora.evaluation.evaluation import BASE
+from stylelora.evaluation.finished import read_finished
+from stylelora.evaluation.page import cell, markdown, tests_said
+from stylelora.metrics.comparison import equivalence
+from stylelora.metrics.statistics import ratio_interval
+from stylelora.records import InputError, Metric
+from stylelora.runs.pictures import read_lines, read_picture
+
+MARGIN = 0.1  # of attainment: a smaller difference does not matter
+SHOWN = 8  # prompts of the gallery
+
+ORIGINAL_RESOLUTION = """The original study, on Stable Diffusion 1.5, four data sets that differ in all:
+
+| data set | source size | images | best training loss | verdict |
+|---|---|---|---|---|
+| cartoon | about 2000x2000 | 61 | 0.1194 | excellent |
+| watercolor | 416x416 | 100 | 0.0871 | good |
+| anime | 61-94 px | 100 | 0.0871 | fair |
+| pixelart | 16x16 | 100 | 0.0221 | failed |
+"""
+ORIGINAL_STYLES = """The original study, on Stable Diffusion 1.5 (CLIP ViT-B/32, no intervals, other prompts):
+
+| arm | CLIP score | in its later version | CLIP similarity to training pictures |
+|---|---|---|---|
+| base | 0.310 | 0.3097 | - |
+| watercolor | 0.299 | 0.3187 | 0.7677 |
+| cartoon | 0.286 | 0.3127 | 0.7861 |
+| anime | - | 0.3200 | 0.6743 |
+| pixelart | - | 0.3078 | 0.7984 |
+| watercolor + cartoon | 0.292 | 0.3130 | 0.7858 |
+"""
+
+
+def results(folder: Path) -> str:
+    """Return the main table of a finished test, in Markdown."""
+    record = json.loads((folder / "result.json").read_text())
+    metrics = {name: as_metric(value) for name, value in record["metrics"].items()}
+    arms = dict.fromkeys(name.split(": ")[0] for name in metrics if ": clip_score[" in name)
+    names = dict.fromkeys(name.split(": ", 1)[1] for name in metrics)
+    wanted = ("clip_score[", "style_gain[", "attainment[", "both_score[", "coin_flip[", "drift[", "memorisation[")
+    columns = [name for prefix in wanted for name in names if name.startswith(prefix)]
+    rows = [[arm, *(cell(metrics.get(f"{arm}: {column}")) for column in columns)] for arm in arms]
+    return "\n".join([markdown(["arm", *columns], rows), *tests_said(metrics, record["tests"])])
+
+
+def as_metric(value: dict) -> Metric:
+    """Return a metric of a result file; ends that are null are infinite."""
+    ends = {
+        name: np.inf * sign if value[name] is None else value[name] for name, sign in (("ci_low", -1), ("ci_high", 1))
+    }
+    return Metric(**value | ends)
+
+
+def resolution_table(folders: list[Path]) -> str:
+    """Return the table on resolution, in Markdown: attainment on the scale whose 1 is the run from whole pictures.
+
+    Args:
+        folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
+    """
+    tests = {folder: read_finished(folder / "test") for folder in folders}
+    heading = ["from", "enlarged by", "training loss", "skill", "CLIP score", "style", "attainment"]
+    rows = []
+    for folder, test in tests.items():
+        values, base = test.arm(None)[1], test.arms[BASE]
+        kernel, size = re.fullmatch(r"mini_([a-z]+)_(\d+)", folder.name).groups()
+        _, whole = next(test.arm(None) for other, test in tests.items() if other.name == f"mini_{kernel}_64")
+        style, content = (next(name for name in values if name.startswith(kind)) for kind in ("style[", "clip_score["))
+        own = values[style]
+        if own.pictures != whole[style].pictures:
+            raise InputError(f"{test.folder} has other prompts or seeds than the others; remove it and run again")
+        span = whole[style].values - base[style].values
+        attained = ratio_interval(own.values - base[style].values, span, own.units)
+        same = "-"
+        if folder.name != f"mini_{kernel}_64":
+            margin = MARGIN * abs(span.mean())
+            same = f"{equivalence(own.values, whole[style].values, own.units, margin):.3f}"
+        skill = as_metric(json.loads((folder / "result.json").read_text())["metrics"]["skill"])
+        cells = [f"{int(size)} px", kernel, f"{training_loss(folder):.4f}", cell(skill)]
+        cells += [cell(values[name].mean) for name in (content, style)]
+        rows.append([*cells, cell(attained), same])
+    return markdown([*heading, "as good as whole (p)"], rows)
+
+
+def training_loss(folder: Path) -> float:
+    """Return the mean training loss of the last tenth of a run, from its TensorBoard events."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    losses = [event.value for event in events.Scalars("train/loss")]
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def gallery(folders: list[Path]) -> Path:
+    """Write the pictures of some prompts by all runs of the study of resolution side by side, the base first.
+
+    Args:
+        folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
+
+    Returns:
+        the file, `gallery.png` beside the runs.
+    """
+    columns: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        _, kernel, size = folder.name.split("_")
+        for row in read_lines(folder / "test" / "pictures.jsonl"):
+            if row["trigger"]:
+                name = "base" if row["arm"] == BASE else f"{int(size)} px {kernel}"
+                columns.setdefault(name, {}).setdefault(row["content"], folder / "test" / row["file_name"])
+    prompts = list(columns["base"])[:SHOWN]
+    rows = [(prompt, [read_picture(files[prompt]) for files in columns.values()]) for prompt in prompts]
+    path = folders[0].parent / "gallery.png"
+    labelled_grid(rows, list(columns)).save(path)
+    return path

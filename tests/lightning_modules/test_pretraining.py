@@ -1,0 +1,148 @@
+"""The stages that made the embedded base run, on random icons, and what they promise holds."""
+
+import random
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from datamodules.pretraining import Icons, NamedIcons, NamedLatents, StyledIcons
+from datamodules.pretraining.named_latents import SHARES, kind_of, made_up_word
+from lightning_modules.pretraining import MiniAutoencoder, MiniGenerator, MiniScorer, MiniScorerNames, MiniStyleEncoder
+from lightning_modules.pretraining.autoencoder import normalise_latents
+from lightning_modules.pretraining.generator import moving_average
+from stylelora.base.concepts import load_concepts, name_of, with_article
+from stylelora.pretraining.augment import flattened, random_outline
+from stylelora.pretraining.icon_table import STYLE_SETS, TEST_SETS, TRAIN_SETS
+from stylelora.pretraining.scenes import draw
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Tables as `build_icon_table` keeps them, so that nothing is fetched."""
+    root = tmp_path_factory.mktemp("icons")
+    slugs = list(load_concepts())[:12]
+    for sets in (TRAIN_SETS, TEST_SETS, TRAIN_SETS | STYLE_SETS):
+        rows = [(slug, name) for name in sets for slug in slugs]
+        pixels = np.random.default_rng(0).integers(0, 256, (len(rows), 64, 64, 4), dtype=np.uint8)
+        slug, name = map(np.array, zip(*rows, strict=True))
+        np.savez(root / f"icons-{'+'.join(sets)}-64.npz", pixels=pixels, slugs=slug, sets=name)
+    views = torch.from_numpy(pixels[:, :, :, :3].copy()).permute(0, 3, 1, 2)[: 12 * len(TRAIN_SETS)].contiguous()
+    save_file({"images": views, "features": torch.rand(len(views), 1280).half()}, root / "lesson-1-64.safetensors")
+    return str(root)
+
+
+def fit(module, data, folder):
+    trainer = L.Trainer(
+        default_root_dir=folder, max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, val_check_interval=1,
+        check_val_every_n_epoch=None, limit_val_batches=1,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return trainer
+
+
+@pytest.mark.slow
+def test_the_stages_give_a_base_that_loads(root, tmp_path):
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPModel
+
+    base = tmp_path / "base"
+    fit(MiniAutoencoder(output=str(base / "vae")), Icons(root, batch_size=4), tmp_path)
+    fit(MiniAutoencoder(init_from=str(base / "vae"), output=str(base / "vae")), Icons(root, batch_size=4), tmp_path)
+    before = MiniAutoencoder(init_from=str(base / "vae")).vae
+    decoder = MiniAutoencoder(init_from=str(base / "vae"), decoder_only=True, output=str(base / "vae"))
+    fit(decoder, Icons(root, batch_size=4), tmp_path)
+    assert torch.equal(decoder.vae.encoder.conv_in.weight, before.encoder.conv_in.weight)
+    assert not torch.equal(decoder.vae.decoder.conv_in.weight, before.decoder.conv_in.weight)
+    fit(MiniScorer(output=str(base / "scorer")), NamedIcons(views_per_icon=1, root=root, batch_size=4), tmp_path)
+    frozen = MiniScorerNames(init_from=str(base / "scorer"), output=str(base / "scorer"))
+    before = frozen.clip.vision_model.state_dict()["post_layernorm.weight"].clone()
+    fit(frozen, NamedIcons(views_per_icon=1, root=root, batch_size=4), tmp_path)
+    assert torch.equal(frozen.clip.vision_model.state_dict()["post_layernorm.weight"], before)
+    styles = StyledIcons(str(base), sets_per_step=2, renderings=2, pictures=2, decoded=1, root=root)
+    fit(MiniStyleEncoder(output=str(base / "style_encoder")), styles, tmp_path)
+    data = NamedLatents(vae=str(base / "vae"), variants=1, root=root, batch_size=4)
+    fit(MiniGenerator(output=str(base)), data, tmp_path)
+    again = MiniGenerator(init_from=str(base), output=str(base))
+    assert all(parameter.requires_grad for parameter in again.unet.parameters())
+    words = NamedLatents(vae=str(base / "vae"), tokenizer=str(base / "tokenizer"), variants=1, root=root)
+    words.setup("fit")
+    assert words.tokenizer.get_vocab() == data.tokenizer.get_vocab()
+    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat", num_inference_steps=1, height=64, width=64).images[0].size == (64, 64)
+    assert CLIPModel.from_pretrained(base / "scorer").config.vision_config.image_size == 64
+    assert list((tmp_path / "samples").glob("step=*.png"))
+
+
+def test_captions_say_what_the_latents_show(root, tmp_path):
+    vae = MiniAutoencoder().vae.eval()
+    vae.save_pretrained(tmp_path / "vae")
+    data = NamedLatents(vae=str(tmp_path / "vae"), variants=2, made_up=0.5, root=root, batch_size=4)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.latents) == len(data.scenes)
+    random.seed(0)
+    kinds = set()
+    for index in range(0, len(data.scenes), 37):
+        row, scene = data.scenes[index]
+        name = load_concepts()[data.table.slugs[row]]
+        assert name.split()[0][:3] in data.caption(row, scene)
+        assert scene.colour is None or scene.colour in data.caption(row, scene)
+        if not scene.moved:
+            pixels = torch.from_numpy(draw(data.table.pixels[row], scene).copy()).permute(2, 0, 1)[None] / 127.5 - 1
+            with torch.no_grad():
+                want = vae.encode(pixels).latent_dist.mean[0]
+            assert torch.allclose(data.latents[index], want, atol=1e-4)
+        kinds.add(kind_of(scene))
+    assert kinds == set(SHARES)
+    phrases = [data.caption(*data.scenes[0]) for _ in range(50)]
+    assert any("shaded icon" in phrase for phrase in phrases), "row 0 is of the Noto set"
+    assert not any("flat icon" in phrase for phrase in phrases)
+
+
+def test_normalising_latents_changes_no_picture():
+    vae = MiniAutoencoder().vae.eval().requires_grad_(False)
+    images = torch.rand(32, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = vae.encode(images).latent_dist
+    pictures = vae.decode(before.mean).sample
+    std = before.mean.std((0, 2, 3), keepdim=True)
+    normalise_latents(vae, images)
+    after = vae.encode(images).latent_dist
+    assert torch.allclose(after.mean.mean((0, 2, 3)), torch.zeros(24), atol=1e-4)
+    assert torch.allclose(after.mean.std((0, 2, 3)), torch.ones(24), atol=1e-3)
+    assert torch.allclose(after.std * std, before.std, rtol=1e-3)
+    assert torch.allclose(vae.decode(after.mean).sample, pictures, atol=1e-4)
+
+
+def test_the_moving_average_forgets_where_it_started():
+    """After 200 steps at a value of 1, next to nothing is left of the 100 it started from."""
+    average, current = [torch.tensor([100.0])], [torch.tensor([1.0])]
+    for count in range(1, 200):
+        moving_average(0.998)(average, current, torch.tensor(count))
+    assert average[0].item() == pytest.approx(1, abs=0.01)
+
+
+def test_an_outline_is_dark_and_leaves_the_icon():
+    torch.manual_seed(0)
+    icon = torch.zeros(1, 4, 16, 16, dtype=torch.uint8)
+    icon[:, :, 6:10, 6:10] = 255
+    drawn = flattened(random_outline(icon, 1.0), torch.ones(()))
+    assert drawn[0, :, 5, 7].max() < 0.4
+    assert drawn[0, :, 7, 7].min() == 1
+    assert drawn[0, :, 1, 1].min() == 1
+    assert torch.equal(random_outline(icon, 0.0), icon)
+
+
+def test_names_read_as_people_say_them():
+    assert name_of("cat-face") == "cat"
+    assert name_of("green-apple") == "green apple"
+    names = ("cat", "owl", "unicorn", "ufo", "hourglass", "grapes")
+    assert [with_article(name) for name in names] == ["a cat", "an owl", "a unicorn", "a ufo", "an hourglass", "grapes"]
+    assert with_article("umbrella", "red") == "a red umbrella"
+    words = {made_up_word() for _ in range(100)}
+    assert len(words) > 90
+    assert not words & set(" ".join(load_concepts().values()).split())

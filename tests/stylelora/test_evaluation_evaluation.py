@@ -1,0 +1,216 @@
+"""From similarities to attainments, tests and sweeps, on made-up pictures whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from stylelora.evaluation.evaluate import evaluate, scaled
+from stylelora.evaluation.evaluate_pictures import measure_loss
+from stylelora.evaluation.evaluate_style import measure_response, measure_style
+from stylelora.evaluation.evaluation import AVERAGE, CUT, Style, arms_of
+from stylelora.evaluation.page import cell, summary
+from stylelora.records import Metric
+
+PROMPTS, SEEDS = 12, 2
+AMOUNTS = {"base": (0, 0), "a 1": (1, 0), "b 1": (0, 1)}
+AMOUNTS |= {f"a {a} + b {b}": (a, b) for a, b in ((0.7, 0.3), (0.5, 0.5), (0.4, 0.6))}
+
+
+def rows():
+    found = []
+    for place in range(PROMPTS * SEEDS):
+        for number, (arm, weights) in enumerate([*AMOUNTS.items(), *list(AMOUNTS.items())[1:]]):
+            trigger = number < len(AMOUNTS)
+            row = {
+                "arm": arm if trigger else f"{arm}, no trigger",
+                "trigger": trigger,
+                "method": "sum",
+                "strength": 1.0,
+            }
+            row |= {"weights": list(weights), "adapters": {"a": "", "b": ""}, "seed": place % SEEDS}
+            row |= {"content": f"thing {place // SEEDS}", "prompt": f"astyle, thing {place // SEEDS}"}
+            found.append(row | {"index": (place, number), "file_name": f"{place}-{number}.png"})
+    return found
+
+
+@pytest.fixture
+def found():
+    made = rows()
+    return arms_of(made, {"a": "ink", "b": "oil"}, [torch.zeros(3, 4, 4, dtype=torch.uint8)] * len(made))
+
+
+def similarities(shown, noise=0.02, seed=0):
+    """Base 0.2, and what an arm shows of each style scaled to 0.5 and 0.1; without trigger a tenth of it."""
+    draw = np.random.default_rng(seed)
+    common = draw.normal(0, 0.02, (2, PROMPTS * SEEDS))  # what a prompt and seed do to all arms
+    found = {}
+    for arm, amounts in shown.items():
+        for name, factor in ((arm, 1.0), (f"{arm}, no trigger", 0.1)):
+            found[name] = {
+                style: 0.2 + common[i] + scale * factor * amounts[i] + draw.normal(0, noise, PROMPTS * SEEDS) * scale
+                for i, (style, scale) in enumerate((("ink", 0.5), ("oil", 0.1)))
+            }
+    for blend in list(shown)[3:]:
+        (a, _), (_, b) = shown["a 1"], shown["b 1"]
+        share = AMOUNTS[blend][0]
+        for name, of in ((AVERAGE, min(0.3, share)), (CUT, 0.0)):
+            found[blend + name] = {"ink": 0.2 + common[0] + 0.5 * of * a, "oil": 0.2 + common[1] + 0.1 * of * b}
+    return found
+
+
+def test_arms_are_sorted_by_name_and_styles(found):
+    assert [arm.name for arm in found.arms] == list(AMOUNTS)
+    assert found.untriggered.keys() == AMOUNTS.keys() - {"base"}
+    assert found.alone("oil").name == "b 1"
+    assert [one.name for one in found.blends()[0]] == ["a 0.7 + b 0.3", "a 1", "b 1"]
+
+
+def test_attainment_leak_and_both_score_are_what_was_put_in(found):
+    measure_style(found, "e", similarities(AMOUNTS))
+    for style, i in (("ink", 0), ("oil", 1)):
+        for arm, amounts in AMOUNTS.items():
+            if arm != "base":
+                metric = found.metrics[f"{arm}: attainment[e]/{style}"]
+                assert metric.value == pytest.approx(amounts[i], abs=0.03)
+                assert metric.ci_low < metric.value < metric.ci_high or amounts[i] == 1  # the end of the scale
+    assert found.metrics["a 1: attainment_without_trigger[e]/ink"].value == pytest.approx(0.1, abs=0.03)
+    assert found.metrics["a 1: trigger_effect[e]/ink"].value == pytest.approx(0.9, abs=0.03)
+    blend = "a 0.7 + b 0.3"
+    both, flip = (found.metrics[f"{blend}: {name}[e]"].value for name in ("both_score", "coin_flip"))
+    assert both > flip + 0.2  # all pictures have both, though the prompts' own spread lowers the minimum
+    assert found.tests[f"{blend}: both_above_coin_flip[e]"]["p_holm"] < 0.05
+    p_values = [test["p"] for test in found.tests.values()]
+    assert all(test["p_holm"] >= test["p"] for test in found.tests.values())
+    assert len(p_values) == 5  # two adapters, three blends: declared, no more
+    assert f"| {blend} |" in summary(found)
+
+
+def test_a_coin_flip_in_disguise_is_not_taken_for_a_blend(found):
+    near = similarities(AMOUNTS)
+    heads = np.arange(PROMPTS * SEEDS) * 7 % 10 < 7
+    near["a 0.7 + b 0.3"] = {s: np.where(heads, near["a 1"][s], near["b 1"][s]) for s in ("ink", "oil")}
+    measure_style(found, "e", near)
+    assert found.tests["a 0.7 + b 0.3: both_above_coin_flip[e]"]["p_holm"] > 0.05
+
+
+def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
+    shown = {arm: (a, 0) for arm, (a, _) in AMOUNTS.items()}
+    scales = measure_style(found, "e", similarities(shown, seed=3))
+    assert scales.keys() == {"ink"}
+    assert not [name for name in found.metrics if "attainment" in name and name.endswith("/oil")]
+    assert not [name for name in found.metrics if "both_score" in name]
+    assert found.tests["b 1: style_gain[e]/oil"]["p_holm"] > 0.05
+    blends = [name for name in found.tests if "both_above_coin_flip" in name]
+    assert len(blends) == 3  # declared, though they cannot be measured: they count in Holm's number
+    assert all(found.tests[name] == {"difference": None, "p": 1.0, "p_holm": 1.0} for name in blends)
+    ink = found.tests["a 1: style_gain[e]/ink"]
+    assert ink["p_holm"] == pytest.approx(5 * ink["p"])
+    assert "no attainment of oil: " in summary(found)
+    assert "no attainment of ink" not in summary(found)
+    assert found.metrics["b 1: style_without_trigger[e]/oil"].n == PROMPTS  # of it something is known all the same
+
+
+def test_a_second_judge_makes_twice_as_many_tests_to_adjust_for(found):
+    measure_style(found, "e", similarities(AMOUNTS))
+    alone = dict(found.tests["a 1: style_gain[e]/ink"])
+    measure_style(found, "f", similarities(AMOUNTS, seed=1))
+    assert len(found.tests) == 10
+    both = found.tests["a 1: style_gain[e]/ink"]
+    assert both["p"] == alone["p"]
+    assert both["p_holm"] == pytest.approx(2 * alone["p_holm"])
+
+
+def test_a_sweep_that_follows_its_weights_and_one_that_jumps(found):
+    measure_style(found, "e", similarities(AMOUNTS))
+    measure_response(found, "e")
+    at = "ink + oil, sum: weight_response_{}[e]".format
+    assert found.metrics[at("rank_correlation")].value == pytest.approx(1)
+    assert found.metrics[at("slope")].value == pytest.approx(1, abs=0.05)
+    assert found.metrics[at("violations")].value == 0
+    stuck = AMOUNTS | {f"a {a} + b {b}": (0.5, 0.5) for a, b in ((0.7, 0.3), (0.4, 0.6))}
+    measure_style(found, "e", similarities(stuck))
+    measure_response(found, "e")
+    assert found.metrics[at("slope")].value == pytest.approx(0, abs=0.1)  # which the two alone would hide
+    jumping = AMOUNTS | {"a 0.7 + b 0.3": (0.0, 1.0), "a 0.4 + b 0.6": (1.0, 0.0)}
+    measure_style(found, "e", similarities(jumping))
+    measure_response(found, "e")
+    assert found.metrics[at("violations")].value >= 1
+    assert found.metrics[at("rank_correlation")].value < 0
+    assert found.metrics[at("slope")].value < 0
+
+
+def test_skill_is_against_the_base_on_the_same_pictures_in_all_and_at_each_timestep(found):
+    losses = [[0.1 * (i + 1)] * 8 for i in range(5)]
+    half = [[value / 2 for value in row] for row in losses]
+    half[0] = [0.1, *half[0][1:]]
+    table = {"base": losses, "a 1": half}
+    measure_loss(found, [{"arm": a, "style": "ink", "losses": row} for a, some in table.items() for row in some])
+    assert found.metrics["a 1: skill_at_937/ink"].value == pytest.approx(0.5)
+    assert found.metrics["a 1: skill_at_062/ink"].value == pytest.approx(1 - (0.1 + 0.7) / 1.5)
+    whole = 1 - sum(map(sum, half)) / sum(map(sum, losses))
+    assert found.metrics["a 1: skill/ink"].value == pytest.approx(whole)
+    assert not [name for name in found.metrics if name.startswith("base")]
+
+
+def test_only_unit_vectors_are_scaled():
+    unit = torch.nn.functional.normalize(torch.randn(5, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert torch.allclose(scaled(unit), unit * 4)
+    assert torch.equal(scaled(unit * 3), unit * 3)
+
+
+def test_cells():
+    assert cell(Metric(0.5, 0.25, 0.75, 3, True)) == "0.500 (0.250 to 0.750)"
+    assert cell(Metric(0.5, -np.inf, np.inf, 3, True)) == "0.500 (no interval)"
+    assert cell(Metric(1.0, 1.0, 1.0, 3, True)) == "1.000"
+    assert cell(None) == "-"
+
+
+class Colours:
+    """An encoder of mean colours that counts what it encodes."""
+
+    name = "colours"
+
+    def __init__(self):
+        self.seen = []
+
+    def encode_images(self, images):
+        self.seen.append(len(images))
+        return torch.nn.functional.normalize(images.float().mean((2, 3)), dim=1)
+
+    def encode_texts(self, texts):
+        return torch.nn.functional.normalize(torch.tensor([[1.0, len(text), 2.0] for text in texts]), dim=1)
+
+
+def painted(colour, n, seed):
+    noise = torch.randint(-20, 21, (n, 3, 12, 12), generator=torch.Generator().manual_seed(seed))
+    return list((torch.tensor(colour)[:, None, None] + noise).clamp(0, 255).to(torch.uint8))
+
+
+def test_a_blend_stands_beside_a_collage_and_mixed_pixels_and_pictures_are_encoded_once():
+    colours = {"base": (130, 130, 130), "a 1": (200, 60, 60), "b 1": (60, 60, 200)}  # ink is red, oil blue
+    colours['"oil of {}"'] = colours["base"]
+    made = [row for row in rows() if row["arm"].removesuffix(", no trigger") in [*colours, "a 0.5 + b 0.5"]]
+    told = [row | {"arm": '"oil of {}"', "weights": [0, 0]} for row in made if row["arm"] == "base"]
+    made += told
+    images = [
+        painted(colours.get(row["arm"].removesuffix(", no trigger"), (190, 0, 190)), 1, row["index"][0])[0]
+        for row in made
+    ]
+    found = arms_of(made, {"a": "ink", "b": "oil"}, images)
+    real = [painted(colour, 10, seed) for seed, colour in enumerate(((230, 40, 40), (40, 40, 230)))]
+    styles = [Style(name, some, some) for name, some in zip(("ink", "oil"), real, strict=True)]
+    judge = Colours()
+    evaluate(found, styles, [], [judge], [judge], [judge])
+    blend = {name.split(": ")[1]: one for name, one in found.metrics.items() if name.startswith("a 0.5 + b 0.5: ")}
+    sure, seen = blend["collage_of_cut[colours]/ink+oil"], blend["collage[colours]/ink+oil"]
+    assert sure.ci_low > 2 * seen.ci_high
+    assert found.metrics["a 1: collage[colours]/ink+oil"].ci_high < sure.ci_low / 2
+    for control in ("pixel_average", "cut"):  # both are fooled by it: why the collage is measured, too
+        assert blend[f"both_score_of_{control}[colours]"].ci_low > blend["coin_flip[colours]"].ci_high
+    assert found.metrics['"oil of {}": both_score_of_words[colours]/ink+oil'].value == pytest.approx(0, abs=0.1)
+    margin = blend["both_above_pixel_average[colours]"]
+    difference = blend["both_score[colours]"].value - blend["both_score_of_pixel_average[colours]"].value
+    assert margin.value == pytest.approx(difference)
+    pictures = PROMPTS * SEEDS
+    arms, controls, crops, once = 8 * [pictures], 2 * [pictures], 4 * [9 * pictures], 6 * [10]
+    assert sorted(judge.seen) == sorted(arms + controls + crops + once)

@@ -1,0 +1,139 @@
+"""From a raw folder to a training set."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylelora.data.scan import scan_folder
+from stylelora.preprocess.normalise import Recipe, _run
+from stylelora.records import InputError
+from tests.hostile import make_hostile_folder
+from tests.raw import THINGS, census, noise, pictures, run
+
+RECIPE = Recipe(64, "lanczos", "down", "keep", "white")
+
+
+def test_a_good_folder_becomes_a_training_set(raw):
+    before = {path: path.read_bytes() for path in raw.rglob("*.*")}
+    target = run(raw)
+    assert {path: path.read_bytes() for path in raw.rglob("*.*")} == before
+    found = scan_folder(target)
+    assert [picture.text for picture in found] == [f"a {thing}" for thing in THINGS]
+    for i, picture in enumerate(found):
+        assert picture.path.with_suffix(".txt").read_text() == f"zqx, a {THINGS[i]}\n"
+        with Image.open(picture.path) as image:
+            want = noise(i).resize((77, 64), Image.Resampling.LANCZOS)
+            assert (image.format, image.mode, image.info) == ("PNG", "RGB", {})
+            assert np.array_equal(np.asarray(image), np.asarray(want))
+    assert {row["verdict"] for row in pictures(target)} == {"accepted"}
+    (raw / "LICENSE.txt").write_text("free")
+    rows = census(run(raw))
+    assert (rows["sub/0.txt"]["verdict"], rows["LICENSE.txt"]["verdict"]) == ("caption", "ignored")
+    page = (target / "census.html").read_text()
+    assert page.count("<figure") == 6
+    assert "a robot" in page
+    assert [path.name for path in raw.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_picture_that_kills_its_reader_is_rejected_and_no_other(raw):
+    """Each of these jobs runs in a process of its own; `dying` ends it as a crash in a codec does."""
+    jobs = [(raw / "sub" / f"{i}.png", f"{i}", raw, RECIPE, None, raw) for i in range(6)]
+    jobs[2] = (Dying(), *jobs[2][1:])
+    rows = {row.source: row for row in _run(jobs, 2)}
+    assert {name: row.verdict for name, row in rows.items()} == {str(i): "accepted" for i in range(6)} | {
+        "2": "rejected"
+    }
+    assert "crashed" in rows["2"].notes[0]
+
+
+class Dying:
+    """Stands in for a path; whoever opens it dies."""
+
+    def __fspath__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_pixel_art_is_brought_back_to_its_pixels(raw):
+    tiles = [np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8) for i in range(6)]
+    for i, tile in enumerate(tiles):
+        Image.fromarray(tile.repeat(32, 0).repeat(32, 1)).save(raw / "sub" / f"{i}.png")
+    target = run(raw, kernel="nearest", resolution=512)
+    for picture, tile in zip(scan_folder(target), tiles, strict=True):
+        assert np.array_equal(np.asarray(Image.open(picture.path)), tile)
+    assert all(row["grid"] == [16, 16] and "16x16" in row["notes"][0] for row in pictures(target))
+
+
+def test_every_hostile_file_ends_in_its_verdict(tmp_path):
+    raw = tmp_path / "raw"
+    expected = make_hostile_folder(raw)
+    target = run(raw, captions=["sidecar", "template"], caption_template="a {name}", strict=False, workers=2)
+    rows = census(target)
+    wrong = {}
+    for name, (verdict, fragment) in expected.items():
+        row = rows.get(name)
+        said = "; ".join(row["notes"]) if row else "no row"
+        if row is None or row["verdict"] != verdict or fragment not in said:
+            wrong[name] = (verdict, fragment, row and row["verdict"], said)
+    assert wrong == {}
+    assert len(expected) >= 60
+    assert len(scan_folder(target)) == sum(row["used"] for row in rows.values()) > 20
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trigger": None}, "has no trigger word"),
+        ({"allow": ["blur"]}, "no problem is called 'blur'"),
+        ({"allow": "blurred,jpeg", "drop": ["jpeg"]}, "named twice"),
+        ({"workers": 0}, "workers"),
+        ({"base": "gone"}, "base 'gone' is not there"),
+        ({"captions": "retrieval", "device": "tpu9"}, "device 'tpu9' cannot be used"),
+        ({"captions": ["sidecars"]}, "caption source 'sidecars' is unknown"),
+        ({"captions": []}, "at least one source"),
+        ({"template": "{trigger} {name}"}, "may only hold"),
+        ({"background": "no colour"}, "background"),
+        ({"resolution": 0}, "resolution"),
+    ],
+)
+def test_bad_options_are_refused_in_a_sentence(raw, options, said):
+    with pytest.raises(InputError, match=said):
+        run(raw, **options)
+    assert not (raw.parent / "data").exists()
+
+
+def test_training_goes_on_with_what_preprocess_was_given(raw):
+    from datamodules import Pixelart, Watercolor
+
+    target = str(run(raw, kernel="nearest", template="{text} in {trigger}"))
+    data = Watercolor(root=target)
+    assert (data.trigger, data.kernel, data.caption("a cat")) == ("zqx", "nearest", "a cat in zqx")
+    data = Pixelart(root=target, trigger="abc", kernel="box", template="{trigger}: {text}")
+    assert (data.kernel, data.caption("a cat")) == ("box", "abc: a cat")
+    assert Watercolor(root=str(raw)).trigger == "wcstyle"
+
+
+def test_pictures_are_described_in_their_turn_and_once(raw, monkeypatch):
+    asked = []
+
+    def captioner(images):
+        asked.append(len(images))
+        return ["it"] * len(images)
+
+    monkeypatch.setattr("stylelora.preprocess.preprocess.load_captioners", lambda options: {"blip": captioner})
+    (raw / "sub" / "0.txt").unlink()
+    (raw / "sub" / "1.txt").write_bytes(b"\xff\xfe\xfa")
+    for _ in range(2):  # the second run asks nothing again
+        with pytest.raises(InputError, match="--allow no-caption,"):
+            run(raw, captions="sidecar,blip")
+    assert asked == [1]
+    rows = census(run(raw, captions="sidecar,blip", allow="no-caption"))
+    assert (rows["sub/0.png"]["caption"], rows["sub/0.png"]["caption_source"]) == ("zqx, it", "blip")
+    assert "not UTF-8" in rows["sub/1.png"]["problems"]["no-caption"], "a damaged caption is not replaced by another"

@@ -1,0 +1,110 @@
+"""Tables of whole studies, and what is run for them."""
+
+import json
+import os
+
+import pytest
+import yaml
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from stylelora.records import InputError
+from stylelora.studies import study
+from stylelora.studies.tables import gallery, resolution_table
+from tests.finished import write_finished
+
+
+def trained_and_tested(folder, style, size):
+    """A run of the resolution study and its test, as `fit` and `test` leave them."""
+    with SummaryWriter(folder) as writer:
+        for step in range(20):
+            writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
+    metric = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.5, "n": 9, "higher_is_better": True}
+    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": {"skill": metric}}))
+    arms = {
+        arm: {
+            "clip_score[mini]": lambda i, j: 0.5,
+            "style[mini-style]/watercolor": lambda i, j, level=level: level + 0.01 * (i % 3),
+        }
+        for arm, level in (("base", 0.2), ("watercolor 1", style))
+    }
+    write_finished(folder / "test", arms)
+    return folder
+
+
+def test_the_study_of_resolution_measures_on_the_scale_of_the_whole_pictures(tmp_path):
+    folders = [
+        trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
+    ]
+    lines = resolution_table(folders).splitlines()
+    assert lines[2].startswith("| 8 px | box | 0.0800 | 0.400 (0.300 to 0.500) | 0.500 (0.500 to 0.500) |")
+    assert "| 0.250 (0.250 to 0.250) | 1.000 |" in lines[2]
+    assert lines[3].endswith("| 1.000 | - |")
+
+
+def test_runs_of_the_study_with_other_prompts_are_not_set_side_by_side(tmp_path):
+    folders = [
+        trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
+    ]
+    values = folders[0] / "test" / "values.jsonl"
+    values.write_text(values.read_text().replace("thing 3", "thing x"))
+    with pytest.raises(InputError, match="other prompts or seeds"):
+        resolution_table(folders)
+
+
+def test_the_gallery_has_a_column_for_the_base_and_for_each_run(tmp_path):
+    folders = []
+    for number, size in enumerate((8, 64)):
+        folders.append(tmp_path / f"mini_box_{size:02d}")
+        (folders[-1] / "test").mkdir(parents=True)
+        rows = []
+        for arm, trigger, grey in (("base", True, 50), ("watercolor 1", True, 100 + 50 * number), ("no", False, 250)):
+            for i in range(10):
+                name = f"{arm}-{i}.png"
+                Image.new("RGB", (96, 96), (grey,) * 3).save(folders[-1] / "test" / name)
+                rows.append({"arm": arm, "trigger": trigger, "content": f"thing {i}", "file_name": name})
+        (folders[-1] / "test" / "pictures.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = gallery(folders)
+    assert path == tmp_path / "gallery.png"
+    with Image.open(path) as grid:
+        shades = {colour[0] for _, colour in grid.getcolors(grid.width * grid.height) if _ >= 8 * 96 * 96}
+        assert {50, 100, 150} <= shades
+        assert 250 not in shades
+
+
+def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
+    calls = []
+
+    def fake(words, **_):
+        calls.append(words)
+        return type("Done", (), {"returncode": 1})
+
+    monkeypatch.setattr(study.subprocess, "run", fake)
+    config = yaml.safe_load((study.CONFIGS / "quickstart.yaml").read_text())
+    used = {"seed_everything": 0, **config, "data": config["data"] | {"more": 1}}
+    (tmp_path / "result.json").write_text(json.dumps({"status": "success", "config": used}))
+    study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+    assert calls == []
+    (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "config": used}))
+    with pytest.raises(InputError, match=r"fit of configs.quickstart\.yaml failed"):
+        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+    assert len(calls) == 1
+
+
+def test_a_result_of_other_settings_or_older_than_what_it_read_is_no_answer(tmp_path, capsys):
+    config, adapter = tmp_path / "run.yaml", tmp_path / "adapter.safetensors"
+    config.write_text("model: {init_args: {steps: 12, weights: [[1, 0]], adapters: [a]}}")
+    adapter.touch()
+    used = {"model": {"init_args": {"steps": 12, "weights": [[1, 0]], "adapters": ["given/by/hand"], "more": None}}}
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"status": "success", "config": used}))
+    os.utime(adapter, (1, 1))
+    assert study.is_answered(config, tmp_path, [adapter])
+    os.utime(result, (0, 0))
+    assert not study.is_answered(config, tmp_path, [adapter])
+    assert f"{adapter} has changed since: running again" in capsys.readouterr().out
+    os.utime(result)
+    config.write_text(config.read_text().replace("[1, 0]", "[1, 1]"))
+    assert not study.is_answered(config, tmp_path, [adapter])
+    assert "run.yaml has changed since" in capsys.readouterr().out
+    assert not study.is_answered(config, tmp_path / "nowhere")
