@@ -1,0 +1,29 @@
+"""The folder of a run: where it is, and what happens to an earlier run in it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def run_folder(config: Path, configs: Path) -> Path:
+    """Return runs/<path of a run's config file below `configs`>, or runs/<its name> if it lies elsewhere."""
+    name = config.resolve().with_suffix("")
+    return Path("runs", name.relative_to(configs) if name.is_relative_to(configs) else name.name)
+
+
+def free_name(folder: Path) -> Path:
+    """Return `<folder>.1`, or the first such name that is free."""
+    number = 1
+    while folder.with_name(f"{folder.name}.{number}").exists():
+        number += 1
+    return folder.with_name(f"{folder.name}.{number}")
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a run's folder to `<folder>.1`, `.2`, ... if it holds a run, and say so; nothing is deleted."""
+    if not any((folder / name).exists() for name in ("result.json", "config.yaml", "adapter.safetensors")):
+        return
+    aside = free_name(folder)
+    folder.rename(aside)
+    print(f"{folder} held an earlier run; it is now {aside}", file=sys.stderr)
