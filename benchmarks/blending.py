@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_base
-from stylelora.diffusion.arms import Arm, sample_arm
+from stylelora.diffusion.conditions import Condition, sample_condition
 from stylelora.diffusion.sample import initial_noise
 from stylelora.lora.blend import added, as_state, blend
 from stylelora.lora.factors import Factors, truncated
@@ -75,10 +75,10 @@ def main() -> None:
     start = initial_noise(range(args.pictures), (unet.config.in_channels, side, side))
 
     def sample(method: str, weights: tuple[float, float]) -> Callable[[], object]:
-        arm = Arm(method, weights, 12, 4.0)
+        condition = Condition(method, weights, 12, 4.0)
         words = ["a cat"] * args.pictures
-        return lambda: sample_arm(
-            unet, scheduler, pair, arm, start, words, lambda texts: torch.zeros(len(texts), 77, width)
+        return lambda: sample_condition(
+            unet, scheduler, pair, condition, start, words, lambda texts: torch.zeros(len(texts), 77, width)
         )
 
     def merged() -> object:  # the UNet is merged before the time is taken, as for any number of pictures

@@ -11,7 +11,7 @@ import lightning.pytorch as L
 from stylelora.data.scan import fingerprint
 from stylelora.distributed import gather_rows
 from stylelora.evaluation.evaluate import evaluate
-from stylelora.evaluation.evaluation import Style, arms_of
+from stylelora.evaluation.evaluation import Style, conditions_of
 from stylelora.evaluation.page import page, summary
 from stylelora.metrics.encoders import ClipEncoder
 from stylelora.metrics.image_encoders import load_image_encoder
@@ -82,10 +82,10 @@ class Evaluate(L.Callback):
         root, data = Path(trainer.default_root_dir), trainer.datamodule
         styles = [Style(name, data.images(name, "train"), data.images(name, "held_out")) for name in data.styles]
         write_lines(rows, root / "pictures.jsonl")
-        write_grids([row for row in rows if row["trigger"]], root, "arm")
+        write_grids([row for row in rows if row["trigger"]], root, "condition")
         write_lines(losses, root / "losses.jsonl")
         images = [read_picture(root / row["file_name"]) for row in rows]
-        found = evaluate(arms_of(rows, self.styles, images), styles, losses, **self.judges)
+        found = evaluate(conditions_of(rows, self.styles, images), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
         write_lines(found.lines(), root / "values.jsonl")
         (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")

@@ -21,7 +21,7 @@ class WritePictures(L.Callback):
         columns: what the grid's columns are: label (the blends), method, guidance or strength; the others are lines.
     """
 
-    def __init__(self, columns: Literal["label", "method", "guidance", "strength"] = "label") -> None:
+    def __init__(self, columns: Literal["label", "method", "guidance_scale", "strength"] = "label") -> None:
         self.columns = columns
         self.rows: list[dict] = []
 

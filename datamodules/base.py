@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -18,7 +19,7 @@ from stylelora.data.buckets import Size, choose_buckets, fills, join_small
 from stylelora.data.cache import Cache, View
 from stylelora.data.captions import check_template, shuffled_tags
 from stylelora.data.embedded import folder as embedded_folder
-from stylelora.data.images import check_kernel
+from stylelora.data.images import check_interpolation
 from stylelora.data.scan import check_decodable, read_census, scan_folder, split_by_content
 from stylelora.diffusion import noise
 from stylelora.distributed import gather_objects
@@ -41,19 +42,18 @@ class StyleDataModule(L.LightningDataModule):
     are read from the cache as they are needed, so memory does not grow with the set.
 
     Args:
-        root: folder of pictures with `metadata.jsonl` or `.txt` captions; left out: the style's embedded pictures.
+        root: folder of pictures with `metadata.jsonl` or `.txt` captions; default: the style's embedded pictures.
         resolution: side in pixels of the square that pictures are brought to.
         batch_size: pictures per device and step.
         repeats: how often each picture is seen per epoch.
         held_out: expected share of pictures that are never trained on, 0..1.
-        prompts: content of the sampled pictures, without trigger word; left out: the style's own.
+        prompts: content of the sampled pictures, without trigger word; default: the style's own.
         samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
         sample_batch_size: pictures made at once while sampling.
-        kernel: resampling kernel: nearest, box, bilinear, bicubic or lanczos; left out: what `preprocess` was given for
-            this folder, else the style's own. `nearest` scales by whole factors only, crops what is then too large, and
-            continues the border of what is too small.
-        trigger: word that stands for the style; left out: as for the kernel.
-        template: how captions and prompts are worded; left out: as for the kernel, else "{trigger}, {text}".
+        interpolation: nearest, box, bilinear, bicubic or lanczos; default: what `preprocess` was given for this folder,
+            else the style's own. `nearest` scales by whole factors only, crops or continues the border.
+        trigger: word that stands for the style; default: as of interpolation.
+        template: how captions and prompts are worded; default: as of interpolation, else "{trigger}, {text}".
         keep_tags: captions are lists of tags, shown in other orders in other epochs, the first so many in their place;
             null: captions stay as they are.
         buckets: bring each picture to the size nearest to its shape, of at most the square's area and sides from half
@@ -62,13 +62,13 @@ class StyleDataModule(L.LightningDataModule):
         flip: show a picture of the training set mirrored half of the time.
         source_size: for studies of resolution: cut the middle square out of each picture of the training set, reduce it
             to this side in pixels by averaging, and enlarge it again; held-out pictures stay as they are.
-        upscale_kernel: kernel of that enlargement.
+        upscale_interpolation: interpolation of that enlargement.
         cache: folder of the cached latents and text embeddings.
     """
 
     style: str | None = None
     default_trigger: str | None = None
-    default_kernel = "lanczos"
+    default_interpolation = "lanczos"
     default_prompts: tuple[str, ...] = PROMPTS
 
     def __init__(
@@ -81,7 +81,7 @@ class StyleDataModule(L.LightningDataModule):
         prompts: list[str] | None = None,
         samples_per_prompt: int = 1,
         sample_batch_size: int = 8,
-        kernel: str | None = None,
+        interpolation: str | None = None,
         trigger: str | None = None,
         template: str | None = None,
         keep_tags: int | None = None,
@@ -89,7 +89,7 @@ class StyleDataModule(L.LightningDataModule):
         no_upscale: bool = False,
         flip: bool = False,
         source_size: int | None = None,
-        upscale_kernel: str = "bicubic",
+        upscale_interpolation: str = "bicubic",
         cache: str = ".cache/stylelora",
     ) -> None:
         super().__init__()
@@ -111,10 +111,13 @@ class StyleDataModule(L.LightningDataModule):
         self.resolution, self.batch_size, self.repeats, self.held_out_share = resolution, batch_size, repeats, held_out
         self.contents = list(prompts or self.default_prompts)
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
-        self.kernel, self.cache = kernel or made.get("kernel") or self.default_kernel, Path(cache)
+        self.interpolation, self.cache = (
+            interpolation or made.get("interpolation") or self.default_interpolation,
+            Path(cache),
+        )
         self.template, self.keep_tags = template or made.get("template") or "{trigger}, {text}", keep_tags
         self.buckets, self.no_upscale, self.flip = buckets, no_upscale, flip
-        self.source_size, self.upscale_kernel = source_size, upscale_kernel
+        self.source_size, self.upscale_interpolation = source_size, upscale_interpolation
         self._check_options()
         self.train: list[Picture] = []
         self.held_out: list[Picture] = []
@@ -122,21 +125,21 @@ class StyleDataModule(L.LightningDataModule):
 
     def _check_options(self) -> None:
         """Refuse options that do not go together."""
-        check_kernel(self.kernel)
-        check_kernel(self.upscale_kernel)
+        check_interpolation(self.interpolation)
+        check_interpolation(self.upscale_interpolation)
         check_template(self.template)
         if self.keep_tags is not None and self.keep_tags < 0:
             raise InputError(f"keep_tags is {self.keep_tags}; it is a number of tags, at least 0")
         source, resolution = self.source_size, self.resolution
         if self.no_upscale and not self.buckets:
             raise InputError("no_upscale needs buckets of several sizes; turn buckets on")
-        if source is None and self.upscale_kernel != "bicubic":
+        if source is None and self.upscale_interpolation != "bicubic":
             raise InputError("upscale_kernel has no effect without source_size; give both or neither")
         if source is not None and self.buckets:
             raise InputError("source_size makes pictures square, which buckets would not; turn one of them off")
         if source is not None and not 1 <= source <= resolution:
             raise InputError(f"source_size is {source}; it must be at least 1 and at most the resolution, {resolution}")
-        if source is not None and self.upscale_kernel == "nearest" and resolution % source:
+        if source is not None and self.upscale_interpolation == "nearest" and resolution % source:
             raise InputError(
                 f"resolution {resolution} is no multiple of source_size {source}, which nearest needs; choose another"
             )
@@ -206,7 +209,7 @@ class StyleDataModule(L.LightningDataModule):
             )
         pictures, sizes = [*self.train, *self.held_out], [*self.sizes["train"], *self.sizes["held_out"]]
         small = [min(p.size) for p, size in zip(pictures, sizes, strict=True) if not fills(p.size, size)]
-        if small and self.kernel != "nearest":  # pixel art is meant to be enlarged
+        if small and self.interpolation != "nearest":  # pixel art is meant to be enlarged
             log.warning(
                 "%d of %d pictures in %s are smaller than %d px and are enlarged, the smallest from %d px",
                 *(len(small), len(pictures), self.root, self.resolution, min(small)),
@@ -216,8 +219,8 @@ class StyleDataModule(L.LightningDataModule):
         """Return how a picture is shown to the autoencoder."""
         size = self.sizes[side][index]
         if side == "train" and self.source_size is not None:
-            return View(size, self.upscale_kernel, self.source_size, flip)
-        return View(size, self.kernel, flip=flip)
+            return View(size, self.upscale_interpolation, self.source_size, flip)
+        return View(size, self.interpolation, flip=flip)
 
     def _views(self) -> Iterator[tuple[Picture, View]]:
         """Yield all that the autoencoder may have to encode."""
@@ -230,8 +233,6 @@ class StyleDataModule(L.LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """Hash of all pictures and captions, for the result file."""
-        from hashlib import sha256
-
         rows = sorted(f"{picture.sha256} {picture.text}" for picture in [*self.train, *self.held_out])
         return sha256("\n".join(rows).encode()).hexdigest()
 

@@ -80,7 +80,7 @@ class Evaluation(Prompts):
 
     def _image(self, name: str, picture: Picture) -> Tensor:
         style = self.styles[name]
-        view = View((style.resolution, style.resolution), style.kernel)
+        view = View((style.resolution, style.resolution), style.interpolation)
         return to_tensor(view.of(read_picture(picture.path).image))
 
     def test_dataloader(self) -> list[DataLoader]:

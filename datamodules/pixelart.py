@@ -1,7 +1,7 @@
 """Pixel art: native 32x32 tiles of creatures, food and things."""
 
 from datamodules.base import StyleDataModule
-from stylelora.data.embedded import KERNELS, TRIGGERS
+from stylelora.data.embedded import INTERPOLATIONS, TRIGGERS
 
 
 class Pixelart(StyleDataModule):
@@ -9,4 +9,4 @@ class Pixelart(StyleDataModule):
 
     style = "pixelart"
     default_trigger = TRIGGERS["pixelart"]
-    default_kernel = KERNELS["pixelart"]
+    default_interpolation = INTERPOLATIONS["pixelart"]

@@ -17,7 +17,7 @@ class Prompts(L.LightningDataModule):
     """Contents of pictures, without trigger words, each with several seeds.
 
     Args:
-        prompts: contents; left out: eight things that every base knows.
+        prompts: contents; default: eight things that every base knows.
         file: text file with one content per line, instead of `prompts`.
         samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
         batch_size: pictures made at once.

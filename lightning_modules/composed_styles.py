@@ -24,7 +24,14 @@ from stylelora.base.load import (
     sampling_recipe,
 )
 from stylelora.base.text import embed_texts
-from stylelora.diffusion.arms import CONTENT, Arm, BlendOptions, SamplingMethod, check_arm, sample_arm
+from stylelora.diffusion.conditions import (
+    CONTENT,
+    BlendOptions,
+    Condition,
+    SamplingMethod,
+    check_condition,
+    sample_condition,
+)
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
@@ -45,11 +52,12 @@ class ComposedStyles(L.LightningModule):
         methods: sum, ties, dare, knots_ties, tsv_m, iso_c, np_lora (in weight space), composite, anchored, switch,
             k_lora (while sampling); every blend is made with each.
         strengths: every blend is made with its weights multiplied by each of these.
-        guidances: classifier-free guidance scales, every blend is made with each; null: the one that suits the base.
+        guidance_scales: classifier-free guidance scales, every blend is made with each; null: the one that suits the
+            base.
         options: of the methods.
         words: prompts that tell the base alone of a style, such as "a watercolor painting of {}", where {} is the
             content; what adapters have to beat.
-        steps: denoising steps; null: what suits the base.
+        num_inference_steps: denoising steps; null: what suits the base.
         scheduler: class path such as diffusers.EulerDiscreteScheduler; null: the base's.
         resolution: side in pixels; null: the base's own.
     """
@@ -61,10 +69,10 @@ class ComposedStyles(L.LightningModule):
         base: str = "mini",
         methods: list[Method | SamplingMethod] = ["sum"],  # noqa: B006
         strengths: list[float] = [1.0],  # noqa: B006
-        guidances: list[float] | None = None,
+        guidance_scales: list[float] | None = None,
         options: BlendOptions = BlendOptions(),
-        words: list[str] = [],  # noqa: B006
-        steps: int | None = None,
+        prompt_baselines: list[str] = [],  # noqa: B006
+        num_inference_steps: int | None = None,
         scheduler: str | None = None,
         resolution: int | None = None,
     ) -> None:
@@ -72,32 +80,39 @@ class ComposedStyles(L.LightningModule):
         self.save_hyperparameters()
         folder = resolve_base(base)
         suited = sampling_recipe(folder)
-        steps, guidances = suited[0] if steps is None else steps, [suited[1]] if guidances is None else guidances
+        num_inference_steps, guidance_scales = (
+            suited[0] if num_inference_steps is None else num_inference_steps,
+            [suited[1]] if guidance_scales is None else guidance_scales,
+        )
         if resolution is not None:
             check_resolution(folder, resolution)
         if weights and not isinstance(weights[0], list):
             weights = [weights]
-        if not ((weights or not adapters) and methods and strengths and guidances):
+        if not ((weights or not adapters) and methods and strengths and guidance_scales):
             raise InputError("give at least one list of weights, one method, one strength and one guidance")
-        if CONTENT in words:
-            raise InputError(f"words are {CONTENT} alone, which is the base; name a style in them, or leave them out")
+        if CONTENT in prompt_baselines:
+            raise InputError(
+                f"prompt_baselines has {CONTENT} alone, which is the base; name a style in them, or leave them out"
+            )
         self.adapters = read_adapters(adapters)
         nothing = (0.0,) * len(adapters)
-        self.arms = [
-            Arm("sum", nothing, steps, guidance, words=text)
-            for text in (CONTENT, *dict.fromkeys(words))
-            for guidance in guidances
+        self.conditions = [
+            Condition("sum", nothing, num_inference_steps, guidance_scale, prompt_template=text)
+            for text in (CONTENT, *dict.fromkeys(prompt_baselines))
+            for guidance_scale in guidance_scales
         ] + [
-            Arm(method, tuple(amounts), steps, guidance, strength, options=options)
-            for method, guidance, strength, amounts in itertools.product(methods, guidances, strengths, weights)
+            Condition(method, tuple(amounts), num_inference_steps, guidance_scale, strength, options=options)
+            for method, guidance_scale, strength, amounts in itertools.product(
+                methods, guidance_scales, strengths, weights
+            )
         ]
-        for arm in self.arms:
-            check_arm(arm, self.adapters)
+        for condition in self.conditions:
+            check_condition(condition, self.adapters)
         self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer = load_tokenizer(folder)
         self.scheduler = load_scheduler(folder)
         if scheduler is not None:
-            self.scheduler = other_scheduler(scheduler, self.scheduler, steps)
+            self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:
             check_fit(self.unet, adapter.layers)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -105,74 +120,81 @@ class ComposedStyles(L.LightningModule):
         self._tested = False
         self.latent_shape = (self.vae.config.latent_channels, side, side)
 
-    def describe(self, arm: Arm) -> str:
-        """Return an arm's weights in words, `watercolor 0.6 + cartoon 0.4`, or `base`, or what the base is told."""
-        if arm.words != CONTENT:
-            return f'"{arm.words}"'
-        regions = arm.options.regions if any(arm.weights) else None
+    def describe(self, condition: Condition) -> str:
+        """Return a condition's weights in words, `watercolor 0.6 + cartoon 0.4`, `base`, or a prompt baseline."""
+        if condition.prompt_template != CONTENT:
+            return f'"{condition.prompt_template}"'
+        regions = condition.options.regions if any(condition.weights) else None
         names = [adapter.name for adapter in self.adapters]
         if regions is not None:
             names = [f"{name} ({Path(region).name})" for name, region in zip(names, regions, strict=True)]
-        return described(names, arm.weights) or "base"
+        return described(names, condition.weights) or "base"
 
-    def name(self, arm: Arm) -> str:
-        """Return what tells an arm from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""
-        notes = [arm.method] * (arm.method != "sum") + [f"strength {arm.strength:g}"] * (arm.strength != 1)
-        return ", ".join([self.describe(arm), *notes]) + NO_TRIGGER * (not arm.trigger)
+    def name(self, condition: Condition) -> str:
+        """Return what tells a condition from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""
+        notes = [condition.method] * (condition.method != "sum") + [f"strength {condition.strength:g}"] * (
+            condition.strength != 1
+        )
+        return ", ".join([self.describe(condition), *notes]) + NO_TRIGGER * (not condition.trigger)
 
     def setup(self, stage: str) -> None:
-        """For a test, add each adapter alone, which blends are measured by, and all arms without trigger words.
+        """For a test, add each adapter alone, which blends are measured by, and all conditions without trigger words.
 
         Raises:
             InputError: if there are several guidance scales, and so several bases.
         """
         if stage != "test" or self._tested:
             return
-        first, *others = self.arms
-        if self.hparams.guidances is not None and len(self.hparams.guidances) != 1:
+        first, *others = self.conditions
+        if self.hparams.guidance_scales is not None and len(self.hparams.guidance_scales) != 1:
             raise InputError("a test has one base and so one guidance scale; give guidances one")
         ones = torch.eye(len(self.adapters)).tolist()
         alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
-        told = [arm for arm in others if arm.words != CONTENT]
-        asked = [arm for arm in others if arm.mix(self.adapters)[1]]
-        arms = {self.name(arm): arm for arm in (*alone, *asked)}.values()  # each once
-        silent = [dataclasses.replace(arm, trigger=False) for arm in arms]
-        differ = [arm for arm in silent if self._prompts_differ(arm)]
-        self.arms = [first, *told, *arms, *differ]
+        prompt_baselines = [condition for condition in others if condition.prompt_template != CONTENT]
+        asked = [condition for condition in others if condition.mix(self.adapters)[1]]
+        conditions = {self.name(condition): condition for condition in (*alone, *asked)}.values()  # each once
+        silent = [dataclasses.replace(condition, trigger=False) for condition in conditions]
+        differ = [condition for condition in silent if self._prompts_differ(condition)]
+        self.conditions = [first, *prompt_baselines, *conditions, *differ]
         self._tested = True
 
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
-        """Make the pictures of all arms from the same initial noise.
+        """Make the pictures of all conditions from the same initial noise.
 
         Returns:
-            a row for each prompt and arm: `index` (place of the prompt, place of the arm), `content`, `prompt`, `seed`,
-            `arm` (its name), `trigger` (whether prompts have trigger words), `method`, `label` and `weights` before
-            they are multiplied by `strength`, `steps`, `guidance`, `scheduler`, `options`, and `image`, uint8
-            (3, H, W).
+            a row for each prompt and condition: `index` (place of the prompt, place of the condition), `content`,
+            `prompt`, `seed`, `condition` (its name), `trigger` (whether prompts have trigger words), `method`, `label`
+            and `weights` before they are multiplied by `strength`, `num_inference_steps`, `guidance_scale`,
+            `scheduler`, `options`, and `image`, uint8 (3, H, W).
         """
         del batch_idx
         return self._pictures(batch, initial_noise(batch["seed"], self.latent_shape))
 
-    def _prompts_differ(self, arm: Arm) -> bool:
-        """Tell whether an arm's adapters have trigger words."""
-        return arm.prompts(self.adapters, "") != dataclasses.replace(arm, trigger=True).prompts(self.adapters, "")
+    def _prompts_differ(self, condition: Condition) -> bool:
+        """Tell whether a condition's adapters have trigger words."""
+        return condition.prompts(self.adapters, "") != dataclasses.replace(condition, trigger=True).prompts(
+            self.adapters, ""
+        )
 
     def _pictures(self, batch: dict, start: Tensor) -> list[dict]:
         rows, start = [], start.to(self.device)
-        for place, arm in enumerate(self.arms):
-            latents = sample_arm(self.unet, self.scheduler, self.adapters, arm, start, batch["content"], self._embed)
+        for place, condition in enumerate(self.conditions):
+            latents = sample_condition(
+                self.unet, self.scheduler, self.adapters, condition, start, batch["content"], self._embed
+            )
             settings = {
-                "arm": self.name(arm), "trigger": arm.trigger, "method": arm.method, "weights": list(arm.weights),
-                "label": self.describe(arm), "strength": arm.strength, "steps": arm.steps, "guidance": arm.guidance,
+                "condition": self.name(condition), "trigger": condition.trigger, "method": condition.method,
+                "weights": list(condition.weights), "label": self.describe(condition), "strength": condition.strength,
+                "num_inference_steps": condition.num_inference_steps, "guidance_scale": condition.guidance_scale,
                 "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
-                "options": dataclasses.asdict(arm.options),
+                "options": dataclasses.asdict(condition.options),
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
             }  # fmt: skip
             pictures = decode(self.vae, latents)
             for index, content, seed, image in zip(
                 batch["index"], batch["content"], batch["seed"], pictures, strict=True
             ):
-                prompt = " AND ".join(arm.prompts(self.adapters, content))  # as A1111 writes it
+                prompt = " AND ".join(condition.prompts(self.adapters, content))  # as A1111 writes it
                 made = {"index": (index, place), "content": content, "prompt": prompt, "seed": seed}
                 rows.append(made | settings | {"image": image})
         return rows
@@ -184,8 +206,9 @@ class ComposedStyles(L.LightningModule):
         """Make pictures (loader 0), or measure the loss on held-out pictures of a style (loader 1).
 
         Returns:
-            rows as of `predict_step`; or `index`, `arm`, `style`, `sha256` and `losses`, at the bank's timesteps, of
-            each held-out picture and those arms that are one UNet: blended in weight space, with trigger words.
+            rows as of `predict_step`; or `index`, `condition`, `style`, `sha256` and `losses`, at the bank's
+            timesteps, of each held-out picture and those conditions that are one UNet: blended in weight space, with
+            trigger words.
         """
         del batch_idx
         if dataloader_idx == 0:  # prompts share no noise, so that each is a unit of its own
@@ -194,12 +217,16 @@ class ComposedStyles(L.LightningModule):
         pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         text, rows = self._embed(batch["caption"]), []
-        for place, arm in enumerate(self.arms):
-            if not arm.trigger or arm.words != CONTENT or arm.method not in get_args(Method):
+        for place, condition in enumerate(self.conditions):
+            if (
+                not condition.trigger
+                or condition.prompt_template != CONTENT
+                or condition.method not in get_args(Method)
+            ):
                 continue
-            with added(self.unet, arm.updates(self.adapters)):
+            with added(self.unet, condition.updates(self.adapters)):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], text).cpu()
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
-                measured = {"arm": self.name(arm), "style": style, "sha256": sha256, "losses": row.tolist()}
+                measured = {"condition": self.name(condition), "style": style, "sha256": sha256, "losses": row.tolist()}
                 rows.append({"index": (index, place), **measured})
         return rows

@@ -31,14 +31,17 @@ class StyleLoRA(L.LightningModule):
         base: `mini`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
         rank: inner size of A and B.
         alpha: strength; the update is scaled by alpha / rank.
-        dropout: probability of zeroing an input of A while training.
+        lora_dropout: probability of zeroing an input of A while training.
         caption_dropout: share of pictures trained with the empty prompt, so that guidance works with the adapter.
-        targets: names of the layers that get an adapter; each must match at least one.
+        target_modules: names of the layers that get an adapter; each must match at least one.
         learning_rate: of AdamW.
-        decay: share of all steps, the last ones, over which the learning rate falls to 0 in a line; 0: constant rate.
+        lr_decay_ratio: share of all steps, the last ones, over which the learning rate falls to 0 in a line; 0:
+            constant rate.
         weight_decay: of AdamW, decoupled.
-        sample_steps: denoising steps per sampled picture; null: what suits the base (its `sampling.json`, else 30).
-        guidance: classifier-free guidance scale of sampled pictures; null: what suits the base (as above, else 7.5).
+        num_inference_steps: denoising steps per sampled picture; null: what suits the base (its `sampling.json`, else
+            30).
+        guidance_scale: classifier-free guidance scale of sampled pictures; null: what suits the base (as above, else
+            7.5).
         sample_every_n_epochs: make pictures, to be written and scored, in every n-th epoch and the last of max_epochs.
     """
 
@@ -47,34 +50,36 @@ class StyleLoRA(L.LightningModule):
         base: str = "mini",
         rank: int = 16,
         alpha: float = 16.0,
-        dropout: float = 0.0,
+        lora_dropout: float = 0.0,
         caption_dropout: float = 0.1,
-        targets: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
+        target_modules: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
         learning_rate: float = 1.0e-4,
-        decay: float = 0.0,
+        lr_decay_ratio: float = 0.0,
         weight_decay: float = 1.0e-2,
-        sample_steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         sample_every_n_epochs: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.strict_loading = False  # checkpoints hold the adapter only
         self.base = base
-        if (sample_steps is not None and sample_steps < 1) or learning_rate <= 0:
-            raise InputError(f"sample_steps is {sample_steps} and learning_rate {learning_rate}; both must be above 0")
-        if not 0 <= decay <= 1:
-            raise InputError(f"decay is {decay}; it is a share between 0 and 1")
+        if (num_inference_steps is not None and num_inference_steps < 1) or learning_rate <= 0:
+            raise InputError(
+                f"num_inference_steps is {num_inference_steps} and learning_rate {learning_rate}; both must be above 0"
+            )
+        if not 0 <= lr_decay_ratio <= 1:
+            raise InputError(f"lr_decay_ratio is {lr_decay_ratio}; it is a share between 0 and 1")
         if not 0 <= caption_dropout < 1:
             raise InputError(f"caption_dropout is {caption_dropout}; it is a share of at least 0 and below 1")
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
-        for name, suited in zip(("sample_steps", "guidance"), sampling_recipe(folder), strict=True):
+        for name, suited in zip(("num_inference_steps", "guidance_scale"), sampling_recipe(folder), strict=True):
             self.hparams[name] = suited if self.hparams[name] is None else self.hparams[name]
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.unet = load_unet(folder)
-        inject_lora(self.unet, rank, alpha, dropout, targets, seed=self.seed)
+        inject_lora(self.unet, rank, alpha, lora_dropout, target_modules, seed=self.seed)
         self.unet.train()  # Lightning keeps modes as it finds them, and in eval mode there is no LoRA dropout
         self.scheduler = load_scheduler(folder)
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
@@ -93,12 +98,14 @@ class StyleLoRA(L.LightningModule):
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Mean squared error of the predicted noise, at timesteps and noise keyed by (seed, epoch, sample)."""
         keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
-        if self.hparams.dropout:  # PEFT draws its masks from the global generator; so they resume and differ by process
-            torch.manual_seed(seed_of("dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
+        if (
+            self.hparams.lora_dropout
+        ):  # PEFT draws its masks from the global generator; so they resume and differ by process
+            torch.manual_seed(seed_of("lora_dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
-        steps = self.scheduler.config.num_train_timesteps
-        timesteps = noise.timesteps([("timestep", *key) for key in keys], steps).to(self.device)
+        num_inference_steps = self.scheduler.config.num_train_timesteps
+        timesteps = noise.timesteps([("timestep", *key) for key in keys], num_inference_steps).to(self.device)
         dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
         text = torch.where(dropped[:, None, None], batch["empty_text"], batch["text"])
         loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, text).mean()
@@ -141,7 +148,7 @@ class StyleLoRA(L.LightningModule):
 
         def pictures(text: Tensor) -> Tensor:
             start = initial_noise(batch["seed"], batch["latent_shape"]).to(self.device)
-            recipe = (self.hparams.sample_steps, self.hparams.guidance)
+            recipe = (self.hparams.num_inference_steps, self.hparams.guidance_scale)
             return decode(vae, denoise(self.unet, self.scheduler, start, text, batch["empty_text"], *recipe))
 
         if any(index not in self._base_images for index in batch["index"]):
@@ -173,10 +180,12 @@ class StyleLoRA(L.LightningModule):
         optimizer = torch.optim.AdamW(
             adapter_parameters(self.unet), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
         )
-        if not self.hparams.decay:
+        if not self.hparams.lr_decay_ratio:
             return optimizer
-        total, decay = self.trainer.estimated_stepping_batches, self.hparams.decay
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (1 - step / total) / decay))
+        total, lr_decay_ratio = self.trainer.estimated_stepping_batches, self.hparams.lr_decay_ratio
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (1 - step / total) / lr_decay_ratio)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def adapter_state(self) -> dict[str, Tensor]:

@@ -17,9 +17,9 @@ def base_unet(tiny_sd):
     return UNet2DConditionModel.from_pretrained(tiny_sd, subfolder="unet").eval()
 
 
-def write_adapter(tiny_sd, path, rank, alpha, targets, seed):
+def write_adapter(tiny_sd, path, rank, alpha, target_modules, seed):
     unet = base_unet(tiny_sd)
-    inject_lora(unet, rank, alpha, 0.0, targets, seed=seed)
+    inject_lora(unet, rank, alpha, 0.0, target_modules, seed=seed)
     torch.manual_seed(seed)
     disturb(unet)
     notes = {"base": "tiny", "style": path.stem, "trigger": f"{path.stem}style"}

@@ -101,10 +101,10 @@ def test_runs_on_resolution_differ_in_one_value(base, reference, sizes):
     for path in sorted(folder.glob(f"{base}_*.yaml")):
         config = yaml.safe_load(path.read_text())
         options = config["data"]["init_args"]
-        seen.append((options.pop("upscale_kernel"), options.pop("source_size")))
+        seen.append((options.pop("upscale_interpolation"), options.pop("source_size")))
         assert config == reference
         assert path.stem == f"{base}_{seen[-1][0]}_{seen[-1][1]:0{len(str(sizes[-1]))}}"
-    assert seen == [(kernel, size) for kernel in ("bicubic", "nearest") for size in sizes]
+    assert seen == [(interpolation, size) for interpolation in ("bicubic", "nearest") for size in sizes]
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)

@@ -110,7 +110,7 @@ def test_two_devices_predict_the_files_of_one(tiny_sd, adapter_files, tmp_path):
                 f"--model.init_args.adapters={json.dumps([str(file) for file in adapter_files])}",
                 "--model.init_args.weights=[[0.6, 0.4]]",
                 "--model.init_args.methods=[sum, composite]",
-                "--model.init_args.steps=2",
+                "--model.init_args.num_inference_steps=2",
                 "--data=datamodules.Prompts",
                 "--data.init_args.prompts=[a cat, a dog, a boat]",
                 f"--trainer.default_root_dir={tmp_path / name}",

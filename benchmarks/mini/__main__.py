@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
 from stylelora.base.concepts import load_concepts, with_article
-from stylelora.data.embedded import KERNELS, STYLES, TRIGGERS
+from stylelora.data.embedded import INTERPOLATIONS, STYLES, TRIGGERS
 from stylelora.data.embedded import folder as embedded
 from stylelora.data.images import fit, tile, to_tensor
 from stylelora.data.reading import open_picture
@@ -38,8 +38,8 @@ def row(what: str, values: torch.Tensor, unit: str = "") -> None:
 
 def style_pictures(style: str) -> torch.Tensor:
     """Return the embedded pictures of a style, uint8 (N, 3, 64, 64)."""
-    kernel = KERNELS.get(style, "lanczos")
-    pictures = [fit(open_picture(picture.path), (64, 64), kernel) for picture in scan_folder(embedded(style))]
+    interpolation = INTERPOLATIONS.get(style, "lanczos")
+    pictures = [fit(open_picture(picture.path), (64, 64), interpolation) for picture in scan_folder(embedded(style))]
     return torch.stack([to_tensor(picture) for picture in pictures])
 
 

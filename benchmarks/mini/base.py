@@ -34,7 +34,7 @@ class Base:
         folder = resolve_base(name)
         self.unet, self.vae, self.encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer, self.scheduler = load_tokenizer(folder), load_scheduler(folder)
-        self.steps, self.guidance = sampling_recipe(folder)
+        self.steps, self.guidance_scale = sampling_recipe(folder)
         side = read_config(folder, "unet")["sample_size"]
         self.shape = (self.vae.config.latent_channels, side, side)
         if adapter is not None:
@@ -47,7 +47,7 @@ class Base:
             part = prompts[first : first + batch_size]
             noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
             text = embed_texts(self.tokenizer, self.encoder, part)
-            latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance)
+            latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance_scale)
             images.append(decode(self.vae, latents))
         return torch.cat(images)
 

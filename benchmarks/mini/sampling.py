@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(".cache/npm"), help="folder of the fetched icon sets")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--steps", nargs="+", type=int, default=[6, 8, 10, 12, 16, 20])
-    parser.add_argument("--guidance", nargs="+", type=float, default=[2.0, 3.0, 4.0, 6.0])
+    parser.add_argument("--guidance_scale", nargs="+", type=float, default=[2.0, 3.0, 4.0, 6.0])
     parser.add_argument("--every", type=int, default=5, help="use every n-th concept")
     args = parser.parse_args()
     base, scorer, second = Base(args.base), Scorer(), NearestMean(args.root)
@@ -40,8 +40,8 @@ def main() -> None:
     prompts += [describe(name, Scene(colour=colour)) for name, colour in pairs]
     print("| sampler | steps | guidance | scorer | second judge | colour | error | s per picture |")
     print("|---|---|---|---|---|---|---|---|")
-    for guidance in args.guidance:
-        base.guidance, base.steps = guidance, 100
+    for guidance_scale in args.guidance_scale:
+        base.guidance_scale, base.steps = guidance_scale, 100
         base.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(config)
         limit = base.sample(prompts).float()
         for sampler in args.samplers:
@@ -56,7 +56,8 @@ def main() -> None:
                 obeyed = colours_obeyed(coloured, [colour for _, colour in pairs]).float().mean()
                 error = (images.float() - limit).square().mean().sqrt()
                 print(
-                    f"| {sampler} | {steps} | {guidance} | {first:.3f} | {other:.3f} | {obeyed:.3f} | {error:.1f} "
+                    f"| {sampler} | {steps} | {guidance_scale} | {first:.3f} | {other:.3f} "
+                    f"| {obeyed:.3f} | {error:.1f} "
                     f"| {seconds:.3f} |",
                     flush=True,
                 )

@@ -118,8 +118,8 @@ def read_config(folder: Path, part: str) -> dict:
 def sampling_recipe(folder: Path) -> tuple[int, float]:
     """Return (steps, guidance scale) that suit a base: its `sampling.json`, or else 30 and SD 1.5's usual 7.5."""
     path = folder / "sampling.json"
-    recipe = json.loads(path.read_text()) if path.is_file() else {"steps": 30, "guidance": 7.5}
-    return recipe["steps"], recipe["guidance"]
+    recipe = json.loads(path.read_text()) if path.is_file() else {"num_inference_steps": 30, "guidance_scale": 7.5}
+    return recipe["num_inference_steps"], recipe["guidance_scale"]
 
 
 def size_step(folder: Path) -> int:

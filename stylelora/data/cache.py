@@ -47,13 +47,13 @@ class View:
 
     Attributes:
         size: width and height in pixels.
-        kernel: resampling kernel, one of `images.KERNELS`.
+        interpolation: resampling, one of `images.INTERPOLATIONS`.
         source_size: side to which the picture's middle is reduced before; None: it is not.
         flip: whether left and right are exchanged.
     """
 
     size: tuple[int, int]
-    kernel: str
+    interpolation: str
     source_size: int | None = None
     flip: bool = False
 
@@ -61,7 +61,7 @@ class View:
         """Return the view of a picture, RGB."""
         if self.source_size is not None:
             image = degrade(image, self.source_size)
-        image = fit(image, self.size, self.kernel)
+        image = fit(image, self.size, self.interpolation)
         return ImageOps.mirror(image) if self.flip else image
 
 

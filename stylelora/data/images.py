@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Resampling kernels by the names Pillow gives them.
-KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
+INTERPOLATIONS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 
 
-def check_kernel(kernel: str) -> None:
-    """Refuse an unknown kernel.
+def check_interpolation(interpolation: str) -> None:
+    """Refuse an unknown interpolation.
 
     Raises:
         InputError: with those there are.
     """
-    if kernel not in KERNELS:
-        raise InputError(f"kernel {kernel!r} is unknown; choose one of {', '.join(KERNELS)}")
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
 
 
-def fit(image: Image.Image, size: tuple[int, int], kernel: str) -> Image.Image:
+def fit(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
     """Scale a picture to cover a size and crop the middle.
 
     `nearest` is for pixel art, whose pixels must stay equal squares of their own colour, so it scales by whole factors
@@ -38,14 +38,14 @@ def fit(image: Image.Image, size: tuple[int, int], kernel: str) -> Image.Image:
     Args:
         image: RGB.
         size: width and height of the result in pixels.
-        kernel: one of KERNELS.
+        interpolation: one of KERNELS.
 
     Raises:
-        InputError: for an unknown kernel.
+        InputError: for an unknown interpolation.
     """
-    check_kernel(kernel)
-    if kernel != "nearest":
-        return ImageOps.fit(image, size, Image.Resampling[kernel.upper()])
+    check_interpolation(interpolation)
+    if interpolation != "nearest":
+        return ImageOps.fit(image, size, Image.Resampling[interpolation.upper()])
     up = min(size[0] // image.width, size[1] // image.height)
     down = max(1, min(image.width // size[0], image.height // size[1]))
     pixels = np.asarray(image)[down // 2 :: down, down // 2 :: down]

@@ -38,7 +38,7 @@ def composite_terms(
     shares: Sequence[float | Tensor],
     texts: Sequence[Tensor],
     empty_text: Tensor,
-    guidance: float,
+    guidance_scale: float,
     base_unconditional: bool = False,
 ) -> list[Term]:
     """Return the terms of weighted LoRA Composite (Zhong et al. 2024, eq. 4, which has pi_i = 1 / N).
@@ -49,14 +49,14 @@ def composite_terms(
         shares: pi of each adapter; maps (1, 1, H, W) that add up to 1 give each adapter its region.
         texts: each adapter's prompts, with its own trigger word, float (B, T, D).
         empty_text: float (1, T, D).
-        guidance: g; at 1 the empty text is not evaluated.
+        guidance_scale: g; at 1 the empty text is not evaluated.
         base_unconditional: let the base alone predict for the empty text.
     """
-    terms = [Term(i, text, guidance * share) for i, (share, text) in enumerate(zip(shares, texts, strict=True))]
-    if guidance != 1 and base_unconditional:
-        terms.append(Term(None, empty_text, 1 - guidance))
-    elif guidance != 1:
-        terms += [Term(i, empty_text, (1 - guidance) * share) for i, share in enumerate(shares)]
+    terms = [Term(i, text, guidance_scale * share) for i, (share, text) in enumerate(zip(shares, texts, strict=True))]
+    if guidance_scale != 1 and base_unconditional:
+        terms.append(Term(None, empty_text, 1 - guidance_scale))
+    elif guidance_scale != 1:
+        terms += [Term(i, empty_text, (1 - guidance_scale) * share) for i, share in enumerate(shares)]
     return terms
 
 
@@ -65,7 +65,7 @@ def anchored_terms(
     texts: Sequence[Tensor],
     text: Tensor,
     empty_text: Tensor,
-    guidance: float,
+    guidance_scale: float,
     base_unconditional: bool = False,
 ) -> list[Term]:
     """Return the terms of eps_0 + sum w_i (eps_i - eps_0) (Composable Diffusion; Liu et al. 2022, eq. 11), guided.
@@ -75,13 +75,13 @@ def anchored_terms(
         texts: each adapter's prompts, float (B, T, D).
         text: the base's prompts, without trigger words, float (B, T, D).
         empty_text: float (1, T, D).
-        guidance: g.
+        guidance_scale: g.
         base_unconditional: let the base alone predict for the empty text.
     """
-    terms = composite_terms(weights, texts, empty_text, guidance, base_unconditional)
+    terms = composite_terms(weights, texts, empty_text, guidance_scale, base_unconditional)
     rest = 1 - sum(weights)
-    terms += [Term(None, text, guidance * rest)]
-    terms += [] if base_unconditional else [Term(None, empty_text, (1 - guidance) * rest)]
+    terms += [Term(None, text, guidance_scale * rest)]
+    terms += [] if base_unconditional else [Term(None, empty_text, (1 - guidance_scale) * rest)]
     return [term for term in terms if torch.as_tensor(term.weight).abs().max() > 1e-6]
 
 
@@ -173,7 +173,7 @@ def denoise_blend(
     scheduler: Any,
     start: Tensor,
     terms: Callable[[int], Sequence[Term]],
-    steps: int,
+    num_inference_steps: int,
     batched: bool = True,
     times: Mapping[str, float] | None = None,
 ) -> Tensor:
@@ -185,14 +185,14 @@ def denoise_blend(
         scheduler: any deterministic diffusers scheduler.
         start: standard normal, float (B, C, H, W).
         terms: from the number of a call of the UNet to its terms.
-        steps: number of denoising steps.
+        num_inference_steps: number of denoising steps.
         batched: see `predict_sum`.
         times: for K-LoRA, see `switch_times`; a layer takes adapter 1 for adapter 0 from its time on.
 
     Returns:
         latents, float32 (B, C, H, W).
     """
-    calls = count_calls(scheduler, steps)
+    calls = count_calls(scheduler, num_inference_steps)
 
     def predict(x: Tensor, t: Tensor, step: int) -> Tensor:
         if times is not None:
@@ -200,4 +200,4 @@ def denoise_blend(
             router.rule = lambda layer, choice: 1 if choice == 0 and layer in late else choice
         return predict_sum(unet, router, x, t, terms(step), batched)
 
-    return walk(unet, scheduler, start, steps, predict)
+    return walk(unet, scheduler, start, num_inference_steps, predict)

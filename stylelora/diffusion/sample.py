@@ -23,8 +23,8 @@ def denoise(
     start: Tensor,
     text: Tensor,
     empty_text: Tensor,
-    steps: int,
-    guidance: float,
+    num_inference_steps: int,
+    guidance_scale: float,
 ) -> Tensor:
     """Walk from noise to latents with classifier-free guidance (Ho & Salimans 2022, eq. 6).
 
@@ -34,13 +34,13 @@ def denoise(
         start: standard normal, float (B, C, H, W).
         text: float (B, T, D).
         empty_text: embedding of the empty prompt, float (1, T, D).
-        steps: number of denoising steps.
-        guidance: scale; 1 means no guidance, and then the empty text is not evaluated.
+        num_inference_steps: number of denoising steps.
+        guidance_scale: scale; 1 means no guidance, and then the empty text is not evaluated.
 
     Returns:
         latents, float32 (B, C, H, W).
     """
-    guided = guidance != 1
+    guided = guidance_scale != 1
     if guided:
         text = torch.cat([empty_text.expand(len(text), -1, -1), text])
 
@@ -52,15 +52,15 @@ def denoise(
         if not guided:
             return predicted
         empty, conditional = predicted.chunk(2)
-        return empty + guidance * (conditional - empty)  # subtracts: no bf16
+        return empty + guidance_scale * (conditional - empty)  # subtracts: no bf16
 
-    return walk(unet, scheduler, start, steps, predict)
+    return walk(unet, scheduler, start, num_inference_steps, predict)
 
 
-def count_calls(scheduler: Any, steps: int) -> int:
+def count_calls(scheduler: Any, num_inference_steps: int) -> int:
     """Return how often a UNet is asked in so many steps: with some schedulers, such as PNDM or Heun, more often."""
     scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(num_inference_steps)
     return len(scheduler.timesteps)
 
 
@@ -69,7 +69,7 @@ def walk(
     unet: torch.nn.Module,
     scheduler: Any,
     start: Tensor,
-    steps: int,
+    num_inference_steps: int,
     predict: Callable[[Tensor, Tensor, int], Tensor],
 ) -> Tensor:
     """Walk from noise to latents.
@@ -78,7 +78,7 @@ def walk(
         unet: used in eval mode and left as it was.
         scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
         start: standard normal, float (B, C, H, W).
-        steps: number of denoising steps.
+        num_inference_steps: number of denoising steps.
         predict: from the scheduler's input (B, C, H, W), the timestep and the number of the call to the
             prediction.
 
@@ -86,7 +86,7 @@ def walk(
         latents, float32 (B, C, H, W).
     """
     scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps, device=start.device)
+    scheduler.set_timesteps(num_inference_steps, device=start.device)
     latents = start * scheduler.init_noise_sigma
     training = unet.training
     unet.eval()

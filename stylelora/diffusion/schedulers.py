@@ -11,13 +11,13 @@ from torch import Tensor
 from stylelora.records import InputError
 
 
-def other_scheduler(path: str, like: Any, steps: int) -> Any:
+def other_scheduler(path: str, like: Any, num_inference_steps: int) -> Any:
     """Return a diffusers scheduler with the settings of another, tried out on a few numbers.
 
     Args:
         path: of the class.
         like: the base's own.
-        steps: of the walk.
+        num_inference_steps: of the walk.
 
     Raises:
         InputError: if there is none, it does not suit the base, or it draws noise of its own: then a picture's seed
@@ -32,7 +32,7 @@ def other_scheduler(path: str, like: Any, steps: int) -> Any:
         scheduler = found.from_config(like.config)
         numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
         with torch.random.fork_rng(devices=[]):
-            tried = [_tried(scheduler, numbers, steps) for _ in range(2)]
+            tried = [_tried(scheduler, numbers, num_inference_steps) for _ in range(2)]
     except Exception as error:  # each class has its own
         raise InputError(f"{path} does not suit this base; give a class such as diffusers.DDIMScheduler") from error
     if not torch.equal(*tried):
@@ -40,9 +40,9 @@ def other_scheduler(path: str, like: Any, steps: int) -> Any:
     return scheduler
 
 
-def _tried(scheduler: Any, numbers: Tensor, steps: int) -> Tensor:
+def _tried(scheduler: Any, numbers: Tensor, num_inference_steps: int) -> Tensor:
     scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(num_inference_steps)
     for t in scheduler.timesteps:
         numbers = scheduler.step(scheduler.scale_model_input(numbers, t) / 2, t, numbers).prev_sample
     return numbers

@@ -17,32 +17,34 @@ from stylelora.records import InputError
 
 def compare(
     runs: list[str] | str,
-    arms: list[str] | str | None = None,
+    conditions: list[str] | str | None = None,
     primary: str = "attainment",
     margin: float | None = None,
 ) -> None:
     """Compare tests that made the same prompts and seeds: every side with the first.
 
-    Attainment is on one scale for all, of each style of the first side's arm: 0 is its base, 1 that arm.
+    Attainment is on one scale for all, of each style of the first side's condition: 0 is its base, 1 that condition.
 
     Args:
         runs: sides to compare, each a folder that `test` wrote, or several of the same recipe trained with different
             seeds, joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values speak for other training seeds, too,
             and the i-th run of a side is paired with the i-th of the first.
-        arms: name of one arm for each side, as its first run has it; left out: the last one of each.
+        conditions: name of one condition for each side, as its first run has it; default: the last one of each.
         primary: metric that was declared before looking, such as attainment, clip_score or skill, of the styles of the
-            first side's arm; its p-values are adjusted by Holm, over sides, styles and judges. Those of all others are
-            exploratory and adjusted as false discoveries.
+            first side's condition; its p-values are adjusted by Holm, over sides, styles and judges. Those of all
+            others are exploratory and adjusted as false discoveries.
         margin: largest difference of the primary metric, in its own units, that does not matter; given, equivalence is
             tested, too, and adjusted by Holm. 0.1 of attainment is usual.
 
     Raises:
-        InputError: if runs or arms cannot be compared.
+        InputError: if runs or conditions cannot be compared.
     """
-    runs, arms = ([one] if isinstance(one, str) else one for one in (runs, arms))
-    if len(runs) < 2 or (arms is not None and len(arms) != len(runs)):
-        raise InputError("give at least two runs, and either no arms or one for each run")
-    first, *others = [read_side(run, arm) for run, arm in zip(runs, arms or [None] * len(runs), strict=True)]
+    runs, conditions = ([one] if isinstance(one, str) else one for one in (runs, conditions))
+    if len(runs) < 2 or (conditions is not None and len(conditions) != len(runs)):
+        raise InputError("give at least two runs, and either no conditions or one for each run")
+    first, *others = [
+        read_side(run, condition) for run, condition in zip(runs, conditions or [None] * len(runs), strict=True)
+    ]
     said = [f"first: {first.label}"]
     scales = scales_of(first, said)
     reference = with_attainment(first, scales)
@@ -78,7 +80,7 @@ def compare(
         for key, p in sorted(p_values["equal"].items())
     ]
     order = sorted(lines, key=lambda key: (lines[key][0] != "primary", key))
-    heading = ["", "run, arm: metric", "first", "this", "difference", "p", "adjusted"]
+    heading = ["", "run, condition: metric", "first", "this", "difference", "p", "adjusted"]
     print("\n".join([*said, markdown(heading, [[*lines[key], p_said(adjusted[key])] for key in order])]))
     print(speaks_for(len(first.finished)))
 

@@ -1,4 +1,4 @@
-"""One evaluation, from the pictures of all arms to metrics: encodes each picture once and asks every measure."""
+"""One evaluation, from the pictures of all conditions to metrics: encodes each picture once and asks every measure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluate(
     """Fill an evaluation with everything that can be measured of it.
 
     Args:
-        found: from `arms_of`.
+        found: from `conditions_of`.
         styles: real pictures of the styles.
         losses: of held-out pictures, see `measure_loss`.
         content: judge what pictures show; the first one's metrics come first.
@@ -39,7 +39,7 @@ def evaluate(
 
     def vectors_of(encoder: ImageEncoder) -> dict[str, Tensor]:
         if encoder.name not in encoded:
-            encoded[encoder.name] = encode_arms(found, encoder)
+            encoded[encoder.name] = encode_conditions(found, encoder)
         return encoded[encoder.name]
 
     for encoder in content:
@@ -48,8 +48,8 @@ def evaluate(
         vectors = vectors_of(encoder) | encode_controls(found, encoder)
         held_out = {one.name: encode(encoder, one.held_out) for one in styles}
         near = {
-            arm: {name: style_similarity(rows, real).double().numpy() for name, real in held_out.items()}
-            for arm, rows in vectors.items()
+            condition: {name: style_similarity(rows, real).double().numpy() for name, real in held_out.items()}
+            for condition, rows in vectors.items()
         }
         scales = measure_style(found, encoder.name, near)
         measure_response(found, encoder.name)
@@ -68,18 +68,22 @@ def evaluate(
     return found
 
 
-def encode_arms(found: Evaluation, encoder: ImageEncoder) -> dict[str, Tensor]:
-    """Return the vectors of all arms' pictures, with NO_TRIGGER behind the names of those without, float (N, D)."""
-    vectors = {arm.name: encoder.encode_images(arm.images) for arm in found.arms}
-    return vectors | {arm.name + NO_TRIGGER: encoder.encode_images(arm.images) for arm in found.untriggered.values()}
+def encode_conditions(found: Evaluation, encoder: ImageEncoder) -> dict[str, Tensor]:
+    """Return the vectors of all pictures by condition, NO_TRIGGER behind the names of those without, float (N, D)."""
+    vectors = {condition.name: encoder.encode_images(condition.images) for condition in found.conditions}
+    return vectors | {
+        condition.name + NO_TRIGGER: encoder.encode_images(condition.images) for condition in found.untriggered.values()
+    }
 
 
 def encode_controls(found: Evaluation, encoder: ImageEncoder) -> dict[str, Tensor]:
     """Return the vectors of the controls of each blend, by its name with AVERAGE or CUT behind, float (N, D)."""
     vectors = {}
-    for arm, first, second in found.blends():
+    for condition, first, second in found.blends():
         for name, control in (AVERAGE, pixel_average), (CUT, cut):
-            vectors[arm.name + name] = encoder.encode_images(control(first.images, second.images, arm.share))
+            vectors[condition.name + name] = encoder.encode_images(
+                control(first.images, second.images, condition.share)
+            )
     return vectors
 
 

@@ -1,4 +1,4 @@
-"""From pictures of all arms to metrics with intervals, and tests of what was declared beforehand."""
+"""From pictures of all conditions to metrics with intervals, and tests of what was declared beforehand."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Metric
 
 BASE = "base"
-NO_TRIGGER, AVERAGE, CUT = ", no trigger", ", pixel average", ", cut"  # behind the name of an arm
+NO_TRIGGER, AVERAGE, CUT = ", no trigger", ", pixel average", ", cut"  # behind the name of a condition
 
 
 @dataclass
-class ArmPictures:
-    """The pictures of one arm, at the same places as those of all other arms.
+class ConditionPictures:
+    """The pictures of one condition, at the same places as those of all other conditions.
 
     Attributes:
-        name: of the arm.
+        name: of the condition.
         weights: of the styles it was made with, strength included; empty for the base.
         method: of blending.
         images: uint8 (N, 3, H, W).
@@ -70,64 +70,70 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        arms: with trigger words, the base first.
-        untriggered: the same adapters for prompts without trigger words, by the name of the arm.
-        metrics: "arm: metric" -> measured value.
+        conditions: with trigger words, the base first.
+        untriggered: the same adapters for prompts without trigger words, by the name of the condition.
+        metrics: "condition: metric" -> measured value.
         tests: primary endpoint -> difference, p and Holm's p.
-        pairs: (arm, style, judge) -> number of the nearest training picture of each picture, and their cosine.
+        pairs: (condition, style, judge) -> number of the nearest training picture of each picture, and their cosine.
     """
 
-    arms: list[ArmPictures]
-    untriggered: dict[str, ArmPictures]
+    conditions: list[ConditionPictures]
+    untriggered: dict[str, ConditionPictures]
     metrics: dict[str, Metric] = field(default_factory=dict)
     tests: dict[str, dict] = field(default_factory=dict)
     pairs: dict[tuple[str, str, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
-    def base(self) -> ArmPictures:
+    def base(self) -> ConditionPictures:
         """Return the base's pictures."""
-        return self.arms[0]
+        return self.conditions[0]
 
     @property
     def prompts(self) -> list[str]:
         """Return what is taken for one unit: the content of each picture."""
         return self.base.contents
 
-    def alone(self, style: str) -> ArmPictures | None:
-        """Return the arm of the style's adapter alone at weight 1; None if there is none."""
-        return next((arm for arm in self.arms if arm.weights == {style: 1.0}), None)
+    def alone(self, style: str) -> ConditionPictures | None:
+        """Return the condition of the style's adapter alone at weight 1; None if there is none."""
+        return next((condition for condition in self.conditions if condition.weights == {style: 1.0}), None)
 
-    def told(self) -> list[ArmPictures]:
-        """Return the arms of the base alone that is told of a style in words."""
-        return [arm for arm in self.arms[1:] if not arm.weights]
+    def prompt_baselines(self) -> list[ConditionPictures]:
+        """Return the conditions of the base alone that is told of a style in words."""
+        return [condition for condition in self.conditions[1:] if not condition.weights]
 
-    def blends(self) -> list[tuple[ArmPictures, ArmPictures, ArmPictures]]:
+    def blends(self) -> list[tuple[ConditionPictures, ConditionPictures, ConditionPictures]]:
         """Return each blend of two styles, neither subtracted, with the two alone."""
-        blends = [arm for arm in self.arms if len(arm.weights) == 2 and min(arm.weights.values()) > 0]
-        pairs = [(arm, *map(self.alone, arm.weights)) for arm in blends]
+        blends = [
+            condition
+            for condition in self.conditions
+            if len(condition.weights) == 2 and min(condition.weights.values()) > 0
+        ]
+        pairs = [(condition, *map(self.alone, condition.weights)) for condition in blends]
         return [pair for pair in pairs if None not in pair]
 
     def lines(self) -> list[dict]:
         """Return what was measured of each picture, a record for each, which `compare` reads."""
         return [
             {
-                "arm": arm.name,
-                "weights": arm.weights,
-                "method": arm.method,
+                "condition": condition.name,
+                "weights": condition.weights,
+                "method": condition.method,
                 "content": content,
                 "seed": seed,
                 "file_name": file,
-                "values": {name: float(values[i]) for name, values in arm.values.items()},
+                "values": {name: float(values[i]) for name, values in condition.values.items()},
             }
-            for arm in self.arms
-            for i, (content, seed, file) in enumerate(zip(arm.contents, arm.seeds, arm.files, strict=True))
+            for condition in self.conditions
+            for i, (content, seed, file) in enumerate(
+                zip(condition.contents, condition.seeds, condition.files, strict=True)
+            )
         ]
 
-    def add(self, arm: ArmPictures, name: str, values: ArrayLike, higher_is_better: bool = True) -> None:
+    def add(self, condition: ConditionPictures, name: str, values: ArrayLike, higher_is_better: bool = True) -> None:
         """Record a value of each picture, and their mean over prompts."""
-        arm.values[name] = np.asarray(values, dtype=np.float64)
-        metric = mean_interval(arm.values[name], self.prompts, higher_is_better=higher_is_better)
-        self.metrics[f"{arm.name}: {name}"] = metric
+        condition.values[name] = np.asarray(values, dtype=np.float64)
+        metric = mean_interval(condition.values[name], self.prompts, higher_is_better=higher_is_better)
+        self.metrics[f"{condition.name}: {name}"] = metric
 
 
 def parts(metric: str) -> tuple[str, str | None, str | None]:
@@ -135,8 +141,8 @@ def parts(metric: str) -> tuple[str, str | None, str | None]:
     return re.fullmatch(r"([^\[/]+)(?:\[(.*)\])?(?:/(.+))?", metric).groups()
 
 
-def arms_of(rows: Sequence[dict], styles: Mapping[str, str], images: Sequence[Tensor]) -> Evaluation:
-    """Sort rows of pictures by arm.
+def conditions_of(rows: Sequence[dict], styles: Mapping[str, str], images: Sequence[Tensor]) -> Evaluation:
+    """Sort rows of pictures by condition.
 
     Args:
         rows: records of pictures, in the order of `index`.
@@ -145,14 +151,14 @@ def arms_of(rows: Sequence[dict], styles: Mapping[str, str], images: Sequence[Te
     """
     found: dict[tuple[str, bool], list[int]] = {}
     for number, row in enumerate(rows):
-        found.setdefault((row["arm"], row["trigger"]), []).append(number)
-    arms = []
+        found.setdefault((row["condition"], row["trigger"]), []).append(number)
+    conditions = []
     for numbers in found.values():
         row = rows[numbers[0]]
         amounts = zip(row["adapters"], row["weights"], strict=True)
-        arms.append(
-            ArmPictures(
-                name=row["arm"].removesuffix(NO_TRIGGER),
+        conditions.append(
+            ConditionPictures(
+                name=row["condition"].removesuffix(NO_TRIGGER),
                 weights={styles[name]: row["strength"] * weight for name, weight in amounts if weight},
                 method=row["method"],
                 images=torch.stack([images[i] for i in numbers]),
@@ -162,5 +168,8 @@ def arms_of(rows: Sequence[dict], styles: Mapping[str, str], images: Sequence[Te
                 files=[rows[i]["file_name"] for i in numbers],
             )
         )
-    triggered = [arm for arm, (_, trigger) in zip(arms, found, strict=True) if trigger]
-    return Evaluation(triggered, {arm.name: arm for arm, (_, trigger) in zip(arms, found, strict=True) if not trigger})
+    triggered = [condition for condition, (_, trigger) in zip(conditions, found, strict=True) if trigger]
+    return Evaluation(
+        triggered,
+        {condition.name: condition for condition, (_, trigger) in zip(conditions, found, strict=True) if not trigger},
+    )

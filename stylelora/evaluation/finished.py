@@ -17,7 +17,7 @@ from stylelora.runs.pictures import read_lines
 
 @dataclass(frozen=True)
 class Series:
-    """One value for each picture of an arm, of one run or of several in turn.
+    """One value for each picture of a condition, of one run or of several in turn.
 
     Attributes:
         pictures: (prompt, seed) of each that was made, or (hash, 0) of each held-out one, (N,).
@@ -49,8 +49,8 @@ class Finished:
         dataset: hash of its prompts and held-out pictures.
         settings: of model and data, flat: `model.steps` -> 12.
         adapters: hashes of their files.
-        recipes: name of an arm -> weights of the styles it was made with, none for the base, and method.
-        arms: name -> metric -> series, pictures in one order for all tests of them.
+        recipes: name of a condition -> weights of the styles it was made with, none for the base, and method.
+        conditions: name -> metric -> series, pictures in one order for all tests of them.
     """
 
     folder: Path
@@ -58,18 +58,18 @@ class Finished:
     settings: dict[str, object]
     adapters: list[str]
     recipes: dict[str, tuple[dict[str, float], str]]
-    arms: dict[str, dict[str, Series]]
+    conditions: dict[str, dict[str, Series]]
 
-    def arm(self, name: str | None) -> tuple[str, dict[str, Series]]:
-        """Return an arm with its name; None: the last one.
+    def condition(self, name: str | None) -> tuple[str, dict[str, Series]]:
+        """Return a condition with its name; None: the last one.
 
         Raises:
-            InputError: if there is no such arm.
+            InputError: if there is no such condition.
         """
-        if name is not None and name not in self.arms:
-            raise InputError(f"{self.folder} has no arm {name!r}; it has {', '.join(self.arms)}")
-        name = list(self.arms)[-1] if name is None else name
-        return name, self.arms[name]
+        if name is not None and name not in self.conditions:
+            raise InputError(f"{self.folder} has no condition {name!r}; it has {', '.join(self.conditions)}")
+        name = list(self.conditions)[-1] if name is None else name
+        return name, self.conditions[name]
 
 
 def read_finished(folder: Path) -> Finished:
@@ -97,21 +97,23 @@ def read_finished(folder: Path) -> Finished:
         raise InputError(f"the test in {folder} ended as {result['status']}; test again")
     if not rows or not made or "method" not in rows[0]:
         raise InputError(f"the test in {folder} has no pictures, or is of an older version; test again")
-    arms: dict[str, dict[str, dict]] = {}
+    conditions: dict[str, dict[str, dict]] = {}
     for row in rows:
         for name, value in row["values"].items():
-            arms.setdefault(row["arm"], {}).setdefault(name, {})[row["content"], row["seed"]] = value
+            conditions.setdefault(row["condition"], {}).setdefault(name, {})[row["content"], row["seed"]] = value
     means: dict[tuple[str, str], dict] = {}
     for row in losses:
-        means.setdefault((row["arm"], row["style"]), {})[row["sha256"], 0] = float(np.mean(row["losses"]))
-    for (arm, style), own in means.items():
+        means.setdefault((row["condition"], row["style"]), {})[row["sha256"], 0] = float(np.mean(row["losses"]))
+    for (condition, style), own in means.items():
         base = means[BASE, style]
-        if arm != BASE:
+        if condition != BASE:
             scale = np.mean(list(base.values()))
             rest = np.mean(list(own.values())) / scale
-            arms[arm][f"skill/{style}"] = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
-    series = {arm: {name: _series(own) for name, own in metrics.items()} for arm, metrics in arms.items()}
-    recipes = {row["arm"]: (row["weights"], row["method"]) for row in rows}
+            conditions[condition][f"skill/{style}"] = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
+    series = {
+        condition: {name: _series(own) for name, own in metrics.items()} for condition, metrics in conditions.items()
+    }
+    recipes = {row["condition"]: (row["weights"], row["method"]) for row in rows}
     settings, adapters = dict(_settings(result["config"])), sorted(made[0]["adapters"].values())
     return Finished(folder, result["dataset"], settings, adapters, recipes, series)
 

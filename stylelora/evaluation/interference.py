@@ -20,8 +20,8 @@ from stylelora.base.load import (
     resolve_base,
 )
 from stylelora.base.text import embed_texts
-from stylelora.diffusion.arms import prompt_of
 from stylelora.diffusion.composite import Term, predict_sum
+from stylelora.diffusion.conditions import prompt_of
 from stylelora.diffusion.sample import initial_noise
 from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import MixSpec

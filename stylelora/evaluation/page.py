@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from stylelora.data.images import to_pil
-from stylelora.evaluation.evaluation import BASE, ArmPictures, Evaluation, Style, parts
+from stylelora.evaluation.evaluation import BASE, ConditionPictures, Evaluation, Style, parts
 from stylelora.records import Metric
 
 SHOWN = 8  # pictures of the gallery's rows, and of the nearest pairs
@@ -50,7 +50,7 @@ EXPLANATIONS = {
     "density": "how densely held-out pictures surround the made ones; 1 at equality",
     "coverage": "share of held-out pictures that have a made one near",
     "diversity": "mean cosine distance between the pictures of one prompt; lower than the base's: collapse",
-    "vendi": "effective number of different pictures among so many; prompts differ, so compare arms only",
+    "vendi": "effective number of different pictures among so many; prompts differ, so compare conditions only",
     "memorisation": "share of pictures nearer to a training picture than 95 % of held-out ones are; some 0.05 is usual",
     "drift": "cosine distance to the base's picture of the same seed where the prompt has no trigger word",
     "pixel_drift": "mean change of pixels, 0 to 1, in the same pictures",
@@ -63,10 +63,10 @@ EXPLANATIONS = {
 }
 
 
-#: What `floor` says of a metric: what to see the arms' beside.
+#: What `floor` says of a metric: what to see the conditions' beside.
 FLOORS = {
     "kid": "the same between two halves of the held-out pictures: how far equal ones scatter at half the number",
-    "frechet": "the same between two halves of the held-out pictures; so few are biased upwards more than the arms",
+    "frechet": "the same between two halves of the held-out pictures; so few are biased upwards more",
     "coverage": "the same to expect if the made pictures were drawn from the style itself",
     "memorisation": "the same to expect of new pictures of the style that copy nothing",
 }
@@ -74,8 +74,8 @@ FLOORS = {
 
 def explanation(name: str) -> str:
     """Return what a metric says, by its full name such as `base: kid[mini]/watercolor`."""
-    arm, metric = name.split(": ", 1)
-    return (FLOORS if arm == "floor" else EXPLANATIONS)[re.sub(r"(_\d+|@[\d,]+)$", "", parts(metric)[0])]
+    condition, metric = name.split(": ", 1)
+    return (FLOORS if condition == "floor" else EXPLANATIONS)[re.sub(r"(_\d+|@[\d,]+)$", "", parts(metric)[0])]
 
 
 def cell(metric: Metric | None) -> str:
@@ -104,11 +104,11 @@ def rows_of(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     columns |= {"both": first(found, "both_score["), "coin flip": first(found, "coin_flip[")}
     columns |= {"both rate": first(found, "both_rate[")}
     rows = []
-    for arm in found.arms:
-        cells = [cell(found.metrics.get(f"{arm.name}: {name}")) for name in columns.values()]
-        rows.append([arm.name, *cells])
+    for condition in found.conditions:
+        cells = [cell(found.metrics.get(f"{condition.name}: {name}")) for name in columns.values()]
+        rows.append([condition.name, *cells])
     kept = [i for i in range(len(columns) + 1) if any(row[i] != "-" for row in rows)]
-    heading = ["arm", *columns]
+    heading = ["condition", *columns]
     return [heading[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
@@ -171,7 +171,7 @@ def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:
     ]
     parts = [
         _HEAD.format(title=escape(title)),
-        f"<p>{counted(found)}, intervals of 95 % over prompts. All arms share prompts and seeds.</p>",
+        f"<p>{counted(found)}, intervals of 95 % over prompts. All conditions share prompts and seeds.</p>",
         _table(heading, rows),
         *(f"<p>{escape(line)}</p>" for line in unmeasured(found)),
         "<p>By the first judge of each kind; all metrics are below.</p>",
@@ -180,12 +180,12 @@ def page(found: Evaluation, styles: Sequence[Style], title: str) -> str:
         _gallery(found),
         _skills(found, styles),
         "<h2>Best and worst</h2>",
-        *(_extremes(found, arm) for arm in found.arms),
+        *(_extremes(found, condition) for condition in found.conditions),
         "<h2>Nearest training pictures</h2>" if found.pairs else "",
         *(_pairs(found, style, judge) for style in styles for judge in dict.fromkeys(key[2] for key in found.pairs)),
         "<h2>All metrics</h2>",
         _table(
-            ["arm: metric", "value", "n", "meaning"],
+            ["condition: metric", "value", "n", "meaning"],
             [[name, cell(metric), str(metric.n), explanation(name)] for name, metric in found.metrics.items()],
         ),
     ]
@@ -204,9 +204,9 @@ def _picture(file: str, below: str) -> str:
 
 def _gallery(found: Evaluation) -> str:
     places = [i for i, seed in enumerate(found.base.seeds) if seed == found.base.seeds[0]][:SHOWN]
-    lines = ["<table><tr><th>" + "".join(f"<th>{escape(arm.name)}" for arm in found.arms)]
+    lines = ["<table><tr><th>" + "".join(f"<th>{escape(condition.name)}" for condition in found.conditions)]
     for i in places:
-        cells = "".join(f'<td><img src="{escape(arm.files[i])}" alt="">' for arm in found.arms)
+        cells = "".join(f'<td><img src="{escape(condition.files[i])}" alt="">' for condition in found.conditions)
         lines.append(f"<tr><td>{escape(found.base.contents[i])}{cells}")
     return "\n".join([*lines, "</table>"])
 
@@ -214,41 +214,41 @@ def _gallery(found: Evaluation) -> str:
 def _skills(found: Evaluation, styles: Sequence[Style]) -> str:
     names = [style.name for style in styles]
     rows = [
-        [arm.name, *(cell(found.metrics.get(f"{arm.name}: skill/{name}")) for name in names)]
-        for arm in found.arms
-        if arm.name != BASE
+        [condition.name, *(cell(found.metrics.get(f"{condition.name}: skill/{name}")) for name in names)]
+        for condition in found.conditions
+        if condition.name != BASE
     ]
     rows = [row for row in rows if set(row[1:]) != {"-"}]
     heading = "<h2>Skill of each adapter on held-out pictures of each style</h2>"
-    return heading + _table(["arm", *names], rows) if rows else ""
+    return heading + _table(["condition", *names], rows) if rows else ""
 
 
-def _extremes(found: Evaluation, arm: ArmPictures) -> str:
-    parts = [f"<h3>{escape(arm.name)}</h3>"]
-    for name, values in arm.values.items():
-        own = name.startswith("attainment[") and name.split("/")[-1] in arm.weights
+def _extremes(found: Evaluation, condition: ConditionPictures) -> str:
+    parts = [f"<h3>{escape(condition.name)}</h3>"]
+    for name, values in condition.values.items():
+        own = name.startswith("attainment[") and name.split("/")[-1] in condition.weights
         if not (own or name.startswith(("clip_score[", "both_score["))):
             continue
         order = np.argsort(-values, kind="stable")
         for word, some in (("best", order[:EXTREMES]), ("worst", order[::-1][:EXTREMES])):
-            shown = [_picture(arm.files[i], f"{values[i]:.2f} {arm.contents[i]}") for i in some]
+            shown = [_picture(condition.files[i], f"{values[i]:.2f} {condition.contents[i]}") for i in some]
             parts.append(f'<p>{escape(name)}, {word}</p><div class="sheet">{"".join(shown)}</div>')
     return "\n".join(parts)
 
 
 def _pairs(found: Evaluation, style: Style, judge: str) -> str:
     parts = []
-    for arm in found.arms:
-        if (arm.name, style.name, judge) not in found.pairs:
+    for condition in found.conditions:
+        if (condition.name, style.name, judge) not in found.pairs:
             continue
-        index, cosine = found.pairs[arm.name, style.name, judge]
+        index, cosine = found.pairs[condition.name, style.name, judge]
         nearest = cosine.argsort(descending=True)[:SHOWN].tolist()
         shown = [
-            _picture(arm.files[i], f"{cosine[i]:.3f} {arm.contents[i]}")
+            _picture(condition.files[i], f"{cosine[i]:.3f} {condition.contents[i]}")
             + _picture(_inline(style.training[int(index[i])]), "training")
             for i in nearest
         ]
-        heading = escape(f"{arm.name}, {style.name}, by {judge}")
+        heading = escape(f"{condition.name}, {style.name}, by {judge}")
         parts.append(f'<p>{heading}</p><div class="sheet">{"".join(shown)}</div>')
     return "\n".join(parts)
 

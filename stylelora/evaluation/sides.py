@@ -1,4 +1,4 @@
-"""What finished tests are compared as: an arm of a run, or of several that differ in their training seed."""
+"""What finished tests are compared as: a condition of a run, or of several that differ in their training seed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stylelora.records import InputError
 
 @dataclass(frozen=True)
 class Side:
-    """One arm of one run, or of several that differ in their training seed.
+    """One condition of one run, or of several that differ in their training seed.
 
     Attributes:
         runs: as given.
-        arm: name of the arm, in the first run.
+        condition: name of the condition, in the first run.
         styles: that it was made with.
         finished: the runs.
         metrics: name -> values of all runs.
@@ -24,7 +24,7 @@ class Side:
     """
 
     runs: str
-    arm: str
+    condition: str
     styles: list[str]
     finished: list[Finished]
     metrics: dict[str, Series]
@@ -32,16 +32,16 @@ class Side:
 
     @property
     def label(self) -> str:
-        """Return a short name: the arm of the first run, and how many more there are."""
+        """Return a short name: the condition of the first run, and how many more there are."""
         more = len(self.finished) - 1
-        return f"{self.finished[0].folder}{f' and {more} more' * bool(more)}, {self.arm}"
+        return f"{self.finished[0].folder}{f' and {more} more' * bool(more)}, {self.condition}"
 
 
-def read_side(runs: str, arm: str | None) -> Side:
-    """Read an arm of runs joined by commas; their adapters may have other names, but not other styles and weights.
+def read_side(runs: str, condition: str | None) -> Side:
+    """Read a condition of runs joined by commas; their adapters may have other names, but not other styles and weights.
 
     Raises:
-        InputError: if a run has no such arm, or two have the same adapter.
+        InputError: if a run has no such condition, or two have the same adapter.
     """
     folders = [Path(run) for run in runs.split(",") if run]
     if not folders or len({folder.resolve() for folder in folders}) < len(folders):
@@ -49,21 +49,23 @@ def read_side(runs: str, arm: str | None) -> Side:
             f"{runs or 'nothing'} is no list of runs; give different folders, joined by commas without spaces"
         )
     finished = [read_finished(folder) for folder in folders]
-    name, _ = finished[0].arm(arm)
+    name, _ = finished[0].condition(condition)
     recipe, found = finished[0].recipes[name], []
     weights, _ = recipe
     for run in finished:
         if run is finished[0] or not weights:
-            found.append(run.arm(name)[1])
+            found.append(run.condition(name)[1])
             continue
         same = next((other for other, own in run.recipes.items() if own == recipe), None)
         if same is None:
-            raise InputError(f"{run.folder} has no arm of the weights of {name}; it has {', '.join(run.arms)}")
-        found.append(run.arms[same])
+            raise InputError(
+                f"{run.folder} has no condition of the weights of {name}; it has {', '.join(run.conditions)}"
+            )
+        found.append(run.conditions[same])
     for number, run in enumerate(finished):
         if weights and any(run.adapters == other.adapters for other in finished[:number]):
             raise InputError(f"{run.folder} has the adapters of a run before it; join runs of different training seeds")
-    return Side(runs, name, list(weights), finished, joined(found), joined([one.arms[BASE] for one in finished]))
+    return Side(runs, name, list(weights), finished, joined(found), joined([one.conditions[BASE] for one in finished]))
 
 
 def check_comparable(first: Side, side: Side) -> None:

@@ -19,7 +19,7 @@ ADAPTER = "style"
 
 
 def inject_lora(
-    unet: UNet2DConditionModel, rank: int, alpha: float, dropout: float, targets: Sequence[str], seed: int
+    unet: UNet2DConditionModel, rank: int, alpha: float, dropout: float, target_modules: Sequence[str], seed: int
 ) -> list[str]:
     """Freeze the UNet and add a trainable LoRA adapter named `ADAPTER`.
 
@@ -32,7 +32,8 @@ def inject_lora(
         rank: rank of B A, at least 1.
         alpha: numerator of the scale, above 0.
         dropout: probability of dropping an entry of the adapter's input, in [0, 1).
-        targets: names of `Linear` or `Conv2d` modules, whole or their last parts: "to_q", "to_out.0", "attn2.to_k".
+        target_modules: names of `Linear` or `Conv2d` modules, whole or their last parts: "to_q", "to_out.0",
+            "attn2.to_k".
         seed: seed of A's initial values.
 
     Returns:
@@ -48,7 +49,7 @@ def inject_lora(
         raise InputError(f"LoRA alpha must be a number above 0, got {alpha}.")
     if not 0 <= dropout < 1:
         raise InputError(f"LoRA dropout must be at least 0 and below 1, got {dropout}.")
-    names = _match(unet, targets)
+    names = _match(unet, target_modules)
 
     from peft import LoraConfig
 
@@ -126,10 +127,10 @@ def adaptable_modules(unet: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
 
 
-def _match(unet: nn.Module, targets: Sequence[str]) -> list[str]:
+def _match(unet: nn.Module, target_modules: Sequence[str]) -> list[str]:
     """Full names of the modules that the targets mean; each target must match, which PEFT itself does not ask."""
     available = list(adaptable_modules(unet))
-    matches = {target: {name for name in available if f".{name}".endswith(f".{target}")} for target in targets}
+    matches = {target: {name for name in available if f".{name}".endswith(f".{target}")} for target in target_modules}
     unmatched = [target for target, names in matches.items() if not names]
     if unmatched or not matches:
         problem = f"no layer of this UNet matches {', '.join(unmatched)}" if unmatched else "no LoRA targets were given"

@@ -34,7 +34,7 @@ def merge(
         weights: one per adapter, 0 or more; their sum is the strength of the blend.
         output: file to write, in a folder that exists or is made.
         method: sum (exact), or ties, dare, knots_ties, tsv_m, iso_c, np_lora, which stylelora.lora.compose explains.
-        rank: of the result, the nearest of that rank; left out: exact, of the adapters' ranks added up.
+        rank: of the result, the nearest of that rank; default: exact, of the adapters' ranks added up.
         format: key names of diffusers, or of kohya, which ComfyUI and others read.
         density: share of entries that ties, dare and knots_ties keep.
         protection: of np_lora, 0..1.

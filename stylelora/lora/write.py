@@ -195,7 +195,7 @@ def apply_adapter(unet: UNet2DConditionModel, path: Path) -> AdapterInfo:
     if misfits:
         made_for = f" (made for {info.metadata['base']})" if "base" in info.metadata else ""
         raise InputError(f"{path}{made_for} does not fit this base: {some(misfits)}.")
-    inject_lora(unet, info.rank, info.alpha, dropout=0.0, targets=info.target_modules, seed=0)
+    inject_lora(unet, info.rank, info.alpha, dropout=0.0, target_modules=info.target_modules, seed=0)
     parameters = _parameters(unet)
     if parameters.keys() != state.keys():
         raise RuntimeError(f"PEFT adapted other modules: {some(sorted(parameters.keys() ^ state.keys()))}")

@@ -1,7 +1,7 @@
 """How much of each style do pictures show, on a scale from the base (0) to the single adapter (1)?
 
-Similarities (`style_similarity`) of different styles and encoders cannot be compared; attainments can. All arms share
-prompts and seeds. What is returned for each picture goes through `mean_interval` with prompts as groups.
+Similarities (`style_similarity`) of different styles and encoders cannot be compared; attainments can. All conditions
+share prompts and seeds. What is returned for each picture goes through `mean_interval` with prompts as groups.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def direction_weights(change: Tensor, directions: Sequence[Tensor]) -> np.ndarra
     """Nonnegative least squares (Lawson & Hanson 1974) of each picture's change: d_I ~ sum_k beta_k d_k, beta >= 0.
 
     Unlike one cosine for each style, the weights take directions together, so what two styles' texts have in common
-    is not counted for both. Compare them between arms only: pictures and texts differ in scale.
+    is not counted for both. Compare them between conditions only: pictures and texts differ in scale.
 
     Args:
         change: d_I = E_I(x) - E_I(x_base) of pictures and the base's of the same prompts and seeds, float (B, D).

@@ -1,4 +1,4 @@
-"""Two arms compared on the same prompts and seeds: by how much, whether by chance, whether near enough to be equal."""
+"""Two conditions compared on the same prompts and seeds: the difference, its p-value, and equivalence."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stylelora.records import InputError, Metric
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two arms differ by.
+    """What two conditions differ by.
 
     Attributes:
         difference: first minus second, with its interval; `n` counts prompts, or training seeds if several.
-        p_value: chance of a difference as far from 0, either way, if the arms were the same.
+        p_value: chance of a difference as far from 0, either way, if the conditions were the same.
     """
 
     difference: Metric
@@ -37,20 +37,20 @@ def paired_difference(
     train_seeds: Sequence[Hashable] | None = None,
     higher_is_better: bool = True,
 ) -> Comparison:
-    """Mean difference of two arms over prompts, with its interval and the p-value of the sign-flip test.
+    """Mean difference of two conditions over prompts, with its interval and the p-value of the sign-flip test.
 
-    The unit is the prompt, by the mean of its differences, and each prompt counts the same. If the arms are the same,
-    a prompt's mean difference is as likely to have either sign (Fisher 1935): the test compares the
+    The unit is the prompt, by the mean of its differences, and each prompt counts the same. If the conditions are the
+    same, a prompt's mean difference is as likely to have either sign (Fisher 1935): the test compares the
     distance of the mean from 0 with those under flipped signs, all 2^n of them if `resamples` allows, or else as many
-    random ones with the data's own counted among them (Phipson and Smyth 2010). Several arms or metrics: see `holm`
-    for what was planned and `scipy.stats.false_discovery_control` for what is explored.
+    random ones with the data's own counted among them (Phipson and Smyth 2010). Several conditions or metrics: see
+    `holm` for what was planned and `scipy.stats.false_discovery_control` for what is explored.
 
     With several training seeds both intervals and p-values are those of `nested_interval`: p is the level at which the
     interval just reaches 0, for three seeds cannot give a small p by flipping signs.
 
     Args:
         first: the score of each picture (N,).
-        second: the other arm's scores of the same prompts and seeds, in the same order (N,).
+        second: the other condition's scores of the same prompts and seeds, in the same order (N,).
         prompts: the prompt of each pair (N,).
         level: coverage of the interval, in (0, 1).
         resamples: bootstrap samples, and sign flips at most. With n prompts no p-value is below 2^(1 - n).
@@ -92,16 +92,16 @@ def equivalence(
     margin: float,
     train_seeds: Sequence[Hashable] | None = None,
 ) -> float:
-    """Return the p-value for two arms differing by less than a margin: two one-sided tests (Schuirmann 1987).
+    """Return the p-value for two conditions differing by less than a margin: two one-sided tests (Schuirmann 1987).
 
-    That a difference is not significant does not make arms equal. Here the hypothesis to reject is that they differ by
-    the margin or more, either way; the tests are paired t tests on the prompts' mean differences, and the larger of
-    their p-values counts. It is below 0.05 exactly if the t interval of 90 % lies within the margin, or with several
-    training seeds that of `nested_interval`.
+    That a difference is not significant does not make conditions equal. Here the hypothesis to reject is that they
+    differ by the margin or more, either way; the tests are paired t tests on the prompts' mean differences, and the
+    larger of their p-values counts. It is below 0.05 exactly if the t interval of 90 % lies within the margin, or with
+    several training seeds that of `nested_interval`.
 
     Args:
         first: the score of each picture (N,).
-        second: the other arm's scores of the same prompts and seeds, in the same order (N,).
+        second: the other condition's scores of the same prompts and seeds, in the same order (N,).
         prompts: the prompt of each pair (N,). One prompt alone never shows equivalence: p = 1.
         margin: largest difference that does not matter, > 0; to be named before looking.
         train_seeds: as for `paired_difference`.
@@ -124,7 +124,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     larger than 1. Rejecting what is then <= 0.05 has at most 5 % chance of any false rejection.
 
     Args:
-        p_values: by name, such as of the arm, each in [0, 1]; all that were planned, not only those that look well.
+        p_values: by name, such as of the condition, each in [0, 1]; all that were planned, not only those that look
+            well.
 
     Raises:
         InputError: a number that is no p-value.
@@ -142,5 +143,5 @@ def _differences(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return first minus second, float64 (N,)."""
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or not len(first) or not np.isfinite(first - second).all():
-        raise InputError("A comparison needs finite scores of both arms for the same pictures, in one row each.")
+        raise InputError("A comparison needs finite scores of both conditions for the same pictures, in one row each.")
     return first - second

@@ -69,7 +69,7 @@ def crossed(values: ArrayLike, train_seeds: Sequence[Hashable] | None, prompts: 
     """Sort values by training seed and prompt.
 
     Args:
-        values: finite numbers (N,), such as one for each picture; for two arms, their paired differences.
+        values: finite numbers (N,), such as one for each picture; for two conditions, their paired differences.
         train_seeds: the training seed behind each value (N,); None: one behind all.
         prompts: the prompt behind each value (N,). Every training seed has every prompt.
 

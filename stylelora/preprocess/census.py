@@ -102,7 +102,7 @@ def page(entries: Sequence[Entry], settings: dict, folder: Path) -> str:
     parts = [
         _HEAD.format(style=_safe(settings["style"])),
         f"<p><b>{used}</b> of {len(pictures)} pictures are in the training set. Trigger <code>"
-        f"{_safe(settings['trigger'])}</code>, {settings['resolution']} px, {settings['kernel']}.</p>",
+        f"{_safe(settings['trigger'])}</code>, {settings['resolution']} px, {settings['interpolation']}.</p>",
         f"<p>{_safe(_sources(entries))}.</p>",
         "<h2>Shorter side of the sources</h2>",
         histogram([min(entry.row.source_size) for entry in pictures], settings["resolution"]),
@@ -159,8 +159,8 @@ def _figure(entry: Entry, folder: Path) -> str:
     with Image.open(folder / row.file_name) as image:
         small = image.convert("RGB")
     factor = SIDE / max(small.size)
-    kernel = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
-    small = small.resize([max(1, round(side * factor)) for side in small.size], kernel)
+    interpolation = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
+    small = small.resize([max(1, round(side * factor)) for side in small.size], interpolation)
     buffer = io.BytesIO()
     small.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()

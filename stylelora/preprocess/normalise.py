@@ -38,14 +38,14 @@ class Recipe:
 
     Attributes:
         resolution: side in pixels that training brings pictures to.
-        kernel: resampling kernel; `nearest` keeps pixel art at one pixel per cell.
+        interpolation: resampling; `nearest` keeps pixel art at one pixel per cell.
         resize: `keep` sizes; `down`: bring the shorter side down to the resolution, enlarge nothing.
         crop: `keep` the shape; `square`: cut the middle out.
         background: colour that transparent pictures are laid on.
     """
 
     resolution: int
-    kernel: str
+    interpolation: str
     resize: str
     crop: str
     background: str
@@ -102,15 +102,17 @@ def output_name(source: str) -> str:
 def resized(image: Image, recipe: Recipe) -> tuple[Image, Grid | None]:
     """Apply a recipe to an RGB picture; returns it, and the grid of the source if that is enlarged pixel art."""
     grid = native_grid(image)
-    if grid and recipe.kernel == "nearest":
+    if grid and recipe.interpolation == "nearest":
         image = to_native(image, grid)
     if recipe.crop == "square":
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
     factor = recipe.resolution / min(image.size)
-    if recipe.resize == "down" and factor < 1 and recipe.kernel != "nearest":  # pixels are not mixed
-        image = image.resize([max(1, round(side * factor)) for side in image.size], Resampling[recipe.kernel.upper()])
+    if recipe.resize == "down" and factor < 1 and recipe.interpolation != "nearest":  # pixels are not mixed
+        image = image.resize(
+            [max(1, round(side * factor)) for side in image.size], Resampling[recipe.interpolation.upper()]
+        )
     return image, grid
 
 
@@ -145,7 +147,7 @@ def normalise(source: Path, name: str, folder: Path, recipe: Recipe, known: Row 
     except MemoryError:
         return Row(name, "rejected", ("is too large for the memory; make it smaller",))
     notes = reading.notes
-    if grid and recipe.kernel == "nearest":
+    if grid and recipe.interpolation == "nearest":
         notes += (f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: brought back to its size",)
     image.save(target, "PNG")
     return Row(

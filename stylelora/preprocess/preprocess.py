@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stylelora.base.load import load_tokenizer, resolve_base
 from stylelora.data.captions import Caption, beside, check_template
-from stylelora.data.embedded import KERNELS, TRIGGERS
+from stylelora.data.embedded import INTERPOLATIONS, TRIGGERS
 from stylelora.data.srgb import opaque_colour
 from stylelora.preprocess.captioning import CaptionOptions, find_captions, load_captioners
 from stylelora.preprocess.census import Entry, page, table
@@ -37,7 +37,7 @@ def preprocess(
     style: str,
     output: str | None = None,
     resolution: int = 512,
-    kernel: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] | None = None,
+    interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] | None = None,
     resize: Literal["keep", "down"] = "down",
     crop: Literal["keep", "square"] = "keep",
     background: str = "white",
@@ -63,10 +63,11 @@ def preprocess(
 
     Args:
         source: folder of pictures of any format, with sub-folders.
-        style: name of the style; watercolor, cartoon, anime and pixelart bring their own trigger and kernel.
-        output: folder to write; left out: data/STYLE. What an earlier run wrote there is replaced.
+        style: name of the style; watercolor, cartoon, anime and pixelart bring their own trigger and interpolation.
+        output: folder to write; default: data/STYLE. What an earlier run wrote there is replaced.
         resolution: side in pixels that training will bring the pictures to; checks and `resize` refer to it.
-        kernel: resampling kernel; nearest brings enlarged pixel art back to one pixel per cell and never mixes pixels.
+        interpolation: resampling; nearest brings enlarged pixel art back to one pixel per cell and never mixes
+            pixels.
         resize: keep sizes, or bring the shorter side down to the resolution; nothing is ever enlarged here.
         crop: keep the shape, or cut the middle square out.
         background: colour that transparent pictures are laid on.
@@ -78,7 +79,7 @@ def preprocess(
         remove: phrases to take out of captions, with commas between, such as "a watercolor painting of".
         blip: hub id or folder of the BLIP that the source `blip` uses.
         scorer: CLIP that the source `retrieval` uses: mini, a folder or a hub id.
-        vocabulary: text file with one possible caption per line, for `retrieval`; left out: what mini knows.
+        vocabulary: text file with one possible caption per line, for `retrieval`; default: what mini knows.
         device: where BLIP and the CLIP run, such as cpu or cuda.
         base: base whose tokenizer counts the tokens of captions.
         max_enlargement: a picture that training enlarges by more than this factor is a problem.
@@ -88,20 +89,20 @@ def preprocess(
         allow: problems that may pass, with commas between: unreadable, skipped, no-caption, no-trigger, shared-words,
             long-caption, duplicate, near-duplicate, enlarged, enlarged-pixels, blurred, jpeg.
         drop: problems whose pictures are left out, named like those of `allow`.
-        workers: processes; left out: one per core that may be used.
+        workers: processes; default: one per core that may be used.
 
     Raises:
         InputError: if the options contradict each other, or there are problems.
     """
     root, target = Path(source), Path(output or Path("data", style)).resolve()
-    trigger, kernel = trigger or TRIGGERS.get(style), kernel or KERNELS.get(style, "lanczos")
+    trigger, interpolation = trigger or TRIGGERS.get(style), interpolation or INTERPOLATIONS.get(style, "lanczos")
     allow, drop, captions, remove = (_listed(value) for value in (allow, drop, captions, remove))
     if workers is None:  # macOS has no affinity
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = Limits(max_enlargement, min_sharpness, min_jpeg_quality)
     settings = {
         "style": style, "source": source, "trigger": trigger, "template": template, "resolution": resolution,
-        "kernel": kernel, "resize": resize, "crop": crop, "background": background, "captions": captions,
+        "interpolation": interpolation, "resize": resize, "crop": crop, "background": background, "captions": captions,
         "remove": remove, "limits": asdict(limits), "base": base, "strict": strict, "allow": allow, "drop": drop,
     }  # fmt: skip
     _check_options(settings, workers)
@@ -110,7 +111,7 @@ def preprocess(
     files, tokenizer, captioners = find_files(root), load_tokenizer(resolve_base(base)), load_captioners(options)
     with locked(partial := partial_of(target)):
         names = [_below(root, found) for found in files if found.kind == "picture"]
-        recipe = Recipe(resolution, kernel, resize, crop, background)
+        recipe = Recipe(resolution, interpolation, resize, crop, background)
         rows = [*normalise_all(names, root, partial, recipe, [target, partial], workers), *other_files(files, root)]
         listings = [found.path for found in files if _is_listing(found)]
         pictures = [row for row in rows if row.file_name]
@@ -183,7 +184,7 @@ def judge(
     trained, problems = {}, {}
     for row in rows:
         name, caption = row.source, captions.get(row.source)
-        found = picture_problems(row, settings["resolution"], settings["kernel"], limits)
+        found = picture_problems(row, settings["resolution"], settings["interpolation"], limits)
         if caption:
             trained[name] = settings["template"].format(trigger=settings["trigger"], text=caption.text)
             found += caption_problems(name, trained[name], settings["trigger"], tokenizer)

@@ -26,7 +26,7 @@ ADVICE = {
     "duplicate": "remove or drop it; allowed, the picture counts twice",
     "near-duplicate": "remove or drop it; allowed, both stay on one side of the split into training and held-out",
     "enlarged": "find larger pictures or train at a lower resolution; allowed, training enlarges them",
-    "enlarged-pixels": "give kernel nearest if this is pixel art; allowed, the hard squares are learned",
+    "enlarged-pixels": "give --interpolation nearest if this is pixel art; allowed, the hard squares are learned",
     "blurred": "replace or drop it; allowed, blur is learned",
     "jpeg": "find a better copy; allowed, its blocks are learned",
 }
@@ -64,14 +64,14 @@ class Problem:
     detail: str
 
 
-def picture_problems(row: Row, resolution: int, kernel: str, limits: Limits) -> list[Problem]:
+def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limits) -> list[Problem]:
     """Find what is wrong with one picture by itself.
 
     Args:
         row: of the picture.
         resolution: side in pixels that training brings it to.
-        kernel: what it is resampled with; with `nearest` it is pixel art, which is meant to be enlarged and to have
-            flat areas.
+        interpolation: what it is resampled with; with `nearest` it is pixel art, which is meant to be enlarged and to
+            have flat areas.
         limits: from where on something is a problem.
     """
     if row.verdict == "rejected":
@@ -81,7 +81,7 @@ def picture_problems(row: Row, resolution: int, kernel: str, limits: Limits) -> 
     if not row.file_name:
         return []
     found = []
-    if kernel != "nearest":
+    if interpolation != "nearest":
         factor = enlargement(row.size, resolution)
         if row.grid:
             found.append(("enlarged-pixels", f"{_by(row.source_size)} px, but {_by(row.grid)} cells enlarged"))

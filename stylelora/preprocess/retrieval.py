@@ -19,7 +19,7 @@ class RetrievalCaptioner:
 
     Args:
         encoder: brings pictures and texts into one space.
-        vocabulary: what a picture can be called; left out: the things that the embedded base knows.
+        vocabulary: what a picture can be called; default: the things that the embedded base knows.
         margin: a picture is named only if its nearest text is nearer than the next one by this much (cosine, 0..2);
             a wrong caption is worse than none.
 

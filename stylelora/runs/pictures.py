@@ -12,14 +12,14 @@ from torch import Tensor
 
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
 
-AXES = ("label", "method", "guidance", "strength")
+AXES = ("label", "method", "guidance_scale", "strength")
 
 
 def save_picture(row: dict, root: Path) -> dict:
     """Write a picture as PNG that says how it was made.
 
     Args:
-        row: settings, `image`, uint8 (3, H, W), and `index`, place of the prompt and of the arm.
+        row: settings, `image`, uint8 (3, H, W), and `index`, place of the prompt and of the condition.
         root: folder of the run.
 
     Returns:
@@ -62,9 +62,9 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
 
     Args:
         rows: records of pictures, by prompt, the base of each guidance scale before the blends.
-        columns: which of AXES the columns are, or arm; the lines are prompts and seeds with all values of the others.
+        columns: which of AXES the columns are, or condition; the lines are prompts and seeds with all values of the others.
     """
-    others = [] if columns == "arm" else [axis for axis in AXES if axis != columns]  # an arm has all of them
+    others = [] if columns == "condition" else [axis for axis in AXES if axis != columns]  # a condition has all of them
     blends = [row for row in rows if any(row["weights"])]
     varying = [axis for axis in others if len({row[axis] for row in blends}) > 1]
     plain: dict[tuple, dict[Any, str]] = {}  # of the base, on all lines
@@ -72,13 +72,13 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
     names: dict[tuple, str] = {}
     for row in rows:
         place, file = row["index"][0], row["file_name"]
-        told = not any(row["weights"]) and row["label"] != "base"
-        if told or (place, row["guidance"]) not in plain:
-            plain.setdefault((place, row["guidance"]), {})[row["label"]] = file
-            if columns != "guidance" and blends:
+        prompt_baselines = not any(row["weights"]) and row["label"] != "base"
+        if prompt_baselines or (place, row["guidance_scale"]) not in plain:
+            plain.setdefault((place, row["guidance_scale"]), {})[row["label"]] = file
+            if columns != "guidance_scale" and blends:
                 continue
         key = (place, *(row[axis] for axis in others))
-        known = {} if columns == "guidance" or not blends else plain[place, row["guidance"]]
+        known = {} if columns == "guidance_scale" or not blends else plain[place, row["guidance_scale"]]
         lines.setdefault(key, dict(known))[row[columns]] = file
         shown = varying if any(row["weights"]) else ["label"]
         named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in shown]
@@ -97,9 +97,9 @@ def read_picture(path: Path) -> Tensor:
 def _described(row: dict, width: int, height: int) -> PngInfo:
     """Return text for a PNG in the form that AUTOMATIC1111's web UI introduced and viewers of pictures read."""
     size = {
-        "Steps": row["steps"],
+        "Steps": row["num_inference_steps"],
         "Sampler": row["scheduler"],
-        "CFG scale": row["guidance"],
+        "CFG scale": row["guidance_scale"],
         "Seed": row["seed"],
         "Size": f"{width}x{height}",
     }

@@ -31,7 +31,7 @@ ORIGINAL_RESOLUTION = """The original study, on Stable Diffusion 1.5, four data 
 """
 ORIGINAL_STYLES = """The original study, on Stable Diffusion 1.5 (CLIP ViT-B/32, no intervals, other prompts):
 
-| arm | CLIP score | in its later version | CLIP similarity to training pictures |
+| condition | CLIP score | in its later version | CLIP similarity to training pictures |
 |---|---|---|---|
 | base | 0.310 | 0.3097 | - |
 | watercolor | 0.299 | 0.3187 | 0.7677 |
@@ -46,12 +46,14 @@ def results(folder: Path) -> str:
     """Return the main table of a finished test, in Markdown."""
     record = json.loads((folder / "result.json").read_text())
     metrics = {name: as_metric(value) for name, value in record["metrics"].items()}
-    arms = dict.fromkeys(name.split(": ")[0] for name in metrics if ": clip_score[" in name)
+    conditions = dict.fromkeys(name.split(": ")[0] for name in metrics if ": clip_score[" in name)
     names = dict.fromkeys(name.split(": ", 1)[1] for name in metrics)
     wanted = ("clip_score[", "style_gain[", "attainment[", "both_score[", "coin_flip[", "drift[", "memorisation[")
     columns = [name for prefix in wanted for name in names if name.startswith(prefix)]
-    rows = [[arm, *(cell(metrics.get(f"{arm}: {column}")) for column in columns)] for arm in arms]
-    return "\n".join([markdown(["arm", *columns], rows), *tests_said(metrics, record["tests"])])
+    rows = [
+        [condition, *(cell(metrics.get(f"{condition}: {column}")) for column in columns)] for condition in conditions
+    ]
+    return "\n".join([markdown(["condition", *columns], rows), *tests_said(metrics, record["tests"])])
 
 
 def as_metric(value: dict) -> Metric:
@@ -72,9 +74,11 @@ def resolution_table(folders: list[Path]) -> str:
     heading = ["from", "enlarged by", "training loss", "skill", "CLIP score", "style", "attainment"]
     rows = []
     for folder, test in tests.items():
-        values, base = test.arm(None)[1], test.arms[BASE]
-        kernel, size = re.fullmatch(r"mini_([a-z]+)_(\d+)", folder.name).groups()
-        _, whole = next(test.arm(None) for other, test in tests.items() if other.name == f"mini_{kernel}_64")
+        values, base = test.condition(None)[1], test.conditions[BASE]
+        interpolation, size = re.fullmatch(r"mini_([a-z]+)_(\d+)", folder.name).groups()
+        _, whole = next(
+            test.condition(None) for other, test in tests.items() if other.name == f"mini_{interpolation}_64"
+        )
         style, content = (next(name for name in values if name.startswith(kind)) for kind in ("style[", "clip_score["))
         own = values[style]
         if own.pictures != whole[style].pictures:
@@ -82,11 +86,11 @@ def resolution_table(folders: list[Path]) -> str:
         span = whole[style].values - base[style].values
         attained = ratio_interval(own.values - base[style].values, span, own.units)
         same = "-"
-        if folder.name != f"mini_{kernel}_64":
+        if folder.name != f"mini_{interpolation}_64":
             margin = MARGIN * abs(span.mean())
             same = f"{equivalence(own.values, whole[style].values, own.units, margin):.3f}"
         skill = as_metric(json.loads((folder / "result.json").read_text())["metrics"]["skill"])
-        cells = [f"{int(size)} px", kernel, f"{training_loss(folder):.4f}", cell(skill)]
+        cells = [f"{int(size)} px", interpolation, f"{training_loss(folder):.4f}", cell(skill)]
         cells += [cell(values[name].mean) for name in (content, style)]
         rows.append([*cells, cell(attained), same])
     return markdown([*heading, "as good as whole (p)"], rows)
@@ -112,10 +116,10 @@ def gallery(folders: list[Path]) -> Path:
     """
     columns: dict[str, dict[str, Path]] = {}
     for folder in folders:
-        _, kernel, size = folder.name.split("_")
+        _, interpolation, size = folder.name.split("_")
         for row in read_lines(folder / "test" / "pictures.jsonl"):
             if row["trigger"]:
-                name = "base" if row["arm"] == BASE else f"{int(size)} px {kernel}"
+                name = "base" if row["condition"] == BASE else f"{int(size)} px {interpolation}"
                 columns.setdefault(name, {}).setdefault(row["content"], folder / "test" / row["file_name"])
     prompts = list(columns["base"])[:SHOWN]
     rows = [(prompt, [read_picture(files[prompt]) for files in columns.values()]) for prompt in prompts]

@@ -44,17 +44,17 @@ def metrics(folder):
     return json.loads((folder / "result.json").read_text())["metrics"]
 
 
-def pictures(folder, arm):
+def pictures(folder, condition):
     rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
-    return [np.asarray(Image.open(folder / row["file_name"])) for row in rows if row["arm"] == arm]
+    return [np.asarray(Image.open(folder / row["file_name"])) for row in rows if row["condition"] == condition]
 
 
-def test_every_arm_has_its_metrics_with_interval_and_n_and_the_page_explains_them(run):
+def test_every_condition_has_its_metrics_with_interval_and_n_and_the_page_explains_them(run):
     result = json.loads((run / "result.json").read_text())
     assert result["status"] == "success"
     found = result["metrics"]
-    for arm in ("base", "ink 1", "oil 1", BLEND):
-        score = found[f"{arm}: clip_score[tiny]"]
+    for condition in ("base", "ink 1", "oil 1", BLEND):
+        score = found[f"{condition}: clip_score[tiny]"]
         assert score["ci_low"] <= score["value"] <= score["ci_high"]
         assert score["n"] == 3  # prompts, not pictures
     names = {re.sub(r"[\[/@].*", "", name.split(": ", 1)[1]) for name in found}
@@ -69,12 +69,14 @@ def test_every_arm_has_its_metrics_with_interval_and_n_and_the_page_explains_the
         assert (run / source).is_file()
     lines = [json.loads(line) for line in (run / "values.jsonl").read_text().splitlines()]
     assert len(lines) == 5 * 3 * 2  # base, two alone, two blends; three prompts; two seeds
-    values = [line["values"]["clip_score[tiny]"] for line in lines if line["arm"] == "ink 1"]
+    values = [line["values"]["clip_score[tiny]"] for line in lines if line["condition"] == "ink 1"]
     assert np.mean(values) == pytest.approx(found["ink 1: clip_score[tiny]"]["value"])
 
 
 def test_pictures_differ_where_they_should(run):
-    base, ink, plain = (np.stack(pictures(run, arm)).astype(int) for arm in ("base", "ink 1", "ink 1, no trigger"))
+    base, ink, plain = (
+        np.stack(pictures(run, condition)).astype(int) for condition in ("base", "ink 1", "ink 1, no trigger")
+    )
     assert np.abs(base - ink).max() > 2
     assert np.abs(ink - plain).max() > 2
 
@@ -91,7 +93,7 @@ def test_the_base_is_what_a_process_without_adapters_makes(words, run, tmp_path)
         assert metric == metrics(run)[name], name
 
 
-def test_numbers_do_not_depend_on_the_order_of_arms(words, run, tmp_path):
+def test_numbers_do_not_depend_on_the_order_of_conditions(words, run, tmp_path):
     code, said = run_cli(words(tmp_path / "other", weights="[[0.3, 0.7], [0.6, 0.4]]"))
     assert code == 0, said
     assert metrics(tmp_path / "other") == metrics(run)
@@ -110,7 +112,7 @@ def test_numbers_do_not_depend_on_the_batch_size(words, run, tmp_path):
 
 
 def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
-    compare([str(run), str(run)], arms=[BLEND, BLEND], primary="clip_score", margin=10.0)
+    compare([str(run), str(run)], conditions=[BLEND, BLEND], primary="clip_score", margin=10.0)
     said = capsys.readouterr().out
     lines = [line for line in said.splitlines() if line.startswith(("| primary", "| exploratory"))]
     assert len(lines) > 5
@@ -150,9 +152,16 @@ def test_methods_strengths_and_weights_other_than_1_are_measured_too(words, tmp_
     more = ("--model.init_args.methods=[sum, composite]", "--model.init_args.strengths=[0.5, 1]")
     code, said = run_cli(words(tmp_path, *more, weights="[[0.6, 0], [0.6, 0.4]]"))
     assert code == 0, said
-    arms = {name.split(": ")[0] for name in metrics(tmp_path) if "clip_score[" in name}
-    assert {"base", "ink 1", "oil 1", "ink 0.6", "ink 0.6, strength 0.5", f"{BLEND}, composite, strength 0.5"} <= arms
-    assert len(arms) == 3 + 2 * 2 * 2
+    conditions = {name.split(": ")[0] for name in metrics(tmp_path) if "clip_score[" in name}
+    assert {
+        "base",
+        "ink 1",
+        "oil 1",
+        "ink 0.6",
+        "ink 0.6, strength 0.5",
+        f"{BLEND}, composite, strength 0.5",
+    } <= conditions
+    assert len(conditions) == 3 + 2 * 2 * 2
     assert (tmp_path / "grid.png").is_file()
 
 
@@ -164,9 +173,9 @@ def test_one_prompt_and_one_seed_are_measured_as_far_as_they_go(words, tmp_path)
     assert not [name for name in found if name.startswith(("ink 1: kid", "ink 1: diversity"))]
 
 
-def test_the_base_told_in_words_is_an_arm_to_compare_adapters_with(words, run, tmp_path):
+def test_the_base_told_in_words_is_an_condition_to_compare_adapters_with(words, run, tmp_path):
     told = '"an ink painting of {}"'
-    code, said = run_cli(words(tmp_path, f"--model.init_args.words=[{told}]"))
+    code, said = run_cli(words(tmp_path, f"--model.init_args.prompt_baselines=[{told}]"))
     assert code == 0, said
     found = metrics(tmp_path)
     own = {name.split(": ")[1] for name in found if name.startswith(told)}
@@ -174,7 +183,7 @@ def test_the_base_told_in_words_is_an_arm_to_compare_adapters_with(words, run, t
     assert not [name for name in own if name.startswith(("skill", "drift", "memorisation"))]
     assert {name: value for name, value in found.items() if not name.startswith(told)} == metrics(run)
     rows = [json.loads(line) for line in (tmp_path / "pictures.jsonl").read_text().splitlines()]
-    assert {row["prompt"] for row in rows if row["arm"] == told} == {
+    assert {row["prompt"] for row in rows if row["condition"] == told} == {
         f"an ink painting of {content}" for content in ("a cat", "a red boat", "a tree")
     }
     difference = np.stack(pictures(tmp_path, told)).astype(int) - np.stack(pictures(tmp_path, "base"))
@@ -198,8 +207,8 @@ def test_prompts_do_not_share_their_noise(words, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--model.init_args.guidances=[1, 2]",), "one guidance scale"),
-        (("--model.init_args.words=[an ink painting]",), "need {} where the content belongs"),
+        (("--model.init_args.guidance_scales=[1, 2]",), "one guidance scale"),
+        (("--model.init_args.prompt_baselines=[an ink painting]",), "needs {} where the content belongs"),
         (("--data.init_args.styles=[]",), "give styles with different names"),
         (("--evaluate.content=[nowhere/nothing]",), "cannot be loaded"),
         (("--evaluate.inception=gone.pt",), "gone.pt"),

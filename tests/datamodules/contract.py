@@ -90,7 +90,7 @@ class StyleContract:
     def test_tensors_belong_to_their_picture(self, data):
         batch = next(iter(data.train_dataloader()))
         picture = {picture.sha256: picture for picture in data.train}[batch["sha256"][1]]
-        latent = data.encoded.latent(picture, View((64, 64), data.kernel))
+        latent = data.encoded.latent(picture, View((64, 64), data.interpolation))
         for name in ("mean", "std"):
             assert torch.equal(batch[name][1], latent[name])
         assert torch.equal(batch["text"][1], data.encoded.text(data.caption(picture.text)))
@@ -174,7 +174,7 @@ class StyleContract:
             flips.append({})
             for batch in loader:
                 for row, mean in zip(batch["row"], batch["mean"], strict=True):
-                    views = [View((64, 64), data.kernel, flip=flip) for flip in (False, True)]
+                    views = [View((64, 64), data.interpolation, flip=flip) for flip in (False, True)]
                     picture = data.train[row % len(data.train)]
                     found = [torch.equal(mean, data.encoded.latent(picture, view)["mean"]) for view in views]
                     assert found.count(True) == 1
@@ -184,12 +184,12 @@ class StyleContract:
         for batch, other in zip(data.val_dataloader()[0], plain.val_dataloader()[0], strict=True):
             assert torch.equal(batch["mean"], other["mean"])
 
-    @pytest.mark.parametrize("kernel", ["nearest", "bicubic"])
-    def test_only_the_training_set_is_degraded(self, build, shapes, kernel):
-        data, plain = build(root=shapes, source_size=8, upscale_kernel=kernel), build(root=shapes)
+    @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
+    def test_only_the_training_set_is_degraded(self, build, shapes, interpolation):
+        data, plain = build(root=shapes, source_size=8, upscale_interpolation=interpolation), build(root=shapes)
         batch, other = (next(iter(one.train_dataloader())) for one in (data, plain))
         for row, mean, undegraded in zip(batch["row"], batch["mean"], other["mean"], strict=True):
-            view = View((64, 64), kernel, source_size=8)
+            view = View((64, 64), interpolation, source_size=8)
             assert torch.equal(mean, data.encoded.latent(data.train[row], view)["mean"])
             assert not torch.equal(mean, undegraded)
         for batch, other in zip(data.val_dataloader()[0], plain.val_dataloader()[0], strict=True):

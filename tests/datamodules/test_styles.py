@@ -46,8 +46,8 @@ class TestPixelart(StyleContract):
     style, pictures = Pixelart, 95
 
     def test_pixels_stay_hard(self):
-        assert Pixelart().kernel == "nearest"
-        assert Pixelart(kernel="box").kernel == "box"
+        assert Pixelart().interpolation == "nearest"
+        assert Pixelart(interpolation="box").interpolation == "box"
 
 
 def test_styles_have_triggers_of_their_own():
@@ -143,12 +143,12 @@ def test_held_out_batches_are_of_one_bucket_and_hold_all():
     [
         ({"no_upscale": True}, "no_upscale needs buckets of several sizes; turn buckets on"),
         ({"source_size": 8, "buckets": True}, "turn one of them off"),
-        ({"upscale_kernel": "nearest"}, "upscale_kernel has no effect without source_size; give both"),
+        ({"upscale_interpolation": "nearest"}, "upscale_kernel has no effect without source_size; give both"),
         ({"source_size": 0}, "source_size is 0; it must be at least 1 and at most the resolution, 64"),
         ({"source_size": 65}, "source_size is 65; it must be at least 1 and at most"),
-        ({"source_size": 48, "upscale_kernel": "nearest"}, "64 is no multiple of source_size 48"),
-        ({"source_size": 8, "upscale_kernel": "blurry"}, "kernel 'blurry' is unknown"),
-        ({"kernel": "blurry"}, "kernel 'blurry' is unknown"),
+        ({"source_size": 48, "upscale_interpolation": "nearest"}, "64 is no multiple of source_size 48"),
+        ({"source_size": 8, "upscale_interpolation": "blurry"}, "interpolation 'blurry' is unknown"),
+        ({"interpolation": "blurry"}, "interpolation 'blurry' is unknown"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, message):

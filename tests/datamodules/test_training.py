@@ -18,7 +18,7 @@ from tests.runs import ROOT, fit_words, same
 def train(tiny_sd, shapes, tmp_path):
     def run(epochs, ckpt_path=None):
         L.seed_everything(0, verbose=False)
-        module = StyleLoRA(base=str(tiny_sd), rank=4, sample_steps=1)
+        module = StyleLoRA(base=str(tiny_sd), rank=4, num_inference_steps=1)
         data = StyleDataModule(
             root=shapes, trigger="zqx", resolution=128, batch_size=4, held_out=0.15, prompts=["a cat"], buckets=True,
             flip=True, cache=str(tmp_path / "cache"),

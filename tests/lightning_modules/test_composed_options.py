@@ -21,29 +21,29 @@ def image(folder, **wanted):
 
 
 def test_every_strength_and_guidance_is_made_and_strength_multiplies_the_weights(tiny_sd, adapter_files, tmp_path):
-    more = ("--model.init_args.strengths=[0.5, 1]", "--model.init_args.guidances=[1, 4]")
+    more = ("--model.init_args.strengths=[0.5, 1]", "--model.init_args.guidance_scales=[1, 4]")
     more += ("--data.init_args.prompts=[a cat]", "--data.init_args.samples_per_prompt=1")
     for name, weights in (("run", "[[0.6, 0.4]]"), ("half", "[[0.3, 0.2]]")):
         assert predict(tiny_sd, adapter_files, tmp_path / name, *more, weights=weights)[0] == 0
     rows = read(tmp_path / "run")
-    made = [(row["label"], row["guidance"], row["strength"]) for row in rows]
-    blends = [("ink 0.6 + oil 0.4", guidance, strength) for guidance in (1, 4) for strength in (0.5, 1)]
+    made = [(row["label"], row["guidance_scale"], row["strength"]) for row in rows]
+    blends = [("ink 0.6 + oil 0.4", guidance_scale, strength) for guidance_scale in (1, 4) for strength in (0.5, 1)]
     assert made == [("base", 1, 1), ("base", 4, 1), *blends]
-    whole = image(tmp_path / "half", guidance=4, strength=1.0, label="ink 0.3 + oil 0.2")
-    assert np.abs(image(tmp_path / "run", guidance=4, strength=0.5) - whole).max() <= 1
-    assert np.abs(image(tmp_path / "run", guidance=4, strength=1.0, label="ink 0.6 + oil 0.4") - whole).max() > 1
+    whole = image(tmp_path / "half", guidance_scale=4, strength=1.0, label="ink 0.3 + oil 0.2")
+    assert np.abs(image(tmp_path / "run", guidance_scale=4, strength=0.5) - whole).max() <= 1
+    assert np.abs(image(tmp_path / "run", guidance_scale=4, strength=1.0, label="ink 0.6 + oil 0.4") - whole).max() > 1
 
 
 def records(**values):
-    row = {"content": "a cat", "seed": 0, "label": "base", "method": "sum", "guidance": 4.0, "strength": 1.0}
+    row = {"content": "a cat", "seed": 0, "label": "base", "method": "sum", "guidance_scale": 4.0, "strength": 1.0}
     return row | {"weights": [float(values.get("label", "base")[0] not in 'b"')]} | values
 
 
 def test_the_base_told_in_words_stands_on_every_line_beside_the_base():
     told = '"ink of {}"'
-    arms = [records(), records(label=told)]
-    arms += [records(label="a 1", method=m, strength=s) for m in ("sum", "switch") for s in (0.5, 1.0)]
-    rows = [row | {"index": (0, i), "file_name": str(i)} for i, row in enumerate(arms)]
+    conditions = [records(), records(label=told)]
+    conditions += [records(label="a 1", method=m, strength=s) for m in ("sum", "switch") for s in (0.5, 1.0)]
+    rows = [row | {"index": (0, i), "file_name": str(i)} for i, row in enumerate(conditions)]
     headings, lines = arranged(rows, "label")
     assert headings == ["base", told, "a 1"]
     assert [files for _, files in lines] == [["0", "1", str(i)] for i in (2, 3, 4, 5)]
@@ -55,7 +55,10 @@ def test_the_base_told_in_words_stands_on_every_line_beside_the_base():
 
 
 def test_words_are_given_to_the_base_alone_and_each_once(tiny_sd, adapter_files, tmp_path):
-    more = ['--model.init_args.words=["ink of {}", "ink of {}"]', "--model.init_args.methods=[sum, composite]"]
+    more = [
+        '--model.init_args.prompt_baselines=["ink of {}", "ink of {}"]',
+        "--model.init_args.methods=[sum, composite]",
+    ]
     code, said = predict(tiny_sd, adapter_files, tmp_path, *more, weights="[[1, 0]]")
     assert code == 0, said
     rows = read(tmp_path)
@@ -63,23 +66,23 @@ def test_words_are_given_to_the_base_alone_and_each_once(tiny_sd, adapter_files,
     assert rows[1]["prompt"] == "ink of a cat"
     assert np.abs(image(tmp_path, label='"ink of {}"', content="a cat", seed=0)
                   - image(tmp_path, label="base", content="a cat", seed=0)).max() > 2  # fmt: skip
-    code, said = predict(tiny_sd, adapter_files, tmp_path / "bare", '--model.init_args.words=["{}"]')
+    code, said = predict(tiny_sd, adapter_files, tmp_path / "bare", '--model.init_args.prompt_baselines=["{}"]')
     assert code != 0
-    assert "words are {} alone, which is the base" in said
+    assert "prompt_baselines has {} alone, which is the base" in said
 
 
 def test_the_columns_of_the_grid_are_the_axis_asked_for_and_the_base_is_first():
-    arms = [records(guidance=g) for g in (1.0, 4.0)]
-    arms += [records(label="a 1", guidance=g, strength=s) for g in (1.0, 4.0) for s in (0.5, 1.0)]
-    rows = [row | {"index": (0, i), "file_name": str(i)} for i, row in enumerate(arms)]
+    conditions = [records(guidance_scale=g) for g in (1.0, 4.0)]
+    conditions += [records(label="a 1", guidance_scale=g, strength=s) for g in (1.0, 4.0) for s in (0.5, 1.0)]
+    rows = [row | {"index": (0, i), "file_name": str(i)} for i, row in enumerate(conditions)]
     headings, lines = arranged(rows, "strength")
     assert headings == ["base", "strength 0.5", "strength 1"]
     assert lines == [
-        ("a cat, seed 0, guidance 1", ["0", "2", "3"]),
-        ("a cat, seed 0, guidance 4", ["1", "4", "5"]),
+        ("a cat, seed 0, guidance_scale 1", ["0", "2", "3"]),
+        ("a cat, seed 0, guidance_scale 4", ["1", "4", "5"]),
     ]
-    headings, lines = arranged(rows, "guidance")
-    assert headings == ["guidance 1", "guidance 4"]
+    headings, lines = arranged(rows, "guidance_scale")
+    assert headings == ["guidance_scale 1", "guidance_scale 4"]
     assert [files for _, files in lines] == [["0", "1"], ["2", "4"], ["3", "5"]]
     assert [name for name, _ in lines] == [
         "a cat, seed 0, base",
@@ -89,7 +92,11 @@ def test_the_columns_of_the_grid_are_the_axis_asked_for_and_the_base_is_first():
 
 
 def test_a_long_grid_goes_on_in_a_second_file(tiny_sd, adapter_files, tmp_path):
-    more = ("--data.init_args.samples_per_prompt=21", "--model.init_args.steps=1", "--write_pictures.columns=strength")
+    more = (
+        "--data.init_args.samples_per_prompt=21",
+        "--model.init_args.num_inference_steps=1",
+        "--write_pictures.columns=strength",
+    )
     code, said = predict(tiny_sd, adapter_files, tmp_path, *more, weights="[[0.6, 0.4]]")
     assert code == 0, said
     with Image.open(tmp_path / "grid.png") as first, Image.open(tmp_path / "grid-2.png") as second:
@@ -100,7 +107,11 @@ def test_each_region_shows_its_own_adapter_and_the_base_draws_the_rest(tiny_sd, 
     half = Image.new("L", (64, 64), 0)
     half.paste(255, (0, 0, 32, 64))
     half.save(tmp_path / "left.png")
-    common = ("--model.init_args.methods=[composite]", "--model.init_args.steps=1", "--data.init_args.prompts=[a cat]")
+    common = (
+        "--model.init_args.methods=[composite]",
+        "--model.init_args.num_inference_steps=1",
+        "--data.init_args.prompts=[a cat]",
+    )
     runs = {"plain": (), "sides": ("left", "right"), "file": (tmp_path / "left.png", "right"), "part": ("left", "left")}
     for name, regions in runs.items():
         words = json.dumps([str(region) for region in regions])
@@ -157,7 +168,7 @@ def test_half_precision_makes_nearly_the_same(tiny_sd, adapter_files, tmp_path):
         ("{regions: [left, right]}", "sum", "sum has no regions"),
         ("{regions: [left, nowhere.png]}", "composite", "'nowhere.png' is no picture"),
         ("{densities: 1}", "ties", "densities"),
-        ("{}", "sum, --model.init_args.guidances=[.nan]", "guidance is nan"),
+        ("{}", "sum, --model.init_args.guidance_scales=[.nan]", "guidance_scale is nan"),
         ("{}", "sum, --model.init_args.strengths=[-1]", "strength is -1"),
     ],
 )

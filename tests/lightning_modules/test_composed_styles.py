@@ -20,7 +20,7 @@ def predict(tiny_sd, adapter_files, folder, *more, weights="[[1, 0], [0.6, 0.4],
         f"--model.init_args.base={tiny_sd}",
         f"--model.init_args.adapters={json.dumps([str(file) for file in adapter_files])}",
         f"--model.init_args.weights={weights}",
-        "--model.init_args.steps=3",
+        "--model.init_args.num_inference_steps=3",
         "--data=datamodules.Prompts",
         "--data.init_args.prompts=[a cat, a red boat]",
         "--data.init_args.samples_per_prompt=2",
@@ -45,7 +45,7 @@ def run(tiny_sd, adapter_files, tmp_path_factory):
     return folder
 
 
-def test_every_prompt_seed_and_arm_has_its_picture_and_line(run):
+def test_every_prompt_seed_and_condition_has_its_picture_and_line(run):
     lines = [json.loads(line) for line in (run / "pictures.jsonl").read_text().splitlines()]
     assert len(lines) == 2 * 2 * (1 + 3 * len(METHODS)) == len(pictures(run))
     assert [line["label"] for line in lines[:4]] == ["base", "ink 1", "ink 0.6 + oil 0.4", "base"]
@@ -118,7 +118,7 @@ def test_another_scheduler_makes_other_pictures(tiny_sd, adapter_files, run, tmp
         (("--model.init_args.scheduler=diffusers.FlowMatchEulerDiscreteScheduler",), "[[1, 0]]", "does not suit"),
         (("--model.init_args.scheduler=diffusers.EulerAncestralDiscreteScheduler",), "[[1, 0]]", "draws noise of its"),
         (("--model.init_args.resolution=70",), "[[1, 0]]", "resolution 70 does not suit this base"),
-        (("--model.init_args.steps=0",), "[[1, 0]]", "steps is 0"),
+        (("--model.init_args.num_inference_steps=0",), "[[1, 0]]", "steps is 0"),
         ((), "[[1]]", "2 adapters and 1 weights"),
         ((), "[[1, -1]]", "is not a number of at least 0"),
         ((), "[]", "at least one list of weights"),

@@ -121,7 +121,7 @@ def test_a_seed_decides_everything(train, plain):
 
 def test_dropout_works_and_validation_is_free_of_it(train, plain):
     keep = Keep()
-    trainer, module = train(keep, dropout=0.5)
+    trainer, module = train(keep, lora_dropout=0.5)
     assert not same(module.adapter_state(), plain[1].adapter_state())
     assert any(isinstance(part, torch.nn.Dropout) and part.p == 0.5 and part.training for part in module.modules())
     for _ in range(2):
@@ -177,6 +177,6 @@ def test_the_rate_stays_or_falls_to_zero(train):
 
     constant, falling = Rates(), Rates()
     train(constant)
-    train(falling, decay=0.5)
+    train(falling, lr_decay_ratio=0.5)
     assert constant.seen == [1.0e-3] * 10
     assert falling.seen == pytest.approx([1.0e-3 * min(1, (10 - step) / 5) for step in range(10)])

@@ -13,12 +13,12 @@ def random_picture(width, height, seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("kernel", ["box", "bilinear", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("interpolation", ["box", "bilinear", "bicubic", "lanczos", "nearest"])
 @pytest.mark.parametrize("size", [(50, 50), (30, 70)])
-def test_the_middle_is_kept_at_the_size(kernel, size):
+def test_the_middle_is_kept_at_the_size(interpolation, size):
     wide = Image.new("RGB", (300, 100), "black")
     wide.paste("white", (90, 0, 210, 100))  # kernels reach a little beyond the cut
-    got = np.array(fit(wide, size, kernel))
+    got = np.array(fit(wide, size, interpolation))
     assert got.shape == (size[1], size[0], 3)
     assert got.min() == 255
 

@@ -77,7 +77,7 @@ def test_the_bank_holds_the_midpoints_of_eight_equal_parts():
     assert [int(1000 / 8 * (i + 0.5)) for i in range(8)] == list(BANK_TIMESTEPS)
 
 
-@pytest.mark.parametrize("guidance", [1, 7.5])
+@pytest.mark.parametrize("guidance_scale", [1, 7.5])
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -86,7 +86,7 @@ def test_the_bank_holds_the_midpoints_of_eight_equal_parts():
         ("DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}),
     ],
 )
-def test_denoising_equals_the_pipeline(parts, pipeline, name, options, guidance):
+def test_denoising_equals_the_pipeline(parts, pipeline, name, options, guidance_scale):
     import diffusers
 
     kind = getattr(diffusers, name)
@@ -94,8 +94,10 @@ def test_denoising_equals_the_pipeline(parts, pipeline, name, options, guidance)
     prompts = ["a fox", "a house by a lake"]
     text, empty = pipeline.encode_prompt(prompts, "cpu", 1, do_classifier_free_guidance=True)
     start = initial_noise([0, 7], (4, 8, 8))
-    want = pipeline(prompts, latents=start, num_inference_steps=5, guidance_scale=guidance, output_type="latent").images
-    got = denoise(parts[0], kind.from_config(scheduler.config), start, text, empty[:1], 5, guidance)
+    want = pipeline(
+        prompts, latents=start, num_inference_steps=5, guidance_scale=guidance_scale, output_type="latent"
+    ).images
+    got = denoise(parts[0], kind.from_config(scheduler.config), start, text, empty[:1], 5, guidance_scale)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(got, start, atol=0.1)
 

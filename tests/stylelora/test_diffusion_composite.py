@@ -4,7 +4,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from stylelora.diffusion.arms import Arm, check_arm, sample_arm
 from stylelora.diffusion.composite import (
     Term,
     anchored_terms,
@@ -14,6 +13,7 @@ from stylelora.diffusion.composite import (
     switch_order,
     switch_times,
 )
+from stylelora.diffusion.conditions import Condition, check_condition, sample_condition
 from stylelora.diffusion.sample import denoise
 from stylelora.lora.blend import added
 from stylelora.lora.factors import Factors
@@ -222,25 +222,25 @@ def test_k_lora_keeps_layers_that_one_adapter_alone_has_and_survives_empty_ones(
     assert sum(after.values()) > 0.5 * sum(before.values())
 
 
-def arm_latents(unet, pair, inputs, method, weights):
+def condition_latents(unet, pair, inputs, method, weights):
     modules = adaptable_modules(unet)
     inputs_of = {layer: tuple(module.weight.shape[1:]) for layer, module in modules.items()}
     adapters = [Adapter(name, one, inputs_of, "", {}) for name, one in zip("ab", pair, strict=True)]
-    arm = Arm(method, weights, 3, GUIDANCE)
+    condition = Condition(method, weights, 3, GUIDANCE)
     scheduler = DDIMScheduler(clip_sample=False)
     embed = lambda texts: inputs["text"][:1].expand(len(texts), -1, -1)  # noqa: E731
-    return sample_arm(unet, scheduler, adapters, arm, inputs["x"], ["a cat", "a dog"], embed)
+    return sample_condition(unet, scheduler, adapters, condition, inputs["x"], ["a cat", "a dog"], embed)
 
 
 @pytest.mark.parametrize("method", ["sum", "composite", "switch", "k_lora"])
 def test_half_of_one_adapter_is_the_same_by_every_method_that_scales_it(unet, pair, inputs, method):
-    want = arm_latents(unet, pair, inputs, "sum", (0.5, 0.0))
-    assert torch.allclose(arm_latents(unet, pair, inputs, method, (0.5, 0.0)), want, atol=1e-6)
+    want = condition_latents(unet, pair, inputs, "sum", (0.5, 0.0))
+    assert torch.allclose(condition_latents(unet, pair, inputs, method, (0.5, 0.0)), want, atol=1e-6)
 
 
 def test_anchored_takes_half_of_one_adapters_prediction(unet, pair, inputs):
     half, near, whole = (
-        arm_latents(unet, pair, inputs, "anchored", (w, other)) for w, other in ((0.5, 0), (0.5, 1e-8), (1, 0))
+        condition_latents(unet, pair, inputs, "anchored", (w, other)) for w, other in ((0.5, 0), (0.5, 1e-8), (1, 0))
     )
     assert torch.allclose(half, near, atol=1e-4)
     assert not torch.allclose(half, whole, atol=1e-2)
@@ -248,8 +248,8 @@ def test_anchored_takes_half_of_one_adapters_prediction(unet, pair, inputs):
 
 def test_composite_is_not_homogeneous_and_switch_depends_on_the_order_at_ties(unet, pair, inputs):
     """Two rows of the property matrix where a method is expected to fail."""
-    one, two = (arm_latents(unet, pair, inputs, "composite", (w, w)) for w in (0.25, 0.5))
-    base = arm_latents(unet, pair, inputs, "sum", (0.0, 0.0))
+    one, two = (condition_latents(unet, pair, inputs, "composite", (w, w)) for w in (0.25, 0.5))
+    base = condition_latents(unet, pair, inputs, "sum", (0.0, 0.0))
     assert not torch.allclose(two - base, 2 * (one - base), rtol=1e-3)
     assert switch_order((0.5, 0.5), 3) == [0, 1, 0]
 
@@ -257,4 +257,6 @@ def test_composite_is_not_homogeneous_and_switch_depends_on_the_order_at_ties(un
 @pytest.mark.parametrize(("method", "said"), [("linear", "no method is called"), ("sum", "steps is 0")])
 def test_what_cannot_be_sampled_is_refused(pair, method, said):
     with pytest.raises(InputError, match=said):
-        check_arm(Arm(method, (1.0,), 0 if method == "sum" else 3, 1.0), [Adapter("a", pair[0], {}, "", {})])
+        check_condition(
+            Condition(method, (1.0,), 0 if method == "sum" else 3, 1.0), [Adapter("a", pair[0], {}, "", {})]
+        )

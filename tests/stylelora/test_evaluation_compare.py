@@ -23,21 +23,21 @@ def own_loss(i):
 
 
 def make(folder, gain, *, score=0.5, loss=0.8, base=0.2, **more):
-    """A test whose arm is `gain` above the base, and removes 1 - loss of its loss; a blend comes last."""
+    """A test whose condition is `gain` above the base, and removes 1 - loss of its loss; a blend comes last."""
     noise = np.random.default_rng(sum(map(ord, folder.name))).normal(0, 0.02, (20, 2))
 
-    def arm(level, oil, own):
+    def condition(level, oil, own):
         of_style = {STYLE: lambda i, j: base + level + 0.01 * (i % 4) + own * noise[i, j]}
         of_style |= {OTHER: lambda i, j: 0.1 + oil + own * noise[i, j], SCORE: lambda i, j: score + own * noise[i, j]}
         return of_style
 
-    arms = {"base": arm(0, 0, 0), "ink 1": arm(gain, 0.001, 1), LAST: arm(0.6 * gain, 0.04, 1)}
+    conditions = {"base": condition(0, 0, 0), "ink 1": condition(gain, 0.001, 1), LAST: condition(0.6 * gain, 0.04, 1)}
     losses = {"base": lambda i: 0.1 + 0.01 * i, "ink 1": lambda i: loss * own_loss(i), LAST: lambda i: 0.1}
-    return str(write_finished(folder, arms, losses, seeds=2, **more))
+    return str(write_finished(folder, conditions, losses, seeds=2, **more))
 
 
 def ink(*runs, **options):
-    compare(list(runs), arms=["ink 1"] * len(runs), **options)
+    compare(list(runs), conditions=["ink 1"] * len(runs), **options)
 
 
 def table(said):
@@ -88,7 +88,7 @@ def test_skill_is_compared_by_held_out_picture_and_has_the_interval_of_a_ratio(t
     assert number(p) < 0.01
 
 
-def test_without_arms_the_last_ones_are_compared(tmp_path, capsys):
+def test_without_conditions_the_last_ones_are_compared(tmp_path, capsys):
     compare([make(tmp_path / name, 0.3) for name in "ab"], primary="style")
     said = capsys.readouterr().out
     assert f"{tmp_path / 'a'}, {LAST}" in said
@@ -127,13 +127,13 @@ def test_training_seeds_are_paired_in_their_order(tmp_path, capsys):
 def test_adapters_of_training_seeds_may_have_other_names_but_no_other_weights(tmp_path, capsys):
     first = [make(tmp_path / f"a{i}", 0.3) for i in range(2)]
     values = tmp_path / "a1" / "values.jsonl"
-    values.write_text(values.read_text().replace('"arm": "ink 1"', '"arm": "seed1 1"'))
+    values.write_text(values.read_text().replace('"condition": "ink 1"', '"condition": "seed1 1"'))
     losses = tmp_path / "a1" / "losses.jsonl"
-    losses.write_text(losses.read_text().replace('"arm": "ink 1"', '"arm": "seed1 1"'))
+    losses.write_text(losses.read_text().replace('"condition": "ink 1"', '"condition": "seed1 1"'))
     ink(",".join(first), ",".join([make(tmp_path / f"b{i}", 0.3) for i in range(2)]))
     assert "2 training seeds on each side" in capsys.readouterr().out
     values.write_text(values.read_text().replace('"weights": {"ink": 1.0}', '"weights": {"ink": 0.5}'))
-    with pytest.raises(InputError, match="a1 has no arm of the weights of ink 1"):
+    with pytest.raises(InputError, match="a1 has no condition of the weights of ink 1"):
         ink(",".join(first), first[0])
 
 
@@ -194,10 +194,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for arguments, said in (
         ({"runs": [run, run], "primary": "styel"}, "no metric of both is called styel; choose from"),
         ({"runs": [run, str(tmp_path / "nothing")]}, "no finished test"),
-        ({"runs": [run, run], "arms": ["x", "base"]}, "no arm 'x'"),
-        ({"runs": [run, run], "arms": ["base", "ink 1"]}, "the first has no style of its own"),
+        ({"runs": [run, run], "conditions": ["x", "base"]}, "no condition 'x'"),
+        ({"runs": [run, run], "conditions": ["base", "ink 1"]}, "the first has no style of its own"),
         ({"runs": run}, "at least two runs"),
-        ({"runs": [run, run], "arms": "ink 1"}, "no arms or one for each run"),
+        ({"runs": [run, run], "conditions": "ink 1"}, "no conditions or one for each run"),
         ({"runs": [run, other]}, "other prompts or held-out pictures"),
         ({"runs": [f"{run},{make(tmp_path / 'd', 0.3)}", run]}, "another number of runs"),
         ({"runs": [f"{run},{run}", f"{run},{run}"]}, "give different folders"),
@@ -219,9 +219,9 @@ def test_the_same_adapter_is_no_second_training_seed(tmp_path):
     ("name", "text", "said"),
     [
         ("losses.jsonl", None, "has no losses.jsonl and so holds no finished test"),
-        ("values.jsonl", '{"arm": "ba', "is not whole"),
+        ("values.jsonl", '{"condition": "ba', "is not whole"),
         ("values.jsonl", "", "no pictures"),
-        ("values.jsonl", '{"arm": "base", "content": "a", "seed": 0, "values": {}}', "of an older version"),
+        ("values.jsonl", '{"condition": "base", "content": "a", "seed": 0, "values": {}}', "of an older version"),
         ("result.json", json.dumps({"status": "failed"}), "ended as failed"),
     ],
 )

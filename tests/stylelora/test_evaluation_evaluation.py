@@ -7,7 +7,7 @@ import torch
 from stylelora.evaluation.evaluate import evaluate, scaled
 from stylelora.evaluation.evaluate_pictures import measure_loss
 from stylelora.evaluation.evaluate_style import measure_response, measure_style
-from stylelora.evaluation.evaluation import AVERAGE, CUT, Style, arms_of
+from stylelora.evaluation.evaluation import AVERAGE, CUT, Style, conditions_of
 from stylelora.evaluation.page import cell, summary
 from stylelora.records import Metric
 
@@ -19,10 +19,10 @@ AMOUNTS |= {f"a {a} + b {b}": (a, b) for a, b in ((0.7, 0.3), (0.5, 0.5), (0.4, 
 def rows():
     found = []
     for place in range(PROMPTS * SEEDS):
-        for number, (arm, weights) in enumerate([*AMOUNTS.items(), *list(AMOUNTS.items())[1:]]):
+        for number, (condition, weights) in enumerate([*AMOUNTS.items(), *list(AMOUNTS.items())[1:]]):
             trigger = number < len(AMOUNTS)
             row = {
-                "arm": arm if trigger else f"{arm}, no trigger",
+                "condition": condition if trigger else f"{condition}, no trigger",
                 "trigger": trigger,
                 "method": "sum",
                 "strength": 1.0,
@@ -36,16 +36,16 @@ def rows():
 @pytest.fixture
 def found():
     made = rows()
-    return arms_of(made, {"a": "ink", "b": "oil"}, [torch.zeros(3, 4, 4, dtype=torch.uint8)] * len(made))
+    return conditions_of(made, {"a": "ink", "b": "oil"}, [torch.zeros(3, 4, 4, dtype=torch.uint8)] * len(made))
 
 
 def similarities(shown, noise=0.02, seed=0):
-    """Base 0.2, and what an arm shows of each style scaled to 0.5 and 0.1; without trigger a tenth of it."""
+    """Base 0.2, and what a condition shows of each style scaled to 0.5 and 0.1; without trigger a tenth of it."""
     draw = np.random.default_rng(seed)
-    common = draw.normal(0, 0.02, (2, PROMPTS * SEEDS))  # what a prompt and seed do to all arms
+    common = draw.normal(0, 0.02, (2, PROMPTS * SEEDS))  # what a prompt and seed do to all conditions
     found = {}
-    for arm, amounts in shown.items():
-        for name, factor in ((arm, 1.0), (f"{arm}, no trigger", 0.1)):
+    for condition, amounts in shown.items():
+        for name, factor in ((condition, 1.0), (f"{condition}, no trigger", 0.1)):
             found[name] = {
                 style: 0.2 + common[i] + scale * factor * amounts[i] + draw.normal(0, noise, PROMPTS * SEEDS) * scale
                 for i, (style, scale) in enumerate((("ink", 0.5), ("oil", 0.1)))
@@ -58,8 +58,8 @@ def similarities(shown, noise=0.02, seed=0):
     return found
 
 
-def test_arms_are_sorted_by_name_and_styles(found):
-    assert [arm.name for arm in found.arms] == list(AMOUNTS)
+def test_conditions_are_sorted_by_name_and_styles(found):
+    assert [condition.name for condition in found.conditions] == list(AMOUNTS)
     assert found.untriggered.keys() == AMOUNTS.keys() - {"base"}
     assert found.alone("oil").name == "b 1"
     assert [one.name for one in found.blends()[0]] == ["a 0.7 + b 0.3", "a 1", "b 1"]
@@ -68,9 +68,9 @@ def test_arms_are_sorted_by_name_and_styles(found):
 def test_attainment_leak_and_both_score_are_what_was_put_in(found):
     measure_style(found, "e", similarities(AMOUNTS))
     for style, i in (("ink", 0), ("oil", 1)):
-        for arm, amounts in AMOUNTS.items():
-            if arm != "base":
-                metric = found.metrics[f"{arm}: attainment[e]/{style}"]
+        for condition, amounts in AMOUNTS.items():
+            if condition != "base":
+                metric = found.metrics[f"{condition}: attainment[e]/{style}"]
                 assert metric.value == pytest.approx(amounts[i], abs=0.03)
                 assert metric.ci_low < metric.value < metric.ci_high or amounts[i] == 1  # the end of the scale
     assert found.metrics["a 1: attainment_without_trigger[e]/ink"].value == pytest.approx(0.1, abs=0.03)
@@ -94,7 +94,7 @@ def test_a_coin_flip_in_disguise_is_not_taken_for_a_blend(found):
 
 
 def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
-    shown = {arm: (a, 0) for arm, (a, _) in AMOUNTS.items()}
+    shown = {condition: (a, 0) for condition, (a, _) in AMOUNTS.items()}
     scales = measure_style(found, "e", similarities(shown, seed=3))
     assert scales.keys() == {"ink"}
     assert not [name for name in found.metrics if "attainment" in name and name.endswith("/oil")]
@@ -144,7 +144,7 @@ def test_skill_is_against_the_base_on_the_same_pictures_in_all_and_at_each_times
     half = [[value / 2 for value in row] for row in losses]
     half[0] = [0.1, *half[0][1:]]
     table = {"base": losses, "a 1": half}
-    measure_loss(found, [{"arm": a, "style": "ink", "losses": row} for a, some in table.items() for row in some])
+    measure_loss(found, [{"condition": a, "style": "ink", "losses": row} for a, some in table.items() for row in some])
     assert found.metrics["a 1: skill_at_937/ink"].value == pytest.approx(0.5)
     assert found.metrics["a 1: skill_at_062/ink"].value == pytest.approx(1 - (0.1 + 0.7) / 1.5)
     whole = 1 - sum(map(sum, half)) / sum(map(sum, losses))
@@ -189,14 +189,16 @@ def painted(colour, n, seed):
 def test_a_blend_stands_beside_a_collage_and_mixed_pixels_and_pictures_are_encoded_once():
     colours = {"base": (130, 130, 130), "a 1": (200, 60, 60), "b 1": (60, 60, 200)}  # ink is red, oil blue
     colours['"oil of {}"'] = colours["base"]
-    made = [row for row in rows() if row["arm"].removesuffix(", no trigger") in [*colours, "a 0.5 + b 0.5"]]
-    told = [row | {"arm": '"oil of {}"', "weights": [0, 0]} for row in made if row["arm"] == "base"]
-    made += told
+    made = [row for row in rows() if row["condition"].removesuffix(", no trigger") in [*colours, "a 0.5 + b 0.5"]]
+    prompt_baselines = [
+        row | {"condition": '"oil of {}"', "weights": [0, 0]} for row in made if row["condition"] == "base"
+    ]
+    made += prompt_baselines
     images = [
-        painted(colours.get(row["arm"].removesuffix(", no trigger"), (190, 0, 190)), 1, row["index"][0])[0]
+        painted(colours.get(row["condition"].removesuffix(", no trigger"), (190, 0, 190)), 1, row["index"][0])[0]
         for row in made
     ]
-    found = arms_of(made, {"a": "ink", "b": "oil"}, images)
+    found = conditions_of(made, {"a": "ink", "b": "oil"}, images)
     real = [painted(colour, 10, seed) for seed, colour in enumerate(((230, 40, 40), (40, 40, 230)))]
     styles = [Style(name, some, some) for name, some in zip(("ink", "oil"), real, strict=True)]
     judge = Colours()
@@ -212,5 +214,5 @@ def test_a_blend_stands_beside_a_collage_and_mixed_pixels_and_pictures_are_encod
     difference = blend["both_score[colours]"].value - blend["both_score_of_pixel_average[colours]"].value
     assert margin.value == pytest.approx(difference)
     pictures = PROMPTS * SEEDS
-    arms, controls, crops, once = 8 * [pictures], 2 * [pictures], 4 * [9 * pictures], 6 * [10]
-    assert sorted(judge.seen) == sorted(arms + controls + crops + once)
+    conditions, controls, crops, once = 8 * [pictures], 2 * [pictures], 4 * [9 * pictures], 6 * [10]
+    assert sorted(judge.seen) == sorted(conditions + controls + crops + once)

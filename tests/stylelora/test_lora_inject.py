@@ -36,17 +36,20 @@ def test_adapts_exactly_the_attention_projections(unet):
 
 
 @pytest.mark.parametrize(
-    ("targets", "count"), [(["attn2.to_k"], 16), ([SD15_NAMES[5]], 1), (["conv_in", "to_q"], 33), (["to_q"] * 2, 32)]
+    ("target_modules", "count"),
+    [(["attn2.to_k"], 16), ([SD15_NAMES[5]], 1), (["conv_in", "to_q"], 33), (["to_q"] * 2, 32)],
 )
-def test_targets_match_whole_parts_of_names(unet, targets, count):
-    assert len(inject_lora(unet, 2, 2.0, 0.0, targets, seed=0)) == count
+def test_targets_match_whole_parts_of_names(unet, target_modules, count):
+    assert len(inject_lora(unet, 2, 2.0, 0.0, target_modules, seed=0)) == count
     assert sum(name.endswith(".lora_A") for name, _ in unet.named_modules()) == count
 
 
-@pytest.mark.parametrize("targets", [["to_q", "q_proj"], ["q_proj"], ["to_q", "o_q"]])
-def test_a_target_that_matches_nothing_is_refused(unet, targets):
-    with pytest.raises(InputError, match=rf"matches {targets[-1]}; available: .*\bto_k, to_out\.0, to_q, to_v\b"):
-        inject_lora(unet, 4, 4.0, 0.0, targets, seed=0)
+@pytest.mark.parametrize("target_modules", [["to_q", "q_proj"], ["q_proj"], ["to_q", "o_q"]])
+def test_a_target_that_matches_nothing_is_refused(unet, target_modules):
+    with pytest.raises(
+        InputError, match=rf"matches {target_modules[-1]}; available: .*\bto_k, to_out\.0, to_q, to_v\b"
+    ):
+        inject_lora(unet, 4, 4.0, 0.0, target_modules, seed=0)
     assert not hasattr(unet, "peft_config")
 
 
@@ -58,12 +61,14 @@ def test_a_target_that_matches_nothing_is_refused(unet, targets):
         ({"alpha": float("nan")}, "alpha must be a number above 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1"),
-        ({"targets": []}, "no LoRA targets were given"),
+        ({"target_modules": []}, "no LoRA targets were given"),
     ],
 )
 def test_numbers_out_of_range_are_refused(unet, change, sentence):
     with pytest.raises(InputError, match=sentence):
-        inject_lora(unet, **({"rank": 4, "alpha": 4.0, "dropout": 0.0, "targets": ATTENTION, "seed": 0} | change))
+        inject_lora(
+            unet, **({"rank": 4, "alpha": 4.0, "dropout": 0.0, "target_modules": ATTENTION, "seed": 0} | change)
+        )
 
 
 def test_a_second_adapter_is_refused(unet):

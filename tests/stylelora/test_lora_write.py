@@ -23,10 +23,10 @@ def load_base(tiny_sd):
     return UNet2DConditionModel.from_pretrained(tiny_sd, subfolder="unet").eval()
 
 
-def adapted(tiny_sd, targets=TARGETS):
+def adapted(tiny_sd, target_modules=TARGETS):
     """A UNet whose adapter has been moved away from its start."""
     unet = load_base(tiny_sd)
-    inject_lora(unet, RANK, ALPHA, 0.0, targets, seed=0)
+    inject_lora(unet, RANK, ALPHA, 0.0, target_modules, seed=0)
     disturb(unet)
     return unet
 
@@ -86,9 +86,9 @@ def test_diffusers_loads_the_file_with_the_trained_alpha(tiny_sd, trained, file,
     assert not torch.allclose(through_diffusers(tmp_path / "bare.safetensors"), expected, atol=1e-2)
 
 
-@pytest.mark.parametrize("targets", [TARGETS, ["conv1", "to_q", "conv_in", "proj_in"]])
-def test_save_then_apply_gives_the_same_model(tiny_sd, tmp_path, targets):
-    unet = adapted(tiny_sd, targets)
+@pytest.mark.parametrize("target_modules", [TARGETS, ["conv1", "to_q", "conv_in", "proj_in"]])
+def test_save_then_apply_gives_the_same_model(tiny_sd, tmp_path, target_modules):
+    unet = adapted(tiny_sd, target_modules)
     path = tmp_path / "a.safetensors"
     save_adapter(path, adapter_state(unet), rank=RANK, alpha=ALPHA, metadata=NOTES)
     again = load_base(tiny_sd)

@@ -13,11 +13,13 @@ PROMPTS = np.repeat(np.arange(30), 4)
 
 
 @pytest.fixture(scope="module")
-def arms():
+def conditions():
     """Similarity to styles A and B, (2, 120) each, of pictures of the base, either adapter alone, and a true blend."""
     generator = torch.Generator().manual_seed(0)
     plain, a, b = F.normalize(torch.randn(3, 32, generator=generator), dim=1)
-    content = 0.08 * torch.randn(120, 32, generator=generator)  # the same in every arm: prompts and seeds are paired
+    content = 0.08 * torch.randn(
+        120, 32, generator=generator
+    )  # the same in every condition: prompts and seeds are paired
     centres = {"base": plain, "A": plain + a, "B": plain + b, "blend": plain + 0.7 * (a + b)}
     held_out = [F.normalize(plain + style + 0.1 * torch.randn(20, 32, generator=generator), dim=1) for style in (a, b)]
     vectors = {name: F.normalize(centre + content, dim=1) for name, centre in centres.items()}
@@ -28,31 +30,33 @@ def arms():
 
 
 @pytest.fixture(scope="module")
-def scales(arms):
-    return [calibrate(arms["base"][k], arms["AB"[k]][k], PROMPTS) for k in (0, 1)]
+def scales(conditions):
+    return [calibrate(conditions["base"][k], conditions["AB"[k]][k], PROMPTS) for k in (0, 1)]
 
 
 def placed(rows, scales):
     return [attainment(row, scale) for row, scale in zip(rows, scales, strict=True)]
 
 
-def test_the_base_is_0_and_the_single_adapter_1_on_average(arms, scales):
+def test_the_base_is_0_and_the_single_adapter_1_on_average(conditions, scales):
     for k in (0, 1):
-        assert attainment(arms["base"][k], scales[k]).mean() == pytest.approx(0, abs=1e-12)
-        assert attainment(arms["AB"[k]][k], scales[k]).mean() == pytest.approx(1, abs=1e-12)
-        assert scales[k].single == pytest.approx(arms["AB"[k]][k].mean())
+        assert attainment(conditions["base"][k], scales[k]).mean() == pytest.approx(0, abs=1e-12)
+        assert attainment(conditions["AB"[k]][k], scales[k]).mean() == pytest.approx(1, abs=1e-12)
+        assert scales[k].single == pytest.approx(conditions["AB"[k]][k].mean())
         halfway = (scales[k].base + scales[k].single) / 2
         assert attainment([halfway], scales[k]) == pytest.approx([0.5])
-    assert scales[0].span == mean_interval(arms["A"][0] - arms["base"][0], PROMPTS)
+    assert scales[0].span == mean_interval(conditions["A"][0] - conditions["base"][0], PROMPTS)
 
 
-def test_mean_attainment_is_the_ratio_that_carries_the_scales_error(arms, scales):
-    want = ratio_interval(arms["blend"][0] - arms["base"][0], arms["A"][0] - arms["base"][0], PROMPTS)
-    assert attainment(arms["blend"][0], scales[0]).mean() == pytest.approx(want.value)
+def test_mean_attainment_is_the_ratio_that_carries_the_scales_error(conditions, scales):
+    want = ratio_interval(
+        conditions["blend"][0] - conditions["base"][0], conditions["A"][0] - conditions["base"][0], PROMPTS
+    )
+    assert attainment(conditions["blend"][0], scales[0]).mean() == pytest.approx(want.value)
 
 
-def test_a_coin_between_styles_has_the_mean_attainments_of_a_blend_and_not_its_both_score(arms, scales):
-    blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
+def test_a_coin_between_styles_has_the_mean_attainments_of_a_blend_and_not_its_both_score(conditions, scales):
+    blend, on_a, on_b = (placed(conditions[name], scales) for name in ("blend", "A", "B"))
     heads = np.arange(120) % 2 == 0
     coin = [np.where(heads, one, other) for one, other in zip(on_a, on_b, strict=True)]
     # the blend is brought to the coin's mean attainments, so that nothing but the minimum can tell them apart
@@ -63,8 +67,8 @@ def test_a_coin_between_styles_has_the_mean_attainments_of_a_blend_and_not_its_b
     assert np.array_equal(both_scores(*blend), [min(pair) for pair in zip(*blend, strict=True)])
 
 
-def test_coin_flip_is_what_many_coins_give(arms, scales):
-    on_a, on_b = (both_scores(*placed(arms[name], scales)) for name in "AB")
+def test_coin_flip_is_what_many_coins_give(conditions, scales):
+    on_a, on_b = (both_scores(*placed(conditions[name], scales)) for name in "AB")
     generator = np.random.default_rng(1)
     for share in (0.5, 0.8):
         thrown = np.mean([np.where(generator.random(120) < share, on_a, on_b).mean() for _ in range(4000)])
@@ -74,8 +78,8 @@ def test_coin_flip_is_what_many_coins_give(arms, scales):
     assert np.array_equal(coin_flip(on_a, on_b, 0), on_b)
 
 
-def test_both_rate_counts_pictures_beyond_what_the_other_style_alone_reaches(arms, scales):
-    blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
+def test_both_rate_counts_pictures_beyond_what_the_other_style_alone_reaches(conditions, scales):
+    blend, on_a, on_b = (placed(conditions[name], scales) for name in ("blend", "A", "B"))
     others = on_b[0], on_a[1]
     got = both_rate(*blend, *others, PROMPTS)
     lines = [np.sort(row) for row in others]
@@ -88,26 +92,30 @@ def test_both_rate_counts_pictures_beyond_what_the_other_style_alone_reaches(arm
     assert both_rate([2.0, 2.0], [0.0, 2.0], [1.0], [1.0], [0, 1]).value == 0.5  # both, not either
 
 
-def test_both_rate_has_one_line_for_each_style_to_exceed_and_prompts_as_units(arms, scales):
+def test_both_rate_has_one_line_for_each_style_to_exceed_and_prompts_as_units(conditions, scales):
     assert both_rate([2.0], [4.0], [1.0], [3.0], ["a"]).value == 1
     assert both_rate([4.0], [2.0], [1.0], [3.0], ["a"]).value == 0  # the lines belong to their styles
     assert both_rate([2.0], [4.0], [3.0], [1.0], ["a"]).value == 0
     assert both_rate([1.0], [4.0], [1.0], [3.0], ["a"]).value == 0  # to reach a line is not to exceed it
     assert both_rate([2.0], [3.0], [1.0], [3.0], ["a"]).value == 0
-    blend, on_a, on_b = (placed(arms[name], scales) for name in ("blend", "A", "B"))
+    blend, on_a, on_b = (placed(conditions[name], scales) for name in ("blend", "A", "B"))
     got = both_rate(*blend, on_b[0], on_a[1], PROMPTS, quantile=0.5)
     both = (blend[0] > np.median(on_b[0])) & (blend[1] > np.median(on_a[1]))
     assert got == share_interval(both, PROMPTS)
     assert got.n == 30
 
 
-def test_order_and_scale_of_similarities_do_not_matter(arms, scales):
+def test_order_and_scale_of_similarities_do_not_matter(conditions, scales):
     mixed = np.random.default_rng(2).permutation(120)
-    again = calibrate(arms["base"][0][mixed], arms["A"][0][mixed], PROMPTS[mixed])
+    again = calibrate(conditions["base"][0][mixed], conditions["A"][0][mixed], PROMPTS[mixed])
     assert (again.base, again.span.value) == pytest.approx((scales[0].base, scales[0].span.value))
-    assert attainment(arms["blend"][0][mixed], again) == pytest.approx(attainment(arms["blend"][0], scales[0])[mixed])
-    stretched = calibrate(3 * arms["base"][0] - 1, 3 * arms["A"][0] - 1, PROMPTS)
-    assert attainment(3 * arms["blend"][0] - 1, stretched) == pytest.approx(attainment(arms["blend"][0], scales[0]))
+    assert attainment(conditions["blend"][0][mixed], again) == pytest.approx(
+        attainment(conditions["blend"][0], scales[0])[mixed]
+    )
+    stretched = calibrate(3 * conditions["base"][0] - 1, 3 * conditions["A"][0] - 1, PROMPTS)
+    assert attainment(3 * conditions["blend"][0] - 1, stretched) == pytest.approx(
+        attainment(conditions["blend"][0], scales[0])
+    )
 
 
 def test_a_style_that_its_adapter_does_not_surely_raise_is_not_measurable():

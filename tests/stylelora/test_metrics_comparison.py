@@ -9,8 +9,8 @@ from stylelora.metrics.statistics import mean_interval
 from stylelora.records import InputError
 
 
-def arms(prompts, seeds, generator, effect=0.0, interaction=0.0):
-    """Scores of two arms on the same prompts and seeds, and the prompts, each (prompts * seeds,)."""
+def conditions(prompts, seeds, generator, effect=0.0, interaction=0.0):
+    """Scores of two conditions on the same prompts and seeds, and the prompts, each (prompts * seeds,)."""
     ids = np.repeat(np.arange(prompts), seeds)
     shared = 3 * generator.normal(size=prompts)[ids] + generator.normal(size=len(ids))
     first = shared + effect + interaction * generator.normal(size=prompts)[ids] + 0.5 * generator.normal(size=len(ids))
@@ -23,7 +23,7 @@ def prompt_means(first, second, ids):
 
 @pytest.mark.parametrize("effect", [0.0, 0.3, 2.0])
 def test_p_value_is_the_share_of_all_sign_flips(effect):
-    first, second, ids = arms(9, 3, np.random.default_rng(0), effect, 0.5)
+    first, second, ids = conditions(9, 3, np.random.default_rng(0), effect, 0.5)
     means = prompt_means(first, second, ids)
     flipped = [abs(np.dot(signs, means)) for signs in product([-1, 1], repeat=9)]
     want = np.mean(np.array(flipped) >= abs(means.sum()) - 1e-12)
@@ -37,7 +37,7 @@ def test_p_value_is_the_share_of_all_sign_flips(effect):
 
 
 def test_p_value_of_many_prompts_is_near_that_of_the_t_test_and_never_zero():
-    first, second, ids = arms(40, 4, np.random.default_rng(1), interaction=0.5)
+    first, second, ids = conditions(40, 4, np.random.default_rng(1), interaction=0.5)
     means = prompt_means(first, second, ids)
     first = first - means.mean() + 1.5 * stats.sem(means)  # so that t is 1.5
     got = paired_difference(first, second, ids)
@@ -48,7 +48,7 @@ def test_p_value_of_many_prompts_is_near_that_of_the_t_test_and_never_zero():
 
 
 def test_difference_is_that_of_the_prompt_means():
-    first, second, ids = arms(12, 4, np.random.default_rng(2), 0.4)
+    first, second, ids = conditions(12, 4, np.random.default_rng(2), 0.4)
     got = paired_difference(first, second, ids, higher_is_better=False).difference
     want = mean_interval(first - second, ids, higher_is_better=False)
     assert (got.value, got.ci_low, got.ci_high) == pytest.approx((want.value, want.ci_low, want.ci_high))
@@ -57,8 +57,8 @@ def test_difference_is_that_of_the_prompt_means():
     assert uneven.value == 2.0  # prompts count the same, however many pictures each has
 
 
-def test_pairing_finds_what_unpaired_arms_hide():
-    first, second, ids = arms(30, 4, np.random.default_rng(3), 0.3)
+def test_pairing_finds_what_unpaired_conditions_hide():
+    first, second, ids = conditions(30, 4, np.random.default_rng(3), 0.3)
     got = paired_difference(first, second, ids)
     assert got.p_value < 0.01
     assert got.difference.ci_low > 0
@@ -81,8 +81,8 @@ def test_pictures_taken_for_independent_find_differences_that_are_not_there():
     assert clustered / 400 < 0.08
 
 
-def test_arms_that_are_the_same_do_not_differ():
-    scores, _, ids = arms(20, 2, np.random.default_rng(5))
+def test_conditions_that_are_the_same_do_not_differ():
+    scores, _, ids = conditions(20, 2, np.random.default_rng(5))
     got = paired_difference(scores, scores, ids)
     assert (got.difference.value, got.difference.ci_low, got.difference.ci_high, got.p_value) == (0, 0, 0, 1)
     assert equivalence(scores, scores, ids, 0.1) == 0
@@ -96,7 +96,7 @@ def test_one_prompt_decides_nothing():
 
 
 def test_comparison_is_a_function_of_its_arguments_alone():
-    first, second, ids = arms(30, 2, np.random.default_rng(6), 0.1, 0.3)
+    first, second, ids = conditions(30, 2, np.random.default_rng(6), 0.1, 0.3)
     np.random.seed(0)
     state = np.random.get_state()[1].copy()
     got = paired_difference(first, second, ids, resamples=500)
@@ -107,7 +107,7 @@ def test_comparison_is_a_function_of_its_arguments_alone():
 
 @pytest.mark.parametrize("effect", [0.0, 0.15, -0.15, 0.6])
 def test_equivalence_is_two_one_sided_t_tests(effect):
-    first, second, ids = arms(25, 4, np.random.default_rng(7), effect, 0.3)
+    first, second, ids = conditions(25, 4, np.random.default_rng(7), effect, 0.3)
     means = prompt_means(first, second, ids)
     want = max(
         stats.ttest_1samp(means, -0.2, alternative="greater").pvalue,
@@ -118,7 +118,7 @@ def test_equivalence_is_two_one_sided_t_tests(effect):
 
 
 def test_equivalence_holds_exactly_where_the_90_percent_interval_lies_within_the_margin():
-    first, second, ids = arms(20, 4, np.random.default_rng(8), 0.05, 0.3)
+    first, second, ids = conditions(20, 4, np.random.default_rng(8), 0.05, 0.3)
     interval = stats.ttest_1samp(prompt_means(first, second, ids), 0).confidence_interval(0.90)
     edge = max(-interval.low, interval.high)
     assert equivalence(first, second, ids, edge * 1.001) < 0.05 < equivalence(first, second, ids, edge * 0.999)
@@ -127,7 +127,7 @@ def test_equivalence_holds_exactly_where_the_90_percent_interval_lies_within_the
 
 
 def test_no_significant_difference_is_not_equivalence():
-    first, second, ids = arms(8, 2, np.random.default_rng(9), 0.0, 1.0)
+    first, second, ids = conditions(8, 2, np.random.default_rng(9), 0.0, 1.0)
     assert paired_difference(first, second, ids).p_value > 0.05
     assert equivalence(first, second, ids, 0.1) > 0.05
 

@@ -52,11 +52,11 @@ def test_prompts_are_obeyed(pipeline):
     names = list(load_concepts().values())
     prompts = [with_article(name) for name in names]
     pick = list(range(0, len(names), 10))
-    steps, guidance = sampling_recipe(MINI)
+    steps, guidance_scale = sampling_recipe(MINI)
     images = pipeline(
         [prompts[i] for i in pick],
         num_inference_steps=steps,
-        guidance_scale=guidance,
+        guidance_scale=guidance_scale,
         generator=torch.Generator().manual_seed(0),
         height=64,
         width=64,
@@ -117,7 +117,7 @@ def test_the_style_encoder_is_small_and_tells_renderings_apart():
 
 
 def test_a_base_says_what_sampling_suits_it(tiny_sd):
-    steps, guidance = sampling_recipe(MINI)
+    steps, guidance_scale = sampling_recipe(MINI)
     assert 4 <= steps <= 30
-    assert 1 <= guidance <= 10
+    assert 1 <= guidance_scale <= 10
     assert sampling_recipe(tiny_sd) == (30, 7.5)

@@ -65,7 +65,7 @@ def test_pixel_art_is_brought_back_to_its_pixels(raw):
     tiles = [np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8) for i in range(6)]
     for i, tile in enumerate(tiles):
         Image.fromarray(tile.repeat(32, 0).repeat(32, 1)).save(raw / "sub" / f"{i}.png")
-    target = run(raw, kernel="nearest", resolution=512)
+    target = run(raw, interpolation="nearest", resolution=512)
     for picture, tile in zip(scan_folder(target), tiles, strict=True):
         assert np.array_equal(np.asarray(Image.open(picture.path)), tile)
     assert all(row["grid"] == [16, 16] and "16x16" in row["notes"][0] for row in pictures(target))
@@ -112,11 +112,11 @@ def test_bad_options_are_refused_in_a_sentence(raw, options, said):
 def test_training_goes_on_with_what_preprocess_was_given(raw):
     from datamodules import Pixelart, Watercolor
 
-    target = str(run(raw, kernel="nearest", template="{text} in {trigger}"))
+    target = str(run(raw, interpolation="nearest", template="{text} in {trigger}"))
     data = Watercolor(root=target)
-    assert (data.trigger, data.kernel, data.caption("a cat")) == ("zqx", "nearest", "a cat in zqx")
-    data = Pixelart(root=target, trigger="abc", kernel="box", template="{trigger}: {text}")
-    assert (data.kernel, data.caption("a cat")) == ("box", "abc: a cat")
+    assert (data.trigger, data.interpolation, data.caption("a cat")) == ("zqx", "nearest", "a cat in zqx")
+    data = Pixelart(root=target, trigger="abc", interpolation="box", template="{trigger}: {text}")
+    assert (data.interpolation, data.caption("a cat")) == ("box", "abc: a cat")
     assert Watercolor(root=str(raw)).trigger == "wcstyle"
 
 

@@ -13,7 +13,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model
 
-from stylelora.diffusion.arms import Arm, sample_arm
+from stylelora.diffusion.conditions import Condition, sample_condition
 from stylelora.lora.blend import added, blend
 from stylelora.lora.factors import Factors, truncated
 from stylelora.lora.inject import adaptable_modules
@@ -127,7 +127,9 @@ def merged(unet, method, adapters, weights):
 def made(unet, method, adapters, weights, steps=STEPS):
     """Latents of a blend."""
     if method in SAMPLING:
-        return sample_arm(unet, SCHEDULER, adapters, Arm(method, weights, steps, GUIDANCE), START, ["a cat"], embed)
+        return sample_condition(
+            unet, SCHEDULER, adapters, Condition(method, weights, steps, GUIDANCE), START, ["a cat"], embed
+        )
     with added(unet, merged(unet, method, adapters, weights)):
         return walk(unet, steps)
 

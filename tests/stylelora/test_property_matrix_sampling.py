@@ -1,4 +1,4 @@
-"""What holds of whole arms, in double precision on a tiny UNet: nothing stays behind, and ways to one result agree."""
+"""What holds of whole conditions, in double precision on a tiny UNet: nothing stays behind, equal ways agree."""
 
 from fractions import Fraction
 from typing import get_args
@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stylelora.diffusion.arms import Arm, BlendOptions, SamplingMethod, sample_arm
 from stylelora.diffusion.composite import switch_order
+from stylelora.diffusion.conditions import BlendOptions, Condition, SamplingMethod, sample_condition
 from stylelora.lora.compose import Method
 from tests.stylelora.test_property_matrix import (
     GUIDANCE,
@@ -34,9 +34,9 @@ def pair(unet):
     return [random_adapter(unet, "ink", 1), random_adapter(unet, "oil", 2, rank=5)]
 
 
-def sampled(unet, pair, method, weights=WEIGHTS, steps=3, guidance=GUIDANCE, **options):
-    arm = Arm(method, weights, steps, guidance, options=BlendOptions(**options))
-    return sample_arm(unet, SCHEDULER, pair, arm, START, ["a cat"], embed)
+def sampled(unet, pair, method, weights=WEIGHTS, steps=3, guidance_scale=GUIDANCE, **options):
+    condition = Condition(method, weights, steps, guidance_scale, options=BlendOptions(**options))
+    return sample_condition(unet, SCHEDULER, pair, condition, START, ["a cat"], embed)
 
 
 def error(got, want):
@@ -131,9 +131,9 @@ def test_the_order_of_two_matters_to_switch_where_their_shares_have_an_even_deno
 def test_switch_goes_to_composite_with_more_steps_and_the_sum_does_not(unet, pair):
     gaps = {"switch": [], "sum": []}
     for steps in (20, 40, 80, 160):
-        want = sampled(unet, pair, "composite", steps=steps, guidance=1.0)
+        want = sampled(unet, pair, "composite", steps=steps, guidance_scale=1.0)
         for method, found in gaps.items():
-            found.append(error(sampled(unet, pair, method, steps=steps, guidance=1.0), want))
+            found.append(error(sampled(unet, pair, method, steps=steps, guidance_scale=1.0), want))
     assert gaps["switch"] == sorted(gaps["switch"], reverse=True)
     assert gaps["switch"][-1] < gaps["switch"][0] / 5
     assert gaps["sum"][-1] > gaps["sum"][0] / 1.5

@@ -21,14 +21,14 @@ def trained_and_tested(folder, style, size):
             writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
     metric = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.5, "n": 9, "higher_is_better": True}
     (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": {"skill": metric}}))
-    arms = {
-        arm: {
+    conditions = {
+        condition: {
             "clip_score[mini]": lambda i, j: 0.5,
             "style[mini-style]/watercolor": lambda i, j, level=level: level + 0.01 * (i % 3),
         }
-        for arm, level in (("base", 0.2), ("watercolor 1", style))
+        for condition, level in (("base", 0.2), ("watercolor 1", style))
     }
-    write_finished(folder / "test", arms)
+    write_finished(folder / "test", conditions)
     return folder
 
 
@@ -58,11 +58,15 @@ def test_the_gallery_has_a_column_for_the_base_and_for_each_run(tmp_path):
         folders.append(tmp_path / f"mini_box_{size:02d}")
         (folders[-1] / "test").mkdir(parents=True)
         rows = []
-        for arm, trigger, grey in (("base", True, 50), ("watercolor 1", True, 100 + 50 * number), ("no", False, 250)):
+        for condition, trigger, grey in (
+            ("base", True, 50),
+            ("watercolor 1", True, 100 + 50 * number),
+            ("no", False, 250),
+        ):
             for i in range(10):
-                name = f"{arm}-{i}.png"
+                name = f"{condition}-{i}.png"
                 Image.new("RGB", (96, 96), (grey,) * 3).save(folders[-1] / "test" / name)
-                rows.append({"arm": arm, "trigger": trigger, "content": f"thing {i}", "file_name": name})
+                rows.append({"condition": condition, "trigger": trigger, "content": f"thing {i}", "file_name": name})
         (folders[-1] / "test" / "pictures.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path = gallery(folders)
     assert path == tmp_path / "gallery.png"
@@ -93,9 +97,13 @@ def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monk
 
 def test_a_result_of_other_settings_or_older_than_what_it_read_is_no_answer(tmp_path, capsys):
     config, adapter = tmp_path / "run.yaml", tmp_path / "adapter.safetensors"
-    config.write_text("model: {init_args: {steps: 12, weights: [[1, 0]], adapters: [a]}}")
+    config.write_text("model: {init_args: {num_inference_steps: 12, weights: [[1, 0]], adapters: [a]}}")
     adapter.touch()
-    used = {"model": {"init_args": {"steps": 12, "weights": [[1, 0]], "adapters": ["given/by/hand"], "more": None}}}
+    used = {
+        "model": {
+            "init_args": {"num_inference_steps": 12, "weights": [[1, 0]], "adapters": ["given/by/hand"], "more": None}
+        }
+    }
     result = tmp_path / "result.json"
     result.write_text(json.dumps({"status": "success", "config": used}))
     os.utime(adapter, (1, 1))

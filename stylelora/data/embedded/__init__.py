@@ -12,7 +12,7 @@ from pathlib import Path
 TRIGGERS = {"watercolor": "wcstyle", "cartoon": "ctstyle", "anime": "anistyle", "pixelart": "pixstyle"}
 STYLES = tuple(TRIGGERS)
 #: Resampling kernels of styles for which lanczos would be wrong.
-KERNELS = {"pixelart": "nearest"}
+INTERPOLATIONS = {"pixelart": "nearest"}
 
 
 def folder(style: str) -> Path:

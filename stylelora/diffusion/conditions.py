@@ -54,28 +54,28 @@ class BlendOptions:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Condition:
     """How a picture is made.
 
     Attributes:
         method: of blending: in weight space (`lora.compose`), or while sampling (`diffusion.composite`).
         weights: one per adapter, 0 or more; all 0: the base.
-        steps: denoising steps.
-        guidance: classifier-free guidance scale.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance scale.
         strength: multiplies all weights.
         trigger: whether the prompts have trigger words.
         options: of the method.
-        words: prompt of a content, which stands in place of CONTENT.
+        prompt_template: prompt of a content, which stands in place of CONTENT.
     """
 
     method: Method | SamplingMethod
     weights: tuple[float, ...]
-    steps: int
-    guidance: float
+    num_inference_steps: int
+    guidance_scale: float
     strength: float = 1.0
     trigger: bool = True
     options: BlendOptions = BlendOptions()
-    words: str = CONTENT
+    prompt_template: str = CONTENT
 
     def mix(self, adapters: Sequence[Adapter]) -> tuple[MixSpec, list[Adapter]]:
         """Return strength and mixture, and the adapters that have a weight above 0.
@@ -99,7 +99,7 @@ class Arm:
     def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
         """Return the prompts that are given for a content: one with all trigger words, or one for each adapter."""
         _, used = self.mix(adapters)
-        content = self.words.replace(CONTENT, content)
+        content = self.prompt_template.replace(CONTENT, content)
         if not self.trigger:
             return [content]
         if used and self.method in OWN_PROMPTS:
@@ -108,30 +108,32 @@ class Arm:
         return [prompt_of(used, content)]
 
 
-def check_arm(arm: Arm, adapters: Sequence[Adapter]) -> None:
+def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
     """Refuse what cannot be sampled.
 
     Raises:
         InputError: for bad weights, options or words, an unknown method, no step, or `k_lora` with over two adapters.
     """
-    if not (math.isfinite(arm.strength) and arm.strength >= 0):
-        raise InputError(f"strength is {arm.strength}; it must be a number of at least 0, such as 1")
-    mix, _ = arm.mix(adapters)
-    options = arm.options
+    if not (math.isfinite(condition.strength) and condition.strength >= 0):
+        raise InputError(f"strength is {condition.strength}; it must be a number of at least 0, such as 1")
+    mix, _ = condition.mix(adapters)
+    options = condition.options
     check_shares(options.density, options.protection)
-    if not math.isfinite(arm.guidance):
-        raise InputError(f"guidance is {arm.guidance}; it must be a number, such as 7.5")
-    if arm.method not in (methods := (*get_args(Method), *get_args(SamplingMethod))):
-        raise InputError(f"no method is called {arm.method!r}; choose from {', '.join(methods)}")
-    if arm.method == "k_lora" and len(mix.names) > 2:
+    if not math.isfinite(condition.guidance_scale):
+        raise InputError(f"guidance_scale is {condition.guidance_scale}; it must be a number, such as 7.5")
+    if condition.method not in (methods := (*get_args(Method), *get_args(SamplingMethod))):
+        raise InputError(f"no method is called {condition.method!r}; choose from {', '.join(methods)}")
+    if condition.method == "k_lora" and len(mix.names) > 2:
         raise InputError(f"k_lora blends two adapters, not {len(mix.names)}; choose composite or switch")
-    if CONTENT not in arm.words or ": " in arm.words:
-        raise InputError(f"words are {arm.words!r}; they need {CONTENT} where the content belongs, and no colon")
-    if arm.steps < 1:
-        raise InputError(f"steps is {arm.steps}; it must be at least 1")
+    if CONTENT not in condition.prompt_template or ": " in condition.prompt_template:
+        raise InputError(
+            f"prompt template {condition.prompt_template!r} needs {CONTENT} where the content belongs, and no colon"
+        )
+    if condition.num_inference_steps < 1:
+        raise InputError(f"num_inference_steps is {condition.num_inference_steps}; it must be at least 1")
     regions = options.regions
-    if regions is not None and mix.names and arm.method != "composite":
-        raise InputError(f"{arm.method} has no regions; choose composite, or leave them out")
+    if regions is not None and mix.names and condition.method != "composite":
+        raise InputError(f"{condition.method} has no regions; choose composite, or leave them out")
     if regions is not None and len(regions) != len(adapters):
         raise InputError(f"{len(adapters)} adapters and {len(regions)} regions; give each adapter one region")
     for region in regions or ():
@@ -144,11 +146,11 @@ def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
     return ", ".join([*distinct(triggers), content])
 
 
-def sample_arm(
+def sample_condition(
     unet: nn.Module,
     scheduler: Any,
     adapters: Sequence[Adapter],
-    arm: Arm,
+    condition: Condition,
     start: Tensor,
     contents: Sequence[str],
     embed: Callable[[Sequence[str]], Tensor],
@@ -161,7 +163,7 @@ def sample_arm(
         unet: the base's, without adapters.
         scheduler: any deterministic diffusers scheduler.
         adapters: of this base.
-        arm: how.
+        condition: how.
         start: standard normal, float (B, C, H, W).
         contents: B prompts without trigger words.
         embed: from texts to embeddings, float (N, T, D).
@@ -172,42 +174,51 @@ def sample_arm(
     Raises:
         InputError: if weights, options or adapters do not fit.
     """
-    check_arm(arm, adapters)
-    mix, used = arm.mix(adapters)
-    texts = [embed(list(prompts)) for prompts in zip(*(arm.prompts(adapters, one) for one in contents), strict=True)]
-    empty, options = embed([""]), arm.options
-    if not used or arm.method in get_args(Method):
-        with added(unet, arm.updates(adapters)):
-            return denoise(unet, scheduler, start, texts[0], empty, arm.steps, arm.guidance)
-    if not arm.trigger and arm.method in OWN_PROMPTS:
+    check_condition(condition, adapters)
+    mix, used = condition.mix(adapters)
+    texts = [
+        embed(list(prompts)) for prompts in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)
+    ]
+    empty, options = embed([""]), condition.options
+    if not used or condition.method in get_args(Method):
+        with added(unet, condition.updates(adapters)):
+            return denoise(
+                unet, scheduler, start, texts[0], empty, condition.num_inference_steps, condition.guidance_scale
+            )
+    if not condition.trigger and condition.method in OWN_PROMPTS:
         texts *= len(used) + 1
-    strength = 1.0 if arm.method == "anchored" else mix.strength
+    strength = 1.0 if condition.method == "anchored" else mix.strength
     layers = [{name: update.scaled(strength) for name, update in one.layers.items()} for one in used]
     times = None
-    if arm.method in ("composite", "anchored"):
-        fixed = _fixed_terms(arm, adapters, texts, empty, start)
+    if condition.method in ("composite", "anchored"):
+        fixed = _fixed_terms(condition, adapters, texts, empty, start)
         terms = lambda _call: fixed  # noqa: E731
-    elif arm.method == "switch" or len(used) == 1:
-        order = switch_order(mix.shares, count_calls(scheduler, arm.steps), scheduler.order)
-        terms = lambda call: _guided(order[call], texts[order[call]], empty, arm.guidance)  # noqa: E731
+    elif condition.method == "switch" or len(used) == 1:
+        order = switch_order(mix.shares, count_calls(scheduler, condition.num_inference_steps), scheduler.order)
+        terms = lambda call: _guided(order[call], texts[order[call]], empty, condition.guidance_scale)  # noqa: E731
     else:
         times = switch_times(layers[0], layers[1], mix.shares)
-        terms = lambda _call: _guided(0, texts[0], empty, arm.guidance)  # noqa: E731
+        terms = lambda _call: _guided(0, texts[0], empty, condition.guidance_scale)  # noqa: E731
     with routed(unet, layers) as router:
-        return denoise_blend(unet, router, scheduler, start, terms, arm.steps, options.batched, times)
+        return denoise_blend(
+            unet, router, scheduler, start, terms, condition.num_inference_steps, options.batched, times
+        )
 
 
-def _guided(adapter: int, text: Tensor, empty: Tensor, guidance: float) -> list[Term]:
-    return [Term(adapter, text, guidance), *([Term(adapter, empty, 1 - guidance)] if guidance != 1 else [])]
+def _guided(adapter: int, text: Tensor, empty: Tensor, guidance_scale: float) -> list[Term]:
+    return [
+        Term(adapter, text, guidance_scale),
+        *([Term(adapter, empty, 1 - guidance_scale)] if guidance_scale != 1 else []),
+    ]
 
 
 def _fixed_terms(
-    arm: Arm, adapters: Sequence[Adapter], texts: Sequence[Tensor], empty: Tensor, start: Tensor
+    condition: Condition, adapters: Sequence[Adapter], texts: Sequence[Tensor], empty: Tensor, start: Tensor
 ) -> list[Term]:
     """Return the terms of Composite, of its regional form, where the base draws what no region covers, or anchored."""
-    (mix, used), options = arm.mix(adapters), arm.options
-    guided = (empty, arm.guidance, options.base_unconditional)
-    if arm.method == "anchored":
+    (mix, used), options = condition.mix(adapters), condition.options
+    guided = (empty, condition.guidance_scale, options.base_unconditional)
+    if condition.method == "anchored":
         return anchored_terms(mix.weights, texts[: len(used)], texts[len(used)], *guided)
     if options.regions is None:
         return composite_terms(mix.shares, texts[: len(used)], *guided)
