@@ -1,0 +1,37 @@
+"""Pages to look at: Jinja templates of `runs/templates`, filled."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from PIL.Image import Image
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template filled with values, which are escaped: a name may hold `<`.
+
+    Args:
+        template: file in `stylelora/runs/templates`, such as `evaluation.html`; most extend `base.html`.
+        values: what the template names; one that it names and is not given is an error.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def inline(image: Image) -> str:
+    """Return a picture as a `data:` URL of PNG, so that a page needs no file beside it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("stylelora.runs")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
