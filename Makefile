@@ -2,15 +2,15 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test test-slow lint studies clean
+.PHONY: help quickstart test test-slow lint docs studies clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
 $(READY): setup.cfg constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt torch
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[dev,mini]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,mini]'
 	touch $(READY)
 
 quickstart: $(READY)  ## train a watercolour LoRA on the embedded base: CPU, offline, minutes
@@ -19,12 +19,15 @@ quickstart: $(READY)  ## train a watercolour LoRA on the embedded base: CPU, off
 test: $(READY)  ## fast tests
 	$(PYTHON) -m pytest -n auto
 
-test-slow: $(READY)  ## whole runs, two processes, notebooks
+test-slow: $(READY)  ## whole runs, two processes, notebooks, every block of the manual
 	$(PYTHON) -m pytest -m slow
 
 lint: $(READY)  ## style
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+docs: $(READY)  ## the manual as a site: build/site/index.html, which needs no network
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 studies: $(READY)  ## the studies on the embedded base: what has no result yet is run, then the tables are printed
 	$(PYTHON) cli.py study --question styles

@@ -1,0 +1,67 @@
+"""What the manual says that the code already says: read from the source when the site is built, never typed twice."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from mkdocs.utils import get_relative_url
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The theme takes this from the network; our own lies in docs/javascripts.
+SHIM = "https://unpkg.com/iframe-worker/shim"
+
+
+def constant(file: str, name: str) -> Any:
+    """Return a literal that a module assigns, without importing the module."""
+    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return ast.literal_eval(node.value)
+    raise KeyError(f"{file} assigns no {name}")
+
+
+def table(heading: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def problems() -> str:
+    """Return the problems that `preprocess` finds, with its advice."""
+    advice = constant("stylelora/preprocess/problems.py", "ADVICE")
+    return table(["problem", "what to do"], [[f"`{name}`", said] for name, said in advice.items()])
+
+
+def metrics() -> str:
+    """Return the names of the metrics of `test`, with the sentence that the page of a test says of each."""
+    said = constant("stylelora/evaluation/page.py", "EXPLANATIONS")
+    return table(["metric", "what it says"], [[f"`{name}`", sentence] for name, sentence in said.items()])
+
+
+def measures() -> str:
+    """Return a mkdocstrings directive for every module of measures."""
+    files = sorted((ROOT / "stylelora" / "metrics").glob("[a-z]*.py"))
+    return "\n\n".join(f"::: stylelora.metrics.{file.stem}" for file in files)
+
+
+GENERATED = {"{{ problems }}": problems, "{{ metrics }}": metrics, "{{ measures }}": measures}
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Fill the markers of a page; MkDocs calls this for each."""
+    for marker, generate in GENERATED.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, generate())
+    return markdown
+
+
+def on_post_page(output: str, page: Any, **_: object) -> str:
+    """Let a page load our own script for searching without a server."""
+    return output.replace(SHIM, get_relative_url("javascripts/file-worker.js", page.url))
+
+
+def on_post_template(output_content: str, **_: object) -> str:
+    """Do the same for the page that says that a page is missing; it is seen on servers only."""
+    return output_content.replace(SHIM, "/javascripts/file-worker.js")
