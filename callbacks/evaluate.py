@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.data.scan import fingerprint
+from stylelora.data.scan import content_hash
 from stylelora.distributed import gather_rows
 from stylelora.evaluation.evaluate import evaluate
 from stylelora.evaluation.evaluation import Style, conditions_of
@@ -107,7 +107,7 @@ def _styles_of(module: L.LightningModule, data: L.LightningDataModule) -> dict[s
         log.warning("no data of the style of %s, so style and skill of these are not measured", ", ".join(lacking))
     for adapter in module.adapters:
         style = styles[adapter.name]
-        if style in data.styles and adapter.metadata.get("held_out") != fingerprint(data.styles[style].held_out):
+        if style in data.styles and adapter.metadata.get("held_out") != content_hash(data.styles[style].held_out):
             log.warning(
                 "%s may have been trained on some of the pictures of %s that it is measured with: its file names no or "
                 "other held-out ones; give the style the root and held_out that it was trained with",

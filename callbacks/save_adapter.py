@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.data.scan import fingerprint
+from stylelora.data.scan import content_hash
 from stylelora.lora.write import save_adapter
 from stylelora.runs.result import git_hash
 
@@ -57,7 +57,7 @@ class SaveAdapter(L.Callback):
                 "trigger": data.trigger,
                 "resolution": str(data.resolution),
                 "epoch": str(epoch),
-                "held_out": fingerprint(data.held_out),
+                "held_out": content_hash(data.held_out),
                 "held_out_skill": f"{skill:.6f}",
                 "git": git_hash(),
             },

@@ -68,7 +68,7 @@ class WriteResult(L.Callback):
             seconds=time.monotonic() - self.started,
             epoch=self.epoch,
             epochs=trainer.current_epoch,
-            dataset=getattr(trainer.datamodule, "fingerprint", None),
+            dataset=getattr(trainer.datamodule, "dataset_hash", None),
             metrics=self.metrics_of_best,
             tests=self.tests,
         )

@@ -1,4 +1,4 @@
-"""Where pictures come from: one class per style, constants and a docstring each; base.py does everything."""
+"""Where pictures come from: one class per style, a docstring and a `Style` each; base.py does the rest."""
 
 from datamodules.anime import Anime
 from datamodules.base import StyleDataModule

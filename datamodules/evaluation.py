@@ -11,11 +11,8 @@ from torch.utils.data import DataLoader
 from datamodules.base import StyleDataModule
 from datamodules.prompts import Prompts
 from datamodules.sampler import ShareSampler, batches_of
-from stylelora.data.cache import View
 from stylelora.data.images import to_tensor
 from stylelora.data.reading import read_picture
-from stylelora.data.scan import scan_folder, split_by_content
-from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture
 
 
@@ -51,20 +48,19 @@ class Evaluation(Prompts):
     def prepare_data(self) -> None:
         """Find the pictures, in one process only; everything that is wrong with a folder is said here."""
         for style in self.styles.values():
-            style.train, style.held_out = split_by_content(scan_folder(style.root), style.held_out_share)
+            style.dataset.scan()
 
     def setup(self, stage: str) -> None:
         """Take over what the first process found."""
         del stage
-        found = gather_objects({name: (style.train, style.held_out) for name, style in self.styles.items()})[0]
-        for name, style in self.styles.items():
-            style.train, style.held_out = found[name]
+        for style in self.styles.values():
+            style.dataset.share()
         if self.own_prompts:
             texts = (picture.text for style in self.styles.values() for picture in style.held_out)
             self.prompts = list(dict.fromkeys(texts))
 
     @property
-    def fingerprint(self) -> str:
+    def dataset_hash(self) -> str:
         """Hash of prompts and held-out pictures, for the result file."""
         pictures = sorted(picture.sha256 for style in self.styles.values() for picture in style.held_out)
         return sha256("\n".join([*sorted(self.prompts), *pictures]).encode()).hexdigest()
@@ -79,8 +75,8 @@ class Evaluation(Prompts):
         return [self._image(name, picture) for picture in getattr(self.styles[name], side)]
 
     def _image(self, name: str, picture: Picture) -> Tensor:
-        style = self.styles[name]
-        view = View((style.resolution, style.resolution), style.interpolation)
+        framing = self.styles[name].dataset.framing
+        view = framing.view(framing.square)
         return to_tensor(view.of(read_picture(picture.path).image))
 
     def test_dataloader(self) -> list[DataLoader]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
-from datamodules.base import PROMPTS
 from datamodules.sampler import ShareSampler
 from stylelora.data.captions import read_text
+from stylelora.data.styles import PROMPTS
 from stylelora.records import InputError
 
 

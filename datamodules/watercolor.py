@@ -1,11 +1,10 @@
 """Watercolour: icons repainted with wet edges, granulation and paper."""
 
 from datamodules.base import StyleDataModule
-from stylelora.data.embedded import TRIGGERS
+from stylelora.data.styles import STYLES
 
 
 class Watercolor(StyleDataModule):
     """92 pictures: Fluent Emoji (flat) by Microsoft, MIT, repainted by `stylelora/pretraining/watercolor.py`."""
 
-    style = "watercolor"
-    default_trigger = TRIGGERS["watercolor"]
+    style = STYLES["watercolor"]

@@ -158,7 +158,7 @@ def test_an_error_of_ours_is_not_dressed_up_as_the_users(tiny_sd, tiny_clip, pic
     def broken(*_):
         raise ValueError("a defect")
 
-    monkeypatch.setattr("datamodules.base.scan_folder", broken)
+    monkeypatch.setattr("stylelora.data.dataset.scan_folder", broken)
     with pytest.raises(ValueError, match="a defect"):
         run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad"))
 

@@ -16,11 +16,10 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
 from stylelora.base.concepts import load_concepts, with_article
-from stylelora.data.embedded import INTERPOLATIONS, STYLES, TRIGGERS
-from stylelora.data.embedded import folder as embedded
 from stylelora.data.images import fit, tile, to_tensor
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import scan_folder
+from stylelora.data.styles import STYLES, Style
 from stylelora.metrics.statistics import mean_interval
 from stylelora.metrics.style import StyleEncoder, in_style
 from stylelora.pretraining.icon_table import STYLE_PHRASES, TEST_SETS
@@ -36,11 +35,10 @@ def row(what: str, values: torch.Tensor, unit: str = "") -> None:
     )
 
 
-def style_pictures(style: str) -> torch.Tensor:
+def style_pictures(style: Style) -> torch.Tensor:
     """Return the embedded pictures of a style, uint8 (N, 3, 64, 64)."""
-    interpolation = INTERPOLATIONS.get(style, "lanczos")
-    pictures = [fit(open_picture(picture.path), (64, 64), interpolation) for picture in scan_folder(embedded(style))]
-    return torch.stack([to_tensor(picture) for picture in pictures])
+    files = [picture.path for picture in scan_folder(style.folder)]
+    return torch.stack([to_tensor(fit(open_picture(file), (64, 64), style.interpolation)) for file in files])
 
 
 def autoencoder_rows(base: Base, root: Path) -> None:
@@ -52,8 +50,8 @@ def autoencoder_rows(base: Base, root: Path) -> None:
         return peak_signal_noise_ratio(done, images, data_range=2.0, dim=(1, 2, 3), reduction="none")
 
     row("autoencoder, PSNR on unseen icon sets", psnr(icons(TEST_SETS, root, concepts_only=False)[0]), " dB")
-    for style in STYLES:
-        row(f"autoencoder, PSNR on the embedded {style} pictures", psnr(style_pictures(style)), " dB")
+    for name, style in STYLES.items():
+        row(f"autoencoder, PSNR on the embedded {name} pictures", psnr(style_pictures(style)), " dB")
 
 
 def concept_rows(base: Base, judges: list, root: Path, sheet: Path | None) -> None:
@@ -95,7 +93,7 @@ def prompt_rows(base: Base) -> None:
         row(f'number obeyed, "{describe("cat", Scene(count=count))}"', counted == count)
 
 
-def style_rows(name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
+def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
     """Say for each style's adapter how many pictures are in style and how many still show their thing."""
     names = list(load_concepts().values())[::3]
     label = torch.arange(len(load_concepts()))[::3]
@@ -103,21 +101,22 @@ def style_rows(name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Pat
     plain = base.sample(contents)
     plain_vectors = encoder.encode_images(plain)
     kept_by_base = (scorer.guess(plain) == label).double().mean()
-    for style in STYLES:
-        path = adapters / style / "adapter.safetensors"
+    for name, style in STYLES.items():
+        path = adapters / name / "adapter.safetensors"
         if not path.is_file():
-            print(f"| {style} | not measured: {path} is not there; train configs/train/mini/{style}.yaml | | |")
+            print(f"| {name} | not measured: {path} is not there; train configs/train/mini/{name}.yaml | | |")
             continue
-        images = Base(name, path).sample([f"{TRIGGERS[style]}, {content}" for content in contents])
+        prompts = [style.template.format(trigger=style.trigger, text=content) for content in contents]
+        images = Base(base_name, path).sample(prompts)
         references = encoder.encode_images(style_pictures(style))
         judged = in_style(encoder.encode_images(images), plain_vectors, references)
-        row(f"{style} LoRA, judged in style", judged)
+        row(f"{name} LoRA, judged in style", judged)
         row(
-            f"{style} LoRA, scorer top-1 relative to the base's {kept_by_base:.3f}",
+            f"{name} LoRA, scorer top-1 relative to the base's {kept_by_base:.3f}",
             (scorer.guess(images) == label) / kept_by_base,
         )
         if sheet:
-            tile(images, columns=13).save(sheet.with_stem(f"{sheet.stem}-{style}"))
+            tile(images, columns=13).save(sheet.with_stem(f"{sheet.stem}-{name}"))
 
 
 def main() -> None:

@@ -128,6 +128,12 @@ def size_step(folder: Path) -> int:
     return 2 ** (levels - 2)
 
 
+def native_resolution(folder: Path) -> int:
+    """Return the side in pixels that a base was made for: 512 for SD 1.5, 64 for mini."""
+    levels = len(read_config(folder, "vae")["block_out_channels"])
+    return read_config(folder, "unet")["sample_size"] * 2 ** (levels - 1)
+
+
 def check_resolution(folder: Path, resolution: int) -> None:
     """Refuse a resolution that the autoencoder and the UNet cannot halve often enough.
 

@@ -101,6 +101,10 @@ class Cache:
         path = self.text_path(text)
         return (read(path) or write(path, self._encode_text(text, self._text_encoder())))["text"]
 
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings of several texts, float32 (N, T, D)."""
+        return torch.stack([self.text(text) for text in texts])
+
     def missing(self, wanted: Iterable[tuple[Picture, View]]) -> list[tuple[Picture, View]]:
         """Return the views that have no file yet, those of equal pictures once."""
         return list({path: each for each in wanted if not (path := self.latent_path(*each)).is_file()}.values())

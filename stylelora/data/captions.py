@@ -19,6 +19,8 @@ from stylelora.records import InputError
 MACHINES = ("blip", "retrieval")
 #: Where captions can be looked for. The first two are somebody's own words.
 SOURCES = ("sidecar", "metadata", "filename", "template", *MACHINES)
+#: Orders that a caption of tags is shown in; each is a text embedding on disk.
+TAG_ORDERS = 8
 _NUMBERING = re.compile(
     r"^(img|dsc[nf]?|pict?|image|photo|scan|screenshot|untitled|frame|file|copy|final|v)?\d*$", re.I
 )
@@ -159,3 +161,40 @@ def shuffled_tags(text: str, keep: int, seed: int) -> str:
     rest = tags[keep:]
     random.Random(seed).shuffle(rest)
     return ", ".join(tags[:keep] + rest)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a content becomes the caption or prompt of a style.
+
+    Attributes:
+        trigger: word that stands for the style.
+        template: of captions and prompts, with {trigger} and {text}.
+        keep_tags: captions are lists of tags, shown in TAG_ORDERS orders, the first so many in their place; None: they
+            stay as they are.
+
+    Raises:
+        InputError: for a template with other fields, or a negative number.
+    """
+
+    trigger: str
+    template: str = "{trigger}, {text}"
+    keep_tags: int | None = None
+
+    def __post_init__(self) -> None:
+        check_template(self.template)
+        if self.keep_tags is not None and self.keep_tags < 0:
+            raise InputError(f"keep_tags is {self.keep_tags}; it is a number of tags, at least 0")
+
+    @property
+    def orders(self) -> int:
+        """Return in how many orders a caption is shown."""
+        return 1 if self.keep_tags is None else TAG_ORDERS
+
+    def caption(self, text: str) -> str:
+        """Return the full caption or prompt of a content, trigger included."""
+        return self.template.format(trigger=self.trigger, text=text)
+
+    def shuffled(self, text: str, order: int) -> str:
+        """Return the caption of a picture of the training set, its tags in one of the orders, 0..orders-1."""
+        return self.caption(text if self.keep_tags is None else shuffled_tags(text, self.keep_tags, order))

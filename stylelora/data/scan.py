@@ -136,7 +136,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def fingerprint(pictures: Sequence[Picture]) -> str:
+def content_hash(pictures: Sequence[Picture]) -> str:
     """Return a hash of the contents of pictures, whatever their order, names and captions."""
     return hashlib.sha256("\n".join(sorted(picture.sha256 for picture in pictures)).encode()).hexdigest()
 

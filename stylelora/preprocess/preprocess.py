@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from stylelora.base.load import load_tokenizer, resolve_base
 from stylelora.data.captions import Caption, beside, check_template
-from stylelora.data.embedded import INTERPOLATIONS, TRIGGERS
 from stylelora.data.srgb import opaque_colour
+from stylelora.data.styles import STYLES, Style
 from stylelora.preprocess.captioning import CaptionOptions, find_captions, load_captioners
 from stylelora.preprocess.census import Entry, page, table
 from stylelora.preprocess.find import LISTINGS, Found, find_files, is_paper
@@ -44,7 +44,7 @@ def preprocess(
     captions: list[str] | str = ["sidecar", "metadata"],  # noqa: B006
     caption_template: str = "{name}",
     trigger: str | None = None,
-    template: str = "{trigger}, {text}",
+    template: str | None = None,
     remove: list[str] | str = [],  # noqa: B006
     blip: str = "Salesforce/blip-image-captioning-base",
     scorer: str = "mini",
@@ -95,7 +95,9 @@ def preprocess(
         InputError: if the options contradict each other, or there are problems.
     """
     root, target = Path(source), Path(output or Path("data", style)).resolve()
-    trigger, interpolation = trigger or TRIGGERS.get(style), interpolation or INTERPOLATIONS.get(style, "lanczos")
+    known = STYLES.get(style) or Style(style, trigger="")
+    trigger, interpolation = trigger or known.trigger, interpolation or known.interpolation
+    template = template or known.template
     allow, drop, captions, remove = (_listed(value) for value in (allow, drop, captions, remove))
     if workers is None:  # macOS has no affinity
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -30,14 +30,13 @@ from __future__ import annotations
 import argparse
 import functools
 import io
-import json
 import tarfile
 import zlib
 from pathlib import Path
 
 from PIL import Image
 
-from stylelora.data.embedded import STYLES, folder
+from stylelora.data.styles import STYLES
 from stylelora.pretraining import icons
 from stylelora.pretraining.watercolor import paint
 
@@ -56,12 +55,6 @@ HEADS = {
 # Framing as (side of the square, space above the hair), both in head heights; "full" shows the whole sprite.
 FRAMES = {"face": (1.25, 0.06), "close-up": (1.6, 0.16), "bust": (2.0, 0.2), "half body": (2.9, 0.25)}
 HAIR = (235, 22, 90)  # hue from, hue to (through 0), least saturation of the reddish hair that `hair=` recolours
-
-
-def read_metadata(style: str) -> list[dict[str, str]]:
-    """The hand-kept list of one style's pictures."""
-    lines = (folder(style) / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def draw_icon(source: str, cache: Path) -> Image.Image:
@@ -176,11 +169,20 @@ def recolour_hair(sprite: Image.Image, hue: int, chin: int) -> Image.Image:
     return done
 
 
+#: How the pictures of each style are drawn, and from which of the works given to `build`.
+DRAWN = {
+    "watercolor": (draw_watercolor, "cache"),
+    "cartoon": (draw_cartoon, "cache"),
+    "pixelart": (draw_pixelart, "crawl"),
+    "anime": (draw_anime, "renpy"),
+}
+
+
 def build(style: str, cache: Path, crawl: Path | None = None, renpy: Path | None = None) -> list[Path]:
     """Redraw every picture of one style into its folder.
 
     Args:
-        style: one of STYLES.
+        style: one of DRAWN.
         cache: folder of the npm archives.
         crawl: source archive or folder of Dungeon Crawl Stone Soup (pixelart).
         renpy: folder of the Ren'Py games (anime).
@@ -191,14 +193,16 @@ def build(style: str, cache: Path, crawl: Path | None = None, renpy: Path | None
     Raises:
         ValueError: if the style is unknown or the works it needs are not given.
     """
-    needed = {"watercolor": cache, "cartoon": cache, "pixelart": crawl, "anime": renpy}
-    draw = {"watercolor": draw_watercolor, "cartoon": draw_cartoon, "pixelart": draw_pixelart, "anime": draw_anime}
-    written, home = [], folder(style)
-    if needed[style] is None:
-        raise ValueError(f"style {style} needs --{'crawl' if style == 'pixelart' else 'renpy'}")
-    for line in read_metadata(style):
-        path = home / line["file_name"]
-        draw[style](line["source"], needed[style]).save(path, **WRITING[path.suffix])
+    if style not in DRAWN:
+        raise ValueError(f"unknown style {style!r}; those that can be redrawn are {', '.join(DRAWN)}")
+    draw, work = DRAWN[style]
+    works = {"cache": cache, "crawl": crawl, "renpy": renpy}
+    if works[work] is None:
+        raise ValueError(f"style {style} needs --{work}")
+    written = []
+    for row in STYLES[style].rows():
+        path = STYLES[style].folder / row["file_name"]
+        draw(row["source"], works[work]).save(path, **WRITING[path.suffix])
         written.append(path)
     return written
 
@@ -206,7 +210,7 @@ def build(style: str, cache: Path, crawl: Path | None = None, renpy: Path | None
 def main() -> None:
     """Command line: redraw one style."""
     parser = argparse.ArgumentParser(description="Redraw the embedded pictures of one style.")
-    parser.add_argument("--style", required=True, choices=STYLES)
+    parser.add_argument("--style", required=True, choices=DRAWN)
     parser.add_argument("--cache", type=Path, default=Path(".cache/npm"), help="folder of the npm archives")
     parser.add_argument("--crawl", type=Path, help="crawl_0.28.0.orig.tar.xz, or the folder it unpacks to")
     parser.add_argument("--renpy", type=Path, help="the usr/share/games/renpy folder of the two packages")

@@ -53,8 +53,15 @@ class StyleContract:
         train, held_out = ({picture.sha256 for picture in side} for side in (data.train, data.held_out))
         assert not train & held_out
         assert len(data.train) + len(data.held_out) == self.pictures
-        assert {picture.path for picture in [*data.train, *data.held_out]} == {p.path for p in scan_folder(data.root)}
+        assert {picture.path for picture in [*data.train, *data.held_out]} == {
+            p.path for p in scan_folder(data.dataset.root)
+        }
         assert 0.08 * self.pictures < len(data.held_out) < 0.35 * self.pictures
+
+    def test_the_help_names_the_pictures_their_source_and_their_licence(self):
+        assert self.style.__doc__.startswith(f"{self.pictures} ")
+        assert all(words in self.style.__doc__ for words in (self.style.style.source, self.style.style.licence))
+        assert self.style.style.licence in (self.style.style.folder / "LICENSE.txt").read_text()
 
     def test_captions_name_the_content_and_the_trigger_the_style(self, data):
         for picture in [*data.train, *data.held_out]:
@@ -90,7 +97,7 @@ class StyleContract:
     def test_tensors_belong_to_their_picture(self, data):
         batch = next(iter(data.train_dataloader()))
         picture = {picture.sha256: picture for picture in data.train}[batch["sha256"][1]]
-        latent = data.encoded.latent(picture, View((64, 64), data.interpolation))
+        latent = data.encoded.latent(picture, View((64, 64), data.dataset.framing.interpolation))
         for name in ("mean", "std"):
             assert torch.equal(batch[name][1], latent[name])
         assert torch.equal(batch["text"][1], data.encoded.text(data.caption(picture.text)))
@@ -134,13 +141,13 @@ class StyleContract:
     def test_buckets(self, build, shapes, caplog):
         with caplog.at_level(logging.WARNING):
             data = build(root=shapes, resolution=128, buckets=True)
-        counts = Counter(data.sizes["train"])
+        counts = Counter(data.dataset.sizes["train"])
         assert len(counts) > 2 and min(counts.values()) >= BATCH
         assert "too few for a batch of 4 each" in caplog.text
-        for loader, side in zip((data.train_dataloader(), data.val_dataloader()[0]), data.sizes, strict=True):
+        for loader, side in zip((data.train_dataloader(), data.val_dataloader()[0]), data.dataset.sizes, strict=True):
             seen, members = Counter(), getattr(data, side)
             for batch in loader:
-                (width, height), *others = {data.sizes[side][row] for row in batch["row"]}
+                (width, height), *others = {data.dataset.sizes[side][row] for row in batch["row"]}
                 assert not others, "a batch holds one size"
                 assert batch["mean"].shape == batch["std"].shape == (len(batch["row"]), 4, height // 8, width // 8)
                 assert batch["sha256"] == [members[row].sha256 for row in batch["row"]]
@@ -159,11 +166,11 @@ class StyleContract:
 
     def test_without_upscaling_no_picture_is_enlarged(self, build, shapes):
         data = build(root=shapes, resolution=128, buckets=True, no_upscale=True)
-        for side in data.sizes:
-            for picture, size in zip(getattr(data, side), data.sizes[side], strict=True):
+        for side in data.dataset.sizes:
+            for picture, size in zip(getattr(data, side), data.dataset.sizes[side], strict=True):
                 assert picture.size[0] >= size[0] and picture.size[1] >= size[1]
                 assert picture.size != (100, 110) or size == (64, 64)
-        assert (64, 64) in data.sizes["train"] and (64, 64) in data.sizes["held_out"]
+        assert (64, 64) in data.dataset.sizes["train"] and (64, 64) in data.dataset.sizes["held_out"]
         assert {mean.shape for batch in data.train_dataloader() for mean in batch["mean"]} > {(4, 8, 8), (4, 16, 16)}
 
     def test_pictures_are_flipped_half_of_the_time(self, build, shapes):
@@ -174,7 +181,7 @@ class StyleContract:
             flips.append({})
             for batch in loader:
                 for row, mean in zip(batch["row"], batch["mean"], strict=True):
-                    views = [View((64, 64), data.interpolation, flip=flip) for flip in (False, True)]
+                    views = [View((64, 64), data.dataset.framing.interpolation, flip=flip) for flip in (False, True)]
                     picture = data.train[row % len(data.train)]
                     found = [torch.equal(mean, data.encoded.latent(picture, view)["mean"]) for view in views]
                     assert found.count(True) == 1
@@ -215,6 +222,6 @@ class StyleContract:
             rows = [i for data in two for batch in data.val_dataloader()[loader] for i in batch[key]]
             assert sorted(rows) == list(range(len(one.held_out) if loader == 0 else len(one.contents)))
 
-    def test_the_fingerprint_is_that_of_pictures_and_captions(self, build, data):
-        assert build(batch_size=1).fingerprint == data.fingerprint
-        assert len(data.fingerprint) == 64
+    def test_the_hash_is_that_of_pictures_and_captions(self, build, data):
+        assert build(batch_size=1).dataset_hash == data.dataset_hash
+        assert len(data.dataset_hash) == 64

@@ -46,8 +46,8 @@ class TestPixelart(StyleContract):
     style, pictures = Pixelart, 95
 
     def test_pixels_stay_hard(self):
-        assert Pixelart().interpolation == "nearest"
-        assert Pixelart(interpolation="box").interpolation == "box"
+        assert Pixelart().dataset.framing.interpolation == "nearest"
+        assert Pixelart(interpolation="box").dataset.framing.interpolation == "box"
 
 
 def test_styles_have_triggers_of_their_own():
@@ -62,16 +62,16 @@ def test_a_folder_needs_a_trigger(pictures):
         StyleDataModule(trigger="zqx")
 
 
-def test_another_caption_is_another_fingerprint():
+def test_another_caption_is_another_hash():
     data = Anime()
     from stylelora.data.scan import scan_folder
 
-    data.train, data.held_out = scan_folder(data.root)[:5], []
-    first = data.fingerprint
-    data.train = data.train[::-1]
-    assert data.fingerprint == first
+    data.dataset.train = scan_folder(data.dataset.root)[:5]
+    first = data.dataset_hash
+    data.dataset.train = data.train[::-1]
+    assert data.dataset_hash == first
     data.train[0] = dataclasses.replace(data.train[0], text="something else")
-    assert data.fingerprint != first
+    assert data.dataset_hash != first
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -143,7 +143,7 @@ def test_held_out_batches_are_of_one_bucket_and_hold_all():
     [
         ({"no_upscale": True}, "no_upscale needs buckets of several sizes; turn buckets on"),
         ({"source_size": 8, "buckets": True}, "turn one of them off"),
-        ({"upscale_interpolation": "nearest"}, "upscale_kernel has no effect without source_size; give both"),
+        ({"upscale_interpolation": "nearest"}, "upscale_interpolation has no effect without source_size; give both"),
         ({"source_size": 0}, "source_size is 0; it must be at least 1 and at most the resolution, 64"),
         ({"source_size": 65}, "source_size is 65; it must be at least 1 and at most"),
         ({"source_size": 48, "upscale_interpolation": "nearest"}, "64 is no multiple of source_size 48"),
@@ -180,7 +180,7 @@ class TestPreparing:
             data.prepare_data()
         assert caplog.text.count("8 of 8 pictures in") == 1
         assert "are smaller than 64 px and are enlarged, the smallest from 50 px" in caplog.text
-        monkeypatch.setattr("datamodules.base.scan_folder", None)
+        monkeypatch.setattr("stylelora.data.dataset.scan_folder", None)
         caplog.clear()
         data.setup("fit")
         assert len(list(data.train_dataloader())) == 2
@@ -196,6 +196,15 @@ class TestPreparing:
         ):
             data(root).prepare_data()
         assert not (tmp_path / "cache").exists()
+
+    @pytest.mark.parametrize(("resolution", "far"), [(64, False), (128, True)])
+    def test_a_resolution_far_from_the_bases_own_is_said(self, data, pictures, tiny_sd, caplog, resolution, far):
+        with caplog.at_level(logging.WARNING):
+            data(pictures, resolution=resolution).prepare_data()
+        said = (
+            f"resolution is 128 px but {tiny_sd} was made for 64 px, so expect poor pictures; give --data.resolution 64"
+        )
+        assert caplog.text.count(said) == caplog.text.count("was made for") == far
 
     def test_pictures_too_small_for_a_source_size_are_refused(self, data, pictures):
         with pytest.raises(

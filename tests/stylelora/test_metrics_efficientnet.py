@@ -2,15 +2,15 @@
 
 import torch
 
-from stylelora.data.embedded import folder
 from stylelora.data.images import fit, to_tensor
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import scan_folder
+from stylelora.data.styles import STYLES
 from stylelora.metrics.efficientnet import EfficientNetLite0
 
 
 def test_a_mirrored_picture_is_nearest_to_itself():
-    pictures = [fit(open_picture(one.path), (64, 64), "lanczos") for one in scan_folder(folder("cartoon"))[:12]]
+    pictures = [fit(open_picture(one.path), (64, 64), "lanczos") for one in scan_folder(STYLES["cartoon"].folder)[:12]]
     images = torch.stack([to_tensor(picture) for picture in pictures])
     network = EfficientNetLite0()
     features, mirrored = network.encode_images(images), network.encode_images(images.flip(-1))

@@ -99,15 +99,15 @@ def test_card_and_attribution_are_there():
 
 def test_the_style_encoder_is_small_and_tells_renderings_apart():
     """Pictures it has never seen, in four renderings: the nearest other picture is rendered alike far above chance."""
-    from stylelora.data.embedded import folder
     from stylelora.data.images import fit, to_tensor
     from stylelora.data.reading import open_picture
     from stylelora.data.scan import scan_folder
+    from stylelora.data.styles import STYLES
     from stylelora.metrics.style import StyleEncoder
     from stylelora.pretraining.renderings import fine_mosaic, inked, sepia, sketched
 
     assert (MINI / "style_encoder" / "model.safetensors").stat().st_size <= 8e6
-    pictures = [fit(open_picture(one.path), (64, 64), "lanczos") for one in scan_folder(folder("cartoon"))[:24]]
+    pictures = [fit(open_picture(one.path), (64, 64), "lanczos") for one in scan_folder(STYLES["cartoon"].folder)[:24]]
     images = torch.stack([to_tensor(picture) for picture in pictures]).float() / 255
     kinds = [rendering(images) for rendering in (fine_mosaic, inked, sepia, sketched)]
     vectors = StyleEncoder().encode_images((torch.cat(kinds) * 255).round().to(torch.uint8))

@@ -114,9 +114,13 @@ def test_training_goes_on_with_what_preprocess_was_given(raw):
 
     target = str(run(raw, interpolation="nearest", template="{text} in {trigger}"))
     data = Watercolor(root=target)
-    assert (data.trigger, data.interpolation, data.caption("a cat")) == ("zqx", "nearest", "a cat in zqx")
+    assert (data.trigger, data.dataset.framing.interpolation, data.caption("a cat")) == (
+        "zqx",
+        "nearest",
+        "a cat in zqx",
+    )
     data = Pixelart(root=target, trigger="abc", interpolation="box", template="{trigger}: {text}")
-    assert (data.interpolation, data.caption("a cat")) == ("box", "abc: a cat")
+    assert (data.dataset.framing.interpolation, data.caption("a cat")) == ("box", "abc: a cat")
     assert Watercolor(root=str(raw)).trigger == "wcstyle"
 
 

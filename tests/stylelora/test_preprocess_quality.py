@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from stylelora.data import embedded
+from stylelora.data.styles import STYLES
 from stylelora.preprocess.quality import Grid, enlargement, native_grid, sharpness, to_native
 
-TILES = [Image.open(path).convert("RGB") for path in sorted(embedded.folder("pixelart").glob("*.png"))[:60:6]]
+TILES = [Image.open(path).convert("RGB") for path in sorted(STYLES["pixelart"].folder.glob("*.png"))[:60:6]]
 SMOOTH = [
     Image.open(path).convert("RGB")
     for style in ("anime", "cartoon", "watercolor")
-    for path in sorted(embedded.folder(style).iterdir())[:8]
+    for path in sorted(STYLES[style].folder.iterdir())[:8]
     if path.suffix in (".jpg", ".png")
 ]
 Y, X = np.mgrid[:256, :256]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylelora.data.embedded import STYLES, build, folder
+from stylelora.data.styles import STYLES
+from stylelora.pretraining import style_sets
 
 LIMIT_BYTES = 4 * 2**20
 STYLE_WORDS = re.compile(
@@ -23,7 +24,7 @@ CACHE = Path(__file__).parents[2] / ".cache" / "npm"
 
 def read(style: str) -> list[dict[str, str]]:
     """One style's list of pictures, parsed without the code under test."""
-    lines = (folder(style) / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (STYLES[style].folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -31,7 +32,7 @@ def read(style: str) -> list[dict[str, str]]:
 def test_pictures_open_as_rgb(style: str) -> None:
     size = (32, 32) if style == "pixelart" else (128, 128)
     for line in read(style):
-        with Image.open(folder(style) / line["file_name"]) as picture:
+        with Image.open(STYLES[style].folder / line["file_name"]) as picture:
             picture.load()
             assert (picture.mode, picture.size) == ("RGB", size), line
 
@@ -39,7 +40,7 @@ def test_pictures_open_as_rgb(style: str) -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_listed_pictures_are_those_in_the_folder(style: str) -> None:
     listed = [line["file_name"] for line in read(style)]
-    present = sorted(path.name for path in folder(style).iterdir() if path.suffix in (".png", ".jpg"))
+    present = sorted(path.name for path in STYLES[style].folder.iterdir() if path.suffix in (".png", ".jpg"))
     assert listed == present
     assert 60 <= len(listed) <= 100
 
@@ -54,18 +55,18 @@ def test_captions_name_the_content_only(style: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_licence_comes_along(style: str) -> None:
-    text = (folder(style) / "LICENSE.txt").read_text(encoding="utf-8")
+    text = (STYLES[style].folder / "LICENSE.txt").read_text(encoding="utf-8")
     assert re.search(r"MIT License|Expat|CC0 1\.0|CC BY 4\.0", text)
     assert "https://" in text and "Changes:" in text
 
 
 def test_all_sets_are_small() -> None:
-    files = [path for style in STYLES for path in folder(style).iterdir()]
+    files = [path for style in STYLES for path in STYLES[style].folder.iterdir()]
     assert sum(path.stat().st_size for path in files) <= LIMIT_BYTES
 
 
 def test_no_picture_twice() -> None:
-    paths = [folder(style) / line["file_name"] for style in STYLES for line in read(style)]
+    paths = [STYLES[style].folder / line["file_name"] for style in STYLES for line in read(style)]
     pixels = [Image.open(path).tobytes() for path in paths]
     assert len({hashlib.sha256(data).digest() for data in pixels}) == len(paths)
 
@@ -77,8 +78,8 @@ def test_watercolor_is_rebuilt_alike() -> None:
     if not (CACHE / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz").is_file():
         pytest.skip(f"the npm archive of {name} is not in {CACHE.relative_to(CACHE.parents[1])}")
     stored = io.BytesIO()
-    build.draw_watercolor(line["source"], CACHE).save(stored, "JPEG", **build.WRITING[".jpg"])
-    pair = [Image.open(stored), Image.open(folder("watercolor") / line["file_name"])]
+    style_sets.draw_watercolor(line["source"], CACHE).save(stored, "JPEG", **style_sets.WRITING[".jpg"])
+    pair = [Image.open(stored), Image.open(STYLES["watercolor"].folder / line["file_name"])]
     again, kept = (np.asarray(picture).astype(float) for picture in pair)
     # Room for another version of the JPEG coder or renderer; another painting of the icon differs by more than 5.
     assert np.abs(again - kept).mean() < 0.5
@@ -86,19 +87,19 @@ def test_watercolor_is_rebuilt_alike() -> None:
 
 def test_unknown_style_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown style 'oil'"):
-        folder("oil")
+        style_sets.build("oil", CACHE)
 
 
 def test_missing_source_is_named() -> None:
     with pytest.raises(ValueError, match="needs --crawl"):
-        build.build("pixelart", CACHE)
+        style_sets.build("pixelart", CACHE)
 
 
 def test_pixelart_reads_tiles_from_a_folder(tmp_path: Path) -> None:
     tile = tmp_path / "game" / "source" / "rltiles" / "a.png"
     tile.parent.mkdir(parents=True)
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tile)
-    drawn = build.draw_pixelart("crawl-0.28.0 rltiles/a.png", tmp_path)
+    drawn = style_sets.draw_pixelart("crawl-0.28.0 rltiles/a.png", tmp_path)
     assert drawn.size == (32, 32) and drawn.getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(FileNotFoundError):
-        build.draw_pixelart("crawl-0.28.0 rltiles/b.png", tmp_path)
+        style_sets.draw_pixelart("crawl-0.28.0 rltiles/b.png", tmp_path)

@@ -1,0 +1,169 @@
+"""The pictures of one style as training data: split, brought to size, captioned, and read from the cache in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stylelora.data.buckets import Size, fills, join_small
+from stylelora.data.cache import Cache, View
+from stylelora.data.captions import Wording
+from stylelora.data.framing import Framing
+from stylelora.data.images import to_tensor
+from stylelora.data.reading import open_picture
+from stylelora.data.scan import check_decodable, scan_folder, split_by_content
+from stylelora.distributed import gather_objects
+from stylelora.records import InputError, Picture
+
+log = logging.getLogger(__name__)
+Side = Literal["train", "held_out"]
+
+
+class StyleDataset:
+    """A folder of captioned pictures, divided into those that train and those that are held out.
+
+    Args:
+        root: the folder.
+        held_out_share: expected share of held-out pictures, 0..1.
+        framing: to what size pictures are brought.
+        wording: how their captions are worded.
+        flip: pictures of the training set may be shown mirrored.
+
+    Attributes:
+        train: the pictures to train on, empty before `scan`.
+        held_out: the others.
+        sizes: width and height that each is brought to, by side, empty before `choose_sizes`.
+    """
+
+    def __init__(
+        self, root: Path, held_out_share: float, framing: Framing, wording: Wording, flip: bool = False
+    ) -> None:
+        self.root, self.held_out_share = root, held_out_share
+        self.framing, self.wording, self.flip = framing, wording, flip
+        self.train: list[Picture] = []
+        self.held_out: list[Picture] = []
+        self.sizes: dict[Side, list[Size]] = {}
+
+    def scan(self) -> None:
+        """Find the pictures and divide them.
+
+        Raises:
+            InputError: for a folder, picture or caption that cannot be used.
+        """
+        self.train, self.held_out = split_by_content(scan_folder(self.root), self.held_out_share)
+
+    def choose_sizes(self, step: int, batch: int = 1, repeats: int = 1) -> None:
+        """Decide to what size each picture is brought; of none of the training set there are fewer than a batch.
+
+        Args:
+            step: what sides are a multiple of.
+            batch: pictures of one size that a step needs, on all devices together.
+            repeats: how often each picture is seen per epoch.
+
+        Raises:
+            InputError: if pictures are too small for `source_size` or `no_upscale`, or there are too few.
+        """
+        shapes, framing = [picture.size for picture in (*self.train, *self.held_out)], self.framing
+        sizes = framing.sizes(shapes, step)
+        train, held_out = sizes[: len(self.train)], sizes[len(self.train) :]
+        joined = join_small(shapes[: len(train)], train, -(-batch // repeats), framing.no_upscale)
+        if moved := [old for old, new in zip(train, joined, strict=True) if old != new]:
+            log.warning(
+                "%d pictures of %d sizes, too few for a batch of %d each, are cropped to the nearest of %d other sizes",
+                *(len(moved), len(set(moved)), batch, len(set(joined))),
+            )
+        self.sizes = {"train": joined, "held_out": held_out}
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Say how many pictures are enlarged, and refuse those that cannot be reduced to `source_size`."""
+        framing, source = self.framing, self.framing.source_size or 0
+        if smaller := [min(picture.size) for picture in self.train if min(picture.size) < source]:
+            raise InputError(
+                f"{len(smaller)} of {len(self.train)} pictures in {self.root} are smaller than source_size "
+                f"{source}, the smallest has {min(smaller)} px; give larger ones or lower source_size"
+            )
+        pictures, sizes = [*self.train, *self.held_out], [*self.sizes["train"], *self.sizes["held_out"]]
+        small = [min(p.size) for p, size in zip(pictures, sizes, strict=True) if not fills(p.size, size)]
+        if small and framing.interpolation != "nearest":  # pixel art is meant to be enlarged
+            log.warning(
+                "%d of %d pictures in %s are smaller than %d px and are enlarged, the smallest from %d px",
+                *(len(small), len(pictures), self.root, framing.resolution, min(small)),
+            )
+
+    def share(self) -> None:
+        """Take over what the first process found; the others have not read the folder."""
+        self.train, self.held_out, self.sizes = gather_objects((self.train, self.held_out, self.sizes))[0]
+
+    def view(self, side: Side, index: int, flip: bool = False) -> View:
+        """Return how a picture is shown to the autoencoder."""
+        return self.framing.view(self.sizes[side][index], side == "train", flip)
+
+    def views(self) -> Iterator[tuple[Picture, View]]:
+        """Yield all that the autoencoder may have to encode."""
+        for side, members in (("train", self.train), ("held_out", self.held_out)):
+            for index, picture in enumerate(members):
+                yield picture, self.view(side, index)
+                if side == "train" and self.flip:
+                    yield picture, self.view(side, index, flip=True)
+
+    def captions(self) -> list[str]:
+        """Return all captions that the text encoder may have to encode."""
+        orders = range(self.wording.orders)
+        shown = [self.wording.shuffled(picture.text, order) for picture in self.train for order in orders]
+        return shown + [self.wording.caption(picture.text) for picture in self.held_out]
+
+    def encode(self, cache: Cache, prompts: Sequence[str] = ()) -> None:
+        """Fill the cache with what it lacks.
+
+        Args:
+            cache: of the base.
+            prompts: texts besides the captions and the empty text.
+
+        Raises:
+            InputError: if pictures cannot be decoded; all are named, and then nothing has been encoded.
+        """
+        cache.remove_abandoned()
+        missing = cache.missing(self.views())
+        check_decodable(self.root, dict.fromkeys(picture for picture, _ in missing))
+        cache.add_texts([*self.captions(), *prompts, ""])
+        cache.add_latents(missing)
+
+    def batch(self, cache: Cache, side: Side, rows: list[int], flips: list[bool], captions: list[str]) -> dict:
+        """Read a batch from the cache.
+
+        Args:
+            cache: of the base.
+            side: which pictures.
+            rows: samples; where there are more than pictures, these begin anew.
+            flips: whether each is mirrored.
+            captions: of each.
+
+        Returns:
+            `mean`, `std` (B, C, h, w) of the latents, `text` (B, T, D), `empty_text` (1, T, D), float32; lists `row`
+            and `sha256` of each picture.
+        """
+        members = getattr(self, side)
+        pick = [row % len(members) for row in rows]
+        views = [self.view(side, i, flip) for i, flip in zip(pick, flips, strict=True)]
+        latents = [cache.latent(members[i], view) for i, view in zip(pick, views, strict=True)]
+        batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
+        batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
+        return batch | {"row": rows, "sha256": [members[i].sha256 for i in pick]}
+
+    def image(self, side: Side, index: int) -> Tensor:
+        """Return a picture at the size it is brought to, whole and not mirrored, uint8 (3, H, W)."""
+        view = self.framing.view(self.sizes[side][index])
+        return to_tensor(view.of(open_picture(getattr(self, side)[index].path)))
+
+    @property
+    def dataset_hash(self) -> str:
+        """Return a hash of all pictures and captions, whatever their order."""
+        rows = sorted(f"{picture.sha256} {picture.text}" for picture in [*self.train, *self.held_out])
+        return sha256("\n".join(rows).encode()).hexdigest()
