@@ -82,7 +82,7 @@ def pictures():
     bad_crc[-13] ^= 1  # the last byte of the checksum of the pixels
     save_16 = Image.fromarray(np.full((HEIGHT, WIDTH), 30000, np.uint16))
     p3 = icc_profile("Display P3")
-    fixed = {
+    converted = {
         **{f"orientation {n}.jpg": (encoded(rgb(), "JPEG", exif=oriented(n)), f"orientation {n}") for n in range(2, 9)},
         "orientation 6.png": (encoded(rgb(), "PNG", exif=oriented(6)), "turned upright"),
         "orientation 6.tif": (encoded(rgb(), "TIFF", exif=oriented(6)), "turned upright"),
@@ -217,7 +217,7 @@ def pictures():
         "negative.tif": (encoded(Image.new("I", (WIDTH, HEIGHT), -1), "TIFF"), "32 bits"),
     }
     return (
-        {name: (data, "fixed", fragment) for name, (data, fragment) in fixed.items()}
+        {name: (data, "converted", fragment) for name, (data, fragment) in converted.items()}
         | {name: (data, "accepted", "") for name, data in accepted.items()}
         | {name: (data, "rejected", fragment) for name, (data, fragment) in rejected.items()}
     )
@@ -264,7 +264,7 @@ def others():
 def make_hostile_folder(folder):
     """Write the folder and return relative name -> (verdict, fragment of the note or reason).
 
-    Verdicts are "accepted" (no note), "fixed" (with a note), "rejected", "skipped", "ignored" and "caption".
+    Verdicts are "accepted" (no note), "converted" (with a note), "rejected", "skipped", "ignored" and "caption".
     """
     expected = {}
     for name, (data, *verdict) in pictures().items():

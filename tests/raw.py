@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from stylelora.preprocess.preprocess import preprocess
+from stylelora.preprocess.problems import Limits
 
 THINGS = ("cat", "red boat", "house", "tree", "apple", "robot")
 
@@ -23,7 +24,7 @@ def call_of(raw, **options):
         "style": "zebra",
         "trigger": "zqx",
         "resolution": 64,
-        "min_sharpness": 3.0,
+        "limits": Limits(sharpness=3.0),
         "workers": 1,
     }
     return given | {"remove": ["a drawing of"], **options}

@@ -117,7 +117,7 @@ class Cache:
         """
         if wanted := self.missing(wanted):
             vae = self._vae()
-            for picture, view in _progress(wanted, "encoding pictures"):
+            for picture, view in _progress(wanted, "picture"):
                 if not (path := self.latent_path(picture, view)).is_file():  # another process may have been faster
                     write(path, _encode_picture(picture, view, vae))
 
@@ -130,7 +130,7 @@ class Cache:
                 log.warning("caption has %d tokens, only the first %d count: %r", count, length, text)
         if missing := [text for text in texts if not self.text_path(text).is_file()]:
             encoder = self._text_encoder()
-            for text in _progress(missing, "encoding captions"):
+            for text in _progress(missing, "caption"):
                 write(self.text_path(text), self._encode_text(text, encoder))
 
     def remove_abandoned(self) -> None:
@@ -163,10 +163,10 @@ def _encode_picture(picture: Picture, view: View, vae: nn.Module) -> dict[str, T
     return {"mean": posterior.mean[0].cpu(), "std": posterior.std[0].cpu()}
 
 
-def _progress(items: Sequence, what: str) -> Iterable:
+def _progress(items: Sequence, unit: str) -> Iterable:
     from tqdm import tqdm
 
-    return tqdm(items, what, disable=None)  # None: only on a terminal
+    return tqdm(items, f"encoding {unit}s", unit=unit, disable=None)  # None: only on a terminal
 
 
 def _checksum(path: Path, tensors: dict[str, Tensor]) -> str:

@@ -26,7 +26,11 @@ def read_census(folder: Path) -> dict | None:
         census = json.loads((folder / CENSUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return census if isinstance(census, dict) and census.get("written_by") == WRITTEN_BY else None
+    if not isinstance(census, dict) or census.get("written_by") != WRITTEN_BY:
+        return None
+    if "kernel" in census["settings"]:  # what interpolation was called at first
+        census["settings"]["interpolation"] = census["settings"].pop("kernel")
+    return census
 
 
 def scan_folder(folder: Path | str) -> list[Picture]:

@@ -38,35 +38,46 @@ BATCH = 64  # pictures that a captioner is given at once
 
 
 @dataclass(frozen=True)
+class Captioning:
+    """How captions are made where nobody has written one.
+
+    Attributes:
+        template: wording for the source `template`; {name} is the file's name in words, {folder} its folder's.
+        blip: hub id or folder of the BLIP for the source `blip`.
+        scorer: CLIP for the source `retrieval`: mini, a folder or a hub id.
+        vocabulary: text file with one possible caption per line, for `retrieval`; default: what mini knows.
+        device: where BLIP and the CLIP run, such as cpu or cuda.
+    """
+
+    template: str = "{name}"
+    blip: str = "Salesforce/blip-image-captioning-base"
+    scorer: str = "mini"
+    vocabulary: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
 class CaptionOptions:
     """Where captions are looked for, and what is done with them.
 
     Attributes:
-        sources: some of `captions.SOURCES`, the first that has a caption gives it.
-        template: of the source `template`; {name} is the file's name in words, {folder} its folder's.
+        sources: some of `captions.SOURCES`; the first that has a caption gives it.
         remove: phrases to take out.
         trigger: the style's trigger word, taken out as well.
-        blip: hub id or folder of a BLIP.
-        scorer: CLIP of the source `retrieval`.
-        vocabulary: text file of possible captions for `retrieval`, one per line; None: what mini knows.
-        device: where the networks run.
+        made: how the sources that nobody wrote make captions.
     """
 
     sources: Sequence[str]
-    template: str
     remove: Sequence[str]
     trigger: str
-    blip: str
-    scorer: str
-    vocabulary: str | None
-    device: str
+    made: Captioning
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.sources if name not in SOURCES]:
             raise InputError(f"caption source {unknown[0]!r} is unknown; choose from {', '.join(SOURCES)}")
         if len(set(self.sources)) < len(self.sources) or not self.sources:
             raise InputError("captions must name at least one source, and none twice")
-        check_template(self.template, ("name", "folder"))
+        check_template(self.made.template, ("name", "folder"))
 
 
 def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
@@ -77,22 +88,23 @@ def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
     """
     captioners: dict[str, Captioner] = {}
     if set(MACHINES) & set(options.sources):
-        check_device(options.device)
+        check_device(options.made.device)
     if "blip" in options.sources:
         from stylelora.preprocess.blip import BlipCaptioner
 
-        captioners["blip"] = BlipCaptioner(options.blip, options.device)
+        captioners["blip"] = BlipCaptioner(options.made.blip, options.made.device)
     if "retrieval" in options.sources:
         from stylelora.metrics.encoders import ClipEncoder
         from stylelora.preprocess.retrieval import RetrievalCaptioner
 
-        words = read_text(Path(options.vocabulary)).split("\n") if options.vocabulary else None
-        captioners["retrieval"] = RetrievalCaptioner(ClipEncoder(options.scorer, options.device), words)
+        made = options.made
+        words = read_text(Path(made.vocabulary)).split("\n") if made.vocabulary else None
+        captioners["retrieval"] = RetrievalCaptioner(ClipEncoder(made.scorer, made.device), words)
     return captioners
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that this machine has not.
+    """Refuse a device that this machine does not have.
 
     Raises:
         InputError: with what to do.
@@ -163,7 +175,7 @@ def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionO
     if source == "metadata":
         return listed.get(Path(os.path.normpath(path)))
     fields = {"name": words_of(path.stem), "folder": words_of(path.parent.name)}
-    template = "{name}" if source == "filename" else options.template
+    template = "{name}" if source == "filename" else options.made.template
     if any(not words and f"{{{field}}}" in template for field, words in fields.items()):
         return None
     return template.format(**fields)
@@ -185,7 +197,9 @@ def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path
     names = {row.source: hashlib.sha256(f"{key} {row.sha256}".encode()).hexdigest() for row in rows}
     left = [row for row in rows if names[row.source] not in known]
     with memory.open("a", encoding="utf-8") as log:
-        for start in tqdm(range(0, len(left), BATCH), unit="batch", desc=key.split()[0], disable=not left):
+        for start in tqdm(
+            range(0, len(left), BATCH), f"asking {key.split()[0]}", unit="batch", disable=None if left else True
+        ):
             some = left[start : start + BATCH]
             images = [open_picture(folder / row.file_name) for row in some]
             for row, answer in zip(some, captioner(images), strict=True):

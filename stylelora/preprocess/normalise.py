@@ -25,7 +25,7 @@ from stylelora.records import InputError
 
 ROWS = "rows.jsonl"  # of a run that is not finished
 FEW = 16  # pictures for which starting processes takes longer than the work
-VERSION = 1  # of the rows; another number makes all pictures new
+VERSION = 2  # of the rows; another number makes all pictures new
 
 
 #: Words by which Hugging Face's imagefolder would take a picture for part of a split, and load only such.
@@ -33,15 +33,15 @@ _SPLITS = re.compile(r"(?<![^\W_])(train(ing)?|test(ing)?|eval(uation)?|val(id(a
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How pictures are made alike.
+class Conversion:
+    """How pictures are converted.
 
     Attributes:
         resolution: side in pixels that training brings pictures to.
-        interpolation: resampling; `nearest` keeps pixel art at one pixel per cell.
-        resize: `keep` sizes; `down`: bring the shorter side down to the resolution, enlarge nothing.
-        crop: `keep` the shape; `square`: cut the middle out.
-        background: colour that transparent pictures are laid on.
+        interpolation: how pictures are resized; `nearest` keeps pixel art at one pixel per cell.
+        resize: `keep` the sizes, or `down`: bring the shorter side down to the resolution; nothing is enlarged.
+        crop: `keep` the shape, or `square`: cut the middle out.
+        background: colour that transparent pictures are laid on, a name or #rrggbb.
     """
 
     resolution: int
@@ -57,7 +57,7 @@ class Row:
 
     Attributes:
         source: path below the source folder.
-        verdict: accepted, fixed (with notes) or rejected (with the reason); if it is no picture at all, caption, or
+        verdict: accepted, converted (with notes) or rejected (with the reason); if it is no picture at all, caption, or
             skipped or ignored (with the reason; nobody misses what is ignored).
         notes: what was changed, or why it was rejected, skipped or ignored.
         key: hash of what the fields below depend on. They are empty if there is no picture.
@@ -99,32 +99,32 @@ def output_name(source: str) -> str:
     return f"{readable}-{hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:8]}.png"
 
 
-def resized(image: Image, recipe: Recipe) -> tuple[Image, Grid | None]:
-    """Apply a recipe to an RGB picture; returns it, and the grid of the source if that is enlarged pixel art."""
+def resized(image: Image, conversion: Conversion) -> tuple[Image, Grid | None]:
+    """Resize and crop an RGB picture; returns it, and the grid of the source if that is enlarged pixel art."""
     grid = native_grid(image)
-    if grid and recipe.interpolation == "nearest":
+    if grid and conversion.interpolation == "nearest":
         image = to_native(image, grid)
-    if recipe.crop == "square":
+    if conversion.crop == "square":
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    factor = recipe.resolution / min(image.size)
-    if recipe.resize == "down" and factor < 1 and recipe.interpolation != "nearest":  # pixels are not mixed
+    factor = conversion.resolution / min(image.size)
+    if conversion.resize == "down" and factor < 1 and conversion.interpolation != "nearest":  # pixels are not mixed
         image = image.resize(
-            [max(1, round(side * factor)) for side in image.size], Resampling[recipe.interpolation.upper()]
+            [max(1, round(side * factor)) for side in image.size], Resampling[conversion.interpolation.upper()]
         )
     return image, grid
 
 
-def normalise(source: Path, name: str, folder: Path, recipe: Recipe, known: Row | None, known_in: Path) -> Row:
+def normalise(source: Path, name: str, folder: Path, conversion: Conversion, known: Row | None, known_in: Path) -> Row:
     """Write one picture as an RGB PNG without metadata.
 
     Args:
         source: the file.
         name: its path below the source folder.
         folder: where the PNG goes.
-        recipe: how.
-        known: what an earlier run found; used again if neither the source, the recipe nor its PNG has changed.
+        conversion: how.
+        known: what an earlier run found; used again if neither the source, the conversion nor its PNG has changed.
         known_in: where that PNG is.
 
     Returns:
@@ -132,7 +132,7 @@ def normalise(source: Path, name: str, folder: Path, recipe: Recipe, known: Row 
     """
     target = folder / output_name(name)
     try:
-        if known and known.file_name and known.key == row_key(file_sha256(source), recipe):
+        if known and known.file_name and known.key == row_key(file_sha256(source), conversion):
             pixels = (known_in / known.file_name).read_bytes()
             if hashlib.sha256(pixels).hexdigest() == known.sha256:
                 target.write_bytes(pixels)
@@ -140,21 +140,21 @@ def normalise(source: Path, name: str, folder: Path, recipe: Recipe, known: Row 
     except OSError:
         pass  # made anew, which says what is wrong
     try:
-        reading = read_picture(source, recipe.background)
-        image, grid = resized(reading.image, recipe)
+        reading = read_picture(source, conversion.background)
+        image, grid = resized(reading.image, conversion)
     except InputError as error:
         return Row(name, "rejected", (str(error).removeprefix(f"{printable(source)} "),))
     except MemoryError:
         return Row(name, "rejected", ("is too large for the memory; make it smaller",))
     notes = reading.notes
-    if grid and recipe.interpolation == "nearest":
+    if grid and conversion.interpolation == "nearest":
         notes += (f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: brought back to its size",)
     image.save(target, "PNG")
     return Row(
         source=name,
-        verdict="fixed" if notes else "accepted",
+        verdict="converted" if notes else "accepted",
         notes=notes,
-        key=row_key(reading.sha256, recipe),
+        key=row_key(reading.sha256, conversion),
         file_name=target.name,
         sha256=file_sha256(target),
         source_sha256=reading.sha256,
@@ -174,13 +174,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def row_key(sha256: str, recipe: Recipe) -> str:
+def row_key(sha256: str, conversion: Conversion) -> str:
     """Return what a row depends on."""
-    return hashlib.sha256(f"{VERSION} {sha256} {asdict(recipe)}".encode()).hexdigest()
+    return hashlib.sha256(f"{VERSION} {sha256} {asdict(conversion)}".encode()).hexdigest()
 
 
 def normalise_all(
-    sources: Sequence[str], root: Path, folder: Path, recipe: Recipe, earlier: Sequence[Path], workers: int
+    sources: Sequence[str], root: Path, folder: Path, conversion: Conversion, earlier: Sequence[Path], workers: int
 ) -> list[Row]:
     """Normalise pictures in several processes; what a killed or an earlier run has made is used again.
 
@@ -188,7 +188,7 @@ def normalise_all(
         sources: paths below `root`.
         root: the source folder.
         folder: where PNGs and `rows.jsonl` go.
-        recipe: how.
+        conversion: how.
         earlier: folders of earlier runs, each with rows in `rows.jsonl` or `census.json`.
         workers: processes.
 
@@ -198,9 +198,10 @@ def normalise_all(
     from tqdm import tqdm
 
     known = {row.source: (row, place) for place in earlier for row in read_rows(place)}
-    jobs = [(root / name, name, folder, recipe, *known.get(name, (None, folder))) for name in sources]
+    jobs = [(root / name, name, folder, conversion, *known.get(name, (None, folder))) for name in sources]
     rows: dict[str, Row] = {}
-    with (folder / ROWS).open("a", encoding="utf-8") as log, tqdm(total=len(jobs), unit="picture") as bar:
+    bar = tqdm(total=len(jobs), desc="converting pictures", unit="picture", disable=None)  # None: only on a terminal
+    with (folder / ROWS).open("a", encoding="utf-8") as log, bar:
         for row in _run(jobs, workers if len(jobs) >= FEW else 1):
             rows[row.source] = row
             log.write("\n" + json.dumps(asdict(row)) + "\n")  # after its PNG: a row promises a whole picture

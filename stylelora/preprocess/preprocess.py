@@ -1,10 +1,10 @@
-"""A folder of raw pictures becomes a training set, and what would hurt is said before training."""
+"""The program `preprocess`: a folder of raw pictures becomes a training set, checked before you train on it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +12,10 @@ from stylelora.base.load import load_tokenizer, resolve_base
 from stylelora.data.captions import Caption, beside, check_template
 from stylelora.data.srgb import opaque_colour
 from stylelora.data.styles import STYLES, Style
-from stylelora.preprocess.captioning import CaptionOptions, find_captions, load_captioners
+from stylelora.preprocess.captioning import Captioning, CaptionOptions, find_captions, load_captioners
 from stylelora.preprocess.census import Entry, page, table
 from stylelora.preprocess.find import LISTINGS, Found, find_files, is_paper
-from stylelora.preprocess.normalise import Recipe, Row, normalise_all
+from stylelora.preprocess.normalise import Conversion, Row, normalise_all
 from stylelora.preprocess.problems import (
     ADVICE,
     Limits,
@@ -32,64 +32,63 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 
+@dataclass(frozen=True)
+class PictureOptions:
+    """What is done to pictures besides converting them to RGB PNGs.
+
+    Attributes:
+        resize: keep sizes, or bring the shorter side down to the resolution; nothing is ever enlarged here.
+        crop: keep the shape, or cut the middle square out.
+        background: colour that transparent pictures are laid on, a name or #rrggbb.
+    """
+
+    resize: Literal["keep", "down"] = "down"
+    crop: Literal["keep", "square"] = "keep"
+    background: str = "white"
+
+
 def preprocess(
     source: str,
     style: str,
-    output: str | None = None,
-    resolution: int = 512,
-    interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] | None = None,
-    resize: Literal["keep", "down"] = "down",
-    crop: Literal["keep", "square"] = "keep",
-    background: str = "white",
-    captions: list[str] | str = ["sidecar", "metadata"],  # noqa: B006
-    caption_template: str = "{name}",
     trigger: str | None = None,
-    template: str | None = None,
+    resolution: int = 512,
+    output: str | None = None,
+    captions: list[str] | str = ["sidecar", "metadata"],  # noqa: B006
     remove: list[str] | str = [],  # noqa: B006
-    blip: str = "Salesforce/blip-image-captioning-base",
-    scorer: str = "mini",
-    vocabulary: str | None = None,
-    device: str = "cpu",
-    base: str = "mini",
-    max_enlargement: float = 1.0,
-    min_sharpness: float = 50.0,
-    min_jpeg_quality: int = 50,
-    strict: bool = True,
     allow: list[str] | str = [],  # noqa: B006
     drop: list[str] | str = [],  # noqa: B006
+    interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] | None = None,
+    template: str | None = None,
+    strict: bool = True,
+    base: str = "mini",
     workers: int | None = None,
+    pictures: PictureOptions = PictureOptions(),
+    captioning: Captioning = Captioning(),
+    limits: Limits = Limits(),
 ) -> None:
-    """Turn a folder of raw pictures into a training set: PNGs, captions, a census. The source is never touched.
+    """Turn a folder of raw pictures into a training set: PNGs, captions, a census. The source is never changed.
 
     Args:
-        source: folder of pictures of any format, with sub-folders.
-        style: name of the style; watercolor, cartoon, anime and pixelart bring their own trigger and interpolation.
+        source: folder of pictures in any format, with sub-folders.
+        style: name of the style; an embedded one, such as watercolor, brings its trigger, interpolation and template.
+        trigger: word that stands for the style; taken out of captions, since training puts it in front.
+        resolution: side in pixels that you will train at; pictures are checked for it.
         output: folder to write; default: data/STYLE. What an earlier run wrote there is replaced.
-        resolution: side in pixels that training will bring the pictures to; checks and `resize` refer to it.
-        interpolation: resampling; nearest brings enlarged pixel art back to one pixel per cell and never mixes
-            pixels.
-        resize: keep sizes, or bring the shorter side down to the resolution; nothing is ever enlarged here.
-        crop: keep the shape, or cut the middle square out.
-        background: colour that transparent pictures are laid on.
         captions: where captions are looked for, in this order: sidecar (.txt or .caption beside the picture), metadata
             (metadata.jsonl or .csv), filename, template, blip, retrieval (nearest text of a vocabulary).
-        caption_template: of the source `template`; {name} is the file's name in words, {folder} its folder's.
-        trigger: word that stands for the style; taken out of captions, since training puts it in front.
-        template: how training words a caption.
         remove: phrases to take out of captions, with commas between, such as "a watercolor painting of".
-        blip: hub id or folder of the BLIP that the source `blip` uses.
-        scorer: CLIP that the source `retrieval` uses: mini, a folder or a hub id.
-        vocabulary: text file with one possible caption per line, for `retrieval`; default: what mini knows.
-        device: where BLIP and the CLIP run, such as cpu or cuda.
-        base: base whose tokenizer counts the tokens of captions.
-        max_enlargement: a picture that training enlarges by more than this factor is a problem.
-        min_sharpness: a picture with a smaller variance of the Laplacian is a problem.
-        min_jpeg_quality: a JPEG of less quality is a problem, 1..100.
-        strict: write nothing while there are problems that are neither allowed nor dropped.
         allow: problems that may pass, with commas between: unreadable, skipped, no-caption, no-trigger, shared-words,
             long-caption, duplicate, near-duplicate, enlarged, enlarged-pixels, blurred, jpeg.
-        drop: problems whose pictures are left out, named like those of `allow`.
+        drop: problems whose pictures are left out, with commas between, named as for `allow`.
+        interpolation: how pictures are resized; nearest is for pixel art: it brings enlarged pixels back to one pixel
+            each and never mixes pixels. Default: the style's own, or lanczos.
+        template: how training words a caption; default: "{trigger}, {text}".
+        strict: write nothing while there are problems that are neither allowed nor dropped.
+        base: base whose tokenizer counts the tokens of captions.
         workers: processes; default: one per core that may be used.
+        pictures: what is done to pictures.
+        captioning: how captions are made where nobody has written one.
+        limits: beyond which limits a picture is a problem.
 
     Raises:
         InputError: if the options contradict each other, or there are problems.
@@ -101,32 +100,31 @@ def preprocess(
     allow, drop, captions, remove = (_listed(value) for value in (allow, drop, captions, remove))
     if workers is None:  # macOS has no affinity
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = Limits(max_enlargement, min_sharpness, min_jpeg_quality)
     settings = {
         "style": style, "source": source, "trigger": trigger, "template": template, "resolution": resolution,
-        "interpolation": interpolation, "resize": resize, "crop": crop, "background": background, "captions": captions,
+        "interpolation": interpolation, **asdict(pictures), "captions": captions, "captioning": asdict(captioning),
         "remove": remove, "limits": asdict(limits), "base": base, "strict": strict, "allow": allow, "drop": drop,
     }  # fmt: skip
     _check_options(settings, workers)
     check_target(root, target)
-    options = CaptionOptions(captions, caption_template, remove, trigger, blip, scorer, vocabulary, device)
+    options = CaptionOptions(captions, remove, trigger, captioning)
     files, tokenizer, captioners = find_files(root), load_tokenizer(resolve_base(base)), load_captioners(options)
     with locked(partial := partial_of(target)):
         names = [_below(root, found) for found in files if found.kind == "picture"]
-        recipe = Recipe(resolution, interpolation, resize, crop, background)
-        rows = [*normalise_all(names, root, partial, recipe, [target, partial], workers), *other_files(files, root)]
+        conversion = Conversion(resolution, interpolation, **asdict(pictures))
+        rows = [*normalise_all(names, root, partial, conversion, [target, partial], workers), *other_files(files, root)]
         listings = [found.path for found in files if _is_listing(found)]
-        pictures = [row for row in rows if row.file_name]
-        entries = judge(rows, *find_captions(root, pictures, partial, listings, options, captioners), limits, settings,
+        usable = [row for row in rows if row.file_name]
+        entries = judge(rows, *find_captions(root, usable, partial, listings, options, captioners), limits, settings,
                         tokenizer)  # fmt: skip
         print(table(entries, settings))
         report = target.with_name(f"{target.name}.census.html")
         blocking = {problem.name for entry in entries for problem in entry.problems} - {*allow, *drop}
         if (strict and blocking) or not any(entry.used for entry in entries):
-            report.write_text(page(entries, settings, partial), encoding="utf-8")
+            report.write_text(page(entries, settings, partial, written=False), encoding="utf-8")
             raise InputError(
-                f"{target} was not written, see {report}: mend the files, or let their problems pass by --allow "
-                f"{','.join(name for name in ADVICE if name in blocking)}, or leave them out by --drop"
+                f"{target} was not written, see {report}: mend the files, or let their problems pass with --allow "
+                f"{','.join(name for name in ADVICE if name in blocking)}, or leave the files out with --drop"
                 if blocking
                 else f"{target} was not written, see {report}: no picture of {root} is left"
             )
@@ -178,7 +176,7 @@ def judge(
         rows: what became of the files.
         captions: of the pictures that have one, by `source`.
         why: why the other pictures have none, by `source`.
-        limits: from where on something is a problem.
+        limits: beyond which a picture is a problem.
         settings: of the run, as `preprocess` writes them into the census.
         tokenizer: of the base.
     """
@@ -191,7 +189,8 @@ def judge(
             trained[name] = settings["template"].format(trigger=settings["trigger"], text=caption.text)
             found += caption_problems(name, trained[name], settings["trigger"], tokenizer)
             if shared and caption.text.lower().split()[: len(shared)] == shared:
-                found.append(Problem("shared-words", name, f"begins with {' '.join(shared)!r}, as most captions do"))
+                words = " ".join(shared)
+                found.append(Problem("shared-words", name, f"begins with {words!r}, as most captions do", words))
         elif row.file_name:
             found.append(Problem("no-caption", name, why[name]))
         problems[name] = found

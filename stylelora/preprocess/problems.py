@@ -1,4 +1,4 @@
-"""What would hurt a training, found before it."""
+"""Problems that would spoil a training, found before it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from stylelora.preprocess.quality import enlargement
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-#: Name -> what to do about it. These are the names that `allow` and `drop` take.
+#: Name -> what to do about it; WORDS stands for the words that captions share. `allow` and `drop` take these names.
 ADVICE = {
-    "unreadable": "replace the file; allowed, it is left out",
-    "skipped": "convert or remove it; allowed, it is left out",
-    "no-caption": "write one beside the picture or name more sources; allowed, the picture is left out",
-    "no-trigger": "let the template hold {trigger}; allowed, the style is bound to no word",
-    "shared-words": "give them to remove, else they stand for the style beside the trigger; allowed, they do",
-    "long-caption": "shorten it; allowed, its end is not read",
-    "duplicate": "remove or drop it; allowed, the picture counts twice",
-    "near-duplicate": "remove or drop it; allowed, both stay on one side of the split into training and held-out",
-    "enlarged": "find larger pictures or train at a lower resolution; allowed, training enlarges them",
-    "enlarged-pixels": "give --interpolation nearest if this is pixel art; allowed, the hard squares are learned",
-    "blurred": "replace or drop it; allowed, blur is learned",
-    "jpeg": "find a better copy; allowed, its blocks are learned",
+    "unreadable": "replace the file or remove it; if allowed, it is left out",
+    "skipped": "save it as PNG or JPEG, or remove it; if allowed, it is left out",
+    "no-caption": "write one in a .txt file beside the picture, or name more sources with --captions; "
+    "if allowed, the picture is left out",
+    "no-trigger": "put {trigger} into --template; if allowed, no word of yours will call up the style",
+    "shared-words": 'take them out with --remove "WORDS"; if allowed, they stand for the style beside the trigger',
+    "long-caption": "shorten it; if allowed, its end is ignored",
+    "duplicate": "remove or drop it; if allowed, the picture counts twice",
+    "near-duplicate": "remove or drop it; if allowed, both are trained on, or both held out",
+    "enlarged": "find larger pictures or train at a lower resolution; if allowed, training enlarges them",
+    "enlarged-pixels": "give --interpolation nearest if this is pixel art; if allowed, its hard squares are learned",
+    "blurred": "replace or drop it; if allowed, its blur is learned",
+    "jpeg": "find a better copy; if allowed, its blocks are learned",
 }
 
 ARTICLES = ("a", "an", "the")
@@ -36,17 +37,17 @@ ARTICLES = ("a", "an", "the")
 
 @dataclass(frozen=True)
 class Limits:
-    """From where on something is a problem.
+    """Beyond which limits a picture is a problem.
 
     Attributes:
-        enlargement: factor by which a picture is enlarged for training.
-        sharpness: variance of the Laplacian below which a picture counts as blurred.
-        jpeg_quality: quality below which a JPEG's blocks show, 1..100.
+        enlargement: largest factor by which training may enlarge a picture.
+        sharpness: smallest variance of the Laplacian (`quality.sharpness`); below, a picture counts as blurred.
+        jpeg_quality: lowest quality of a JPEG, 1..100.
     """
 
-    enlargement: float
-    sharpness: float
-    jpeg_quality: int
+    enlargement: float = 1.0
+    sharpness: float = 50.0
+    jpeg_quality: int = 50
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,18 @@ class Problem:
         name: key of ADVICE.
         source: path below the source folder.
         detail: in words.
+        words: those that captions share.
     """
 
     name: str
     source: str
     detail: str
+    words: str = ""
+
+    @property
+    def advice(self) -> str:
+        """Return what to do about it."""
+        return ADVICE[self.name].replace("WORDS", self.words)
 
 
 def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limits) -> list[Problem]:
@@ -72,7 +80,7 @@ def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limi
         resolution: side in pixels that training brings it to.
         interpolation: what it is resampled with; with `nearest` it is pixel art, which is meant to be enlarged and to
             have flat areas.
-        limits: from where on something is a problem.
+        limits: beyond which a picture is a problem.
     """
     if row.verdict == "rejected":
         return [Problem("unreadable", row.source, row.notes[0])]

@@ -37,7 +37,7 @@ def verdicts(folder):
                 reading = read_picture(found.path)
                 assert (reading.image.mode, reading.image.info) == ("RGB", {})
                 assert reading.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
-                verdict = ("fixed" if reading.notes else "accepted", "; ".join(reading.notes))
+                verdict = ("converted" if reading.notes else "accepted", "; ".join(reading.notes))
             except InputError as error:
                 assert str(error).startswith(printable(found.path))
                 assert "\n" not in str(error) and str(error).count("; ") == 1

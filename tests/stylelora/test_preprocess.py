@@ -8,12 +8,15 @@ import pytest
 from PIL import Image
 
 from stylelora.data.scan import scan_folder
-from stylelora.preprocess.normalise import Recipe, _run
+from stylelora.preprocess.captioning import Captioning
+from stylelora.preprocess.census import histogram
+from stylelora.preprocess.normalise import Conversion, _run
+from stylelora.preprocess.preprocess import PictureOptions
 from stylelora.records import InputError
 from tests.hostile import make_hostile_folder
 from tests.raw import THINGS, census, noise, pictures, run
 
-RECIPE = Recipe(64, "lanczos", "down", "keep", "white")
+CONVERSION = Conversion(64, "lanczos", "down", "keep", "white")
 
 
 def test_a_good_folder_becomes_a_training_set(raw):
@@ -40,7 +43,7 @@ def test_a_good_folder_becomes_a_training_set(raw):
 
 def test_a_picture_that_kills_its_reader_is_rejected_and_no_other(raw):
     """Each of these jobs runs in a process of its own; `dying` ends it as a crash in a codec does."""
-    jobs = [(raw / "sub" / f"{i}.png", f"{i}", raw, RECIPE, None, raw) for i in range(6)]
+    jobs = [(raw / "sub" / f"{i}.png", f"{i}", raw, CONVERSION, None, raw) for i in range(6)]
     jobs[2] = (Dying(), *jobs[2][1:])
     rows = {row.source: row for row in _run(jobs, 2)}
     assert {name: row.verdict for name, row in rows.items()} == {str(i): "accepted" for i in range(6)} | {
@@ -74,7 +77,7 @@ def test_pixel_art_is_brought_back_to_its_pixels(raw):
 def test_every_hostile_file_ends_in_its_verdict(tmp_path):
     raw = tmp_path / "raw"
     expected = make_hostile_folder(raw)
-    target = run(raw, captions=["sidecar", "template"], caption_template="a {name}", strict=False, workers=2)
+    target = run(raw, captions=["sidecar", "template"], captioning=Captioning("a {name}"), strict=False, workers=2)
     rows = census(target)
     wrong = {}
     for name, (verdict, fragment) in expected.items():
@@ -95,11 +98,11 @@ def test_every_hostile_file_ends_in_its_verdict(tmp_path):
         ({"allow": "blurred,jpeg", "drop": ["jpeg"]}, "named twice"),
         ({"workers": 0}, "workers"),
         ({"base": "gone"}, "base 'gone' is not there"),
-        ({"captions": "retrieval", "device": "tpu9"}, "device 'tpu9' cannot be used"),
+        ({"captions": "retrieval", "captioning": Captioning(device="tpu9")}, "device 'tpu9' cannot be used"),
         ({"captions": ["sidecars"]}, "caption source 'sidecars' is unknown"),
         ({"captions": []}, "at least one source"),
         ({"template": "{trigger} {name}"}, "may only hold"),
-        ({"background": "no colour"}, "background"),
+        ({"pictures": PictureOptions(background="no colour")}, "background"),
         ({"resolution": 0}, "resolution"),
     ],
 )
@@ -122,6 +125,27 @@ def test_training_goes_on_with_what_preprocess_was_given(raw):
     data = Pixelart(root=target, trigger="abc", interpolation="box", template="{trigger}: {text}")
     assert (data.dataset.framing.interpolation, data.caption("a cat")) == ("box", "abc: a cat")
     assert Watercolor(root=str(raw)).trigger == "wcstyle"
+
+
+def test_a_set_of_before_interpolation_got_its_name_is_scaled_as_it_was(raw):
+    from datamodules import Watercolor
+
+    target = run(raw, interpolation="nearest")
+    text = (target / "census.json").read_text()
+    assert text.count('"interpolation": "nearest"') == 1
+    (target / "census.json").write_text(text.replace('"interpolation": "nearest"', '"kernel": "nearest"'))
+    assert Watercolor(root=str(target)).dataset.framing.interpolation == "nearest"
+
+
+def test_pictures_by_their_shorter_side_in_bins_that_double():
+    bars = histogram([32, 63, 64, 300], 128)
+    assert [(bar["label"], bar["count"], bar["height"], bar["small"]) for bar in bars] == [
+        ("32-63", 2, 100, True),
+        ("64-127", 1, 50, True),
+        ("128-255", 0, 0, False),
+        ("256-511", 1, 50, False),
+    ]
+    assert histogram([], 128) == []
 
 
 def test_pictures_are_described_in_their_turn_and_once(raw, monkeypatch):

@@ -65,10 +65,10 @@ def test_an_output_that_is_not_ours_is_left_alone(raw, content):
         run(raw)
     assert sorted(os.listdir(raw.parent / "data")) == ["census.json", "letter.doc"]
     with pytest.raises(InputError, match="lies in"):
-        preprocess(str(raw), "zebra", str(Path(raw, "out")), trigger="zqx")
+        preprocess(str(raw), "zebra", "zqx", output=str(Path(raw, "out")))
     (raw.parent / "file").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
-        preprocess(str(raw), "zebra", str(raw.parent / "file"), trigger="zqx")
+        preprocess(str(raw), "zebra", "zqx", output=str(raw.parent / "file"))
 
 
 def test_what_was_changed_by_hand_is_kept(raw, capsys):

@@ -64,7 +64,10 @@ def test_a_template_without_trigger_is_a_problem(raw, capsys):
 def test_words_that_most_captions_begin_with_are_a_problem(raw, capsys):
     with pytest.raises(InputError):
         run(raw, remove=[])
-    assert "shared-words          6" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "shared-words          6" in said
+    assert 'take them out with --remove "a drawing of"' in said
+    assert "--remove &#34;a drawing of&#34;" in next(raw.parent.glob("*.census.html")).read_text()
     assert len(scan_folder(run(raw, remove=[], allow=["shared-words"]))) == 6
 
 
