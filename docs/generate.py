@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,8 +60,11 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def on_post_page(output: str, page: Any, **_: object) -> str:
-    """Let a page load our own script for searching without a server."""
-    return output.replace(SHIM, get_relative_url("javascripts/file-worker.js", page.url))
+    """Let a page load our own script for searching without a server; refuse what needs the network to be seen."""
+    output = output.replace(SHIM, get_relative_url("javascripts/file-worker.js", page.url))
+    if remote := re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', output):
+        raise PluginError(f"{page.file.src_path} loads from the network: {remote[0]}")
+    return output
 
 
 def on_post_template(output_content: str, **_: object) -> str:
