@@ -8,10 +8,11 @@ from pathlib import Path
 import lightning.pytorch as L
 
 from stylelora.distributed import gather_rows
-from stylelora.metrics.clip_score import score_samples
+from stylelora.metrics.clip_score import CLIP_SCORE, score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Metric, SampleBatch
+from stylelora.runs.pictures import BASE
 
 
 class CLIPScore(L.Callback):
@@ -28,7 +29,7 @@ class CLIPScore(L.Callback):
         self.scorer = scorer
         self.encoder: ImageTextEncoder | None = None  # the callback's own: a module's would be saved with it
         self.rows: list[dict] = []
-        self.metrics: dict[str, Metric] = {}
+        self.metrics: list[Metric] = []
 
     def load_encoder(self, trainer: L.Trainer) -> ImageTextEncoder:
         """Load the judge."""
@@ -55,11 +56,13 @@ class CLIPScore(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Join the processes' scores, log the means, write the file."""
-        rows, self.rows, self.metrics = gather_rows(self.rows, key="index"), [], {}
-        for name, key in (("clip_score", "score"), ("clip_score_base", "base_score")) if rows else ():
-            metric = mean_interval([row[key] for row in rows], groups=[row["prompt"] for row in rows])
-            self.metrics[f"{name}[{self.encoder.name}]"] = metric
-            pl_module.log(f"val/{name}", metric.value)  # every process has all rows: nothing to reduce
+        rows, self.rows, self.metrics = gather_rows(self.rows, key="index"), [], []
+        for key, condition, name in (
+            (("score", None, "clip_score"), ("base_score", BASE, "clip_score_base")) if rows else ()
+        ):
+            mean = mean_interval([row[key] for row in rows], groups=[row["prompt"] for row in rows])
+            self.metrics.append(CLIP_SCORE.of(mean, condition, self.encoder.name))
+            pl_module.log(f"val/{name}", mean.value)  # every process has all rows: nothing to reduce
         if rows and trainer.is_global_zero and trainer.state.fn == "fit":
             lines = [json.dumps({"epoch": trainer.current_epoch, **row}, ensure_ascii=False) + "\n" for row in rows]
             with self.path.open("a", encoding="utf-8") as file:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.records import Metric
+from stylelora.records import Endpoint, Metric, find
 from stylelora.runs.result import write_result
 
 
@@ -24,8 +23,8 @@ class WriteResult(L.Callback):
     def __init__(self) -> None:
         self.started: float | None = None
         self.epoch: int | None = None
-        self.metrics_of_best: dict[str, Metric] = {}
-        self.tests: dict[str, dict] = {}
+        self.metrics_of_best: list[Metric] = []
+        self.tests: list[Endpoint] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock; from here on a failure is written down."""
@@ -36,8 +35,8 @@ class WriteResult(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep this epoch's metrics if it is the best so far."""
         metrics = _offered(trainer, pl_module, "metrics")
-        best = self.metrics_of_best.get("skill")
-        if best is None or "skill" not in metrics or metrics["skill"].value > best.value:
+        best, skill = find(self.metrics_of_best, "skill"), find(metrics, "skill")
+        if best is None or skill is None or skill.value > best.value:
             self.metrics_of_best, self.epoch = metrics, trainer.current_epoch
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -75,15 +74,15 @@ class WriteResult(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the best epoch in checkpoints."""
-        return {"epoch": self.epoch, "metrics": {n: dataclasses.asdict(m) for n, m in self.metrics_of_best.items()}}
+        return {"epoch": self.epoch, "metrics": [metric.as_record() for metric in self.metrics_of_best]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the best epoch before."""
         self.epoch = state_dict["epoch"]
-        self.metrics_of_best = {name: Metric(**metric) for name, metric in state_dict["metrics"].items()}
+        self.metrics_of_best = [Metric.of_record(record) for record in state_dict["metrics"]]
 
 
-def _offered(trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> dict:
+def _offered(trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> list:
     """Join what the module and the callbacks offer under a name."""
     offered = (getattr(source, name, None) for source in (pl_module, *trainer.callbacks))
-    return {key: value for part in offered if isinstance(part, dict) for key, value in part.items()}
+    return [one for part in offered if isinstance(part, list) for one in part]

@@ -3,9 +3,9 @@
 from datamodules.anime import Anime
 from datamodules.base import StyleDataModule
 from datamodules.cartoon import Cartoon
-from datamodules.evaluation import Evaluation
+from datamodules.evaluation_set import EvaluationSet
 from datamodules.pixelart import Pixelart
 from datamodules.prompts import Prompts
 from datamodules.watercolor import Watercolor
 
-__all__ = ["Anime", "Cartoon", "Evaluation", "Pixelart", "Prompts", "StyleDataModule", "Watercolor"]
+__all__ = ["Anime", "Cartoon", "EvaluationSet", "Pixelart", "Prompts", "StyleDataModule", "Watercolor"]

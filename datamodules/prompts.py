@@ -8,7 +8,7 @@ import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
 from datamodules.sampler import ShareSampler
-from stylelora.data.captions import read_text
+from stylelora.data.captions import read_prompts
 from stylelora.data.styles import PROMPTS
 from stylelora.records import InputError
 
@@ -37,7 +37,7 @@ class Prompts(L.LightningDataModule):
         if prompts is not None and file is not None:
             raise InputError("give prompts or a file of prompts, not both")
         if file is not None:
-            prompts = [line.strip() for line in read_text(Path(file)).split("\n") if line.strip()]
+            prompts = read_prompts(Path(file))
         self.prompts = list(PROMPTS if prompts is None else prompts)
         self.samples_per_prompt, self.batch_size = samples_per_prompt, batch_size
         if not self.prompts or samples_per_prompt < 1 or batch_size < 1:

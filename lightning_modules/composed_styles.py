@@ -35,11 +35,11 @@ from stylelora.diffusion.conditions import (
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
-from stylelora.evaluation.evaluation import NO_TRIGGER
 from stylelora.lora.blend import added, check_fit
 from stylelora.lora.compose import Method
 from stylelora.lora.read import described, read_adapters
 from stylelora.records import InputError
+from stylelora.runs.pictures import BASE, NO_TRIGGER
 
 
 class ComposedStyles(L.LightningModule):
@@ -118,7 +118,7 @@ class ComposedStyles(L.LightningModule):
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
         self._tested = False
-        self.latent_shape = (self.vae.config.latent_channels, side, side)
+        self.latent_shape, self.picture_side = (self.vae.config.latent_channels, side, side), side * factor
 
     def describe(self, condition: Condition) -> str:
         """Return a condition's weights in words, `watercolor 0.6 + cartoon 0.4`, `base`, or a prompt baseline."""
@@ -128,7 +128,7 @@ class ComposedStyles(L.LightningModule):
         names = [adapter.name for adapter in self.adapters]
         if regions is not None:
             names = [f"{name} ({Path(region).name})" for name, region in zip(names, regions, strict=True)]
-        return described(names, condition.weights) or "base"
+        return described(names, condition.weights) or BASE
 
     def name(self, condition: Condition) -> str:
         """Return what tells a condition from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""

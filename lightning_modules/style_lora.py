@@ -15,7 +15,7 @@ from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.distributed import gather_rows
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
 from stylelora.lora.write import adapter_state
-from stylelora.metrics.statistics import skill_interval
+from stylelora.metrics.skill import SKILL, skill_interval
 from stylelora.records import InputError, Metric, SampleBatch
 from stylelora.seeds import seed_of
 
@@ -83,7 +83,7 @@ class StyleLoRA(L.LightningModule):
         self.unet.train()  # Lightning keeps modes as it finds them, and in eval mode there is no LoRA dropout
         self.scheduler = load_scheduler(folder)
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
-        self.metrics: dict[str, Metric] = {}
+        self.metrics: list[Metric] = []
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
         self._base_images: dict[int, Tensor] = {}  # by index of the samples
         self._held_out: list[dict] = []
@@ -169,7 +169,7 @@ class StyleLoRA(L.LightningModule):
                 "lower model.init_args.learning_rate"
             )
         skill = skill_interval(loss.numpy(), base_loss.numpy())
-        self.metrics = {"skill": skill}
+        self.metrics = [SKILL.of(skill)]
         self.log("val/loss", loss.mean(), prog_bar=True)
         self.log("val/base_loss", base_loss.mean())
         self.log("val/skill", skill.value, prog_bar=True)

@@ -13,12 +13,12 @@ def write_finished(folder, conditions, losses=None, prompts=20, seeds=1, dataset
     """Write the files of a test.
 
     Args:
-        conditions: condition -> metric -> function of prompt and seed.
+        conditions: condition -> quantity -> function of prompt and seed.
         losses: condition -> function of the number of a held-out picture of the style ink.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model": {"init_args": settings or {}}, "data": {"init_args": {}}}
-    result = {"status": "success", "dataset": dataset, "config": config, "metrics": {}}
+    result = {"status": "success", "dataset": dataset, "config": config, "metrics": []}
     (folder / "result.json").write_text(json.dumps(result))
     lines = [
         {
@@ -27,7 +27,7 @@ def write_finished(folder, conditions, losses=None, prompts=20, seeds=1, dataset
             "method": condition.partition(", ")[2] or "sum",
             "content": f"thing {i}",
             "seed": j,
-            "values": {name: of(i, j) for name, of in metrics.items()},
+            "values": [quantity.as_record() | {"value": of(i, j)} for quantity, of in metrics.items()],
         }
         for condition, metrics in conditions.items()
         for i in list(range(prompts))[:: -1 if backwards else 1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stylelora.records import SampleBatch
+from stylelora.records import Metric, SampleBatch
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = ["a cat", "a red boat"]
@@ -63,7 +63,7 @@ def evaluation_words(base, scorer, adapters, roots, folder, *more, weights="[[0.
         f"--model.init_args.adapters={json.dumps([str(file) for file in adapters])}",
         f"--model.init_args.weights={weights}",
         "--model.init_args.num_inference_steps=2",
-        "--data=datamodules.Evaluation",
+        "--data=datamodules.EvaluationSet",
         f"--data.init_args.styles={json.dumps(styles)}",
         "--data.init_args.prompts=[a cat, a red boat, a tree]",
         f"--evaluate.content=[{scorer}]",
@@ -95,6 +95,14 @@ def run_cli(words: list[str]) -> tuple[int, str]:
         sys.argv = arguments
         os.environ.clear()
         os.environ.update(environment)
+
+
+def metrics_of(folder: Path) -> dict[str, dict]:
+    """Records of the metrics of a run's `result.json`, by their text."""
+    records = json.loads((folder / "result.json").read_text())["metrics"]
+    found = {str(Metric.of_record(record)): record for record in records}
+    assert len(found) == len(records)
+    return found
 
 
 class Keep(L.Callback):

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words
+from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words, metrics_of
 
 pytestmark = pytest.mark.slow
 ROUNDING = 1e-4  # of a cosine, where a picture differs in the last of its 255 steps
@@ -78,11 +78,12 @@ def test_results_are_the_same(runs):
     one, two = (json.loads((folder / "result.json").read_text()) for folder in runs)
     assert one["status"] == two["status"] == "success"
     assert one["dataset"] == two["dataset"]
-    assert one["metrics"].keys() == two["metrics"].keys()
-    for name, metric in one["metrics"].items():
-        assert two["metrics"][name]["n"] == metric["n"]
+    one, two = map(metrics_of, runs)
+    assert one.keys() == two.keys()
+    for name, metric in one.items():
+        assert two[name]["n"] == metric["n"]
         for key in ("value", "ci_low", "ci_high"):
-            assert two["metrics"][name][key] == pytest.approx(metric[key], rel=1e-4, abs=ROUNDING)
+            assert two[name][key] == pytest.approx(metric[key], rel=1e-4, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("case", ["unreadable", "too large a batch"])
@@ -136,7 +137,7 @@ def test_two_devices_measure_what_one_does(tiny_sd, tiny_clip, adapter_files, tm
         words = evaluation_words(tiny_sd, tiny_clip, adapter_files, roots, tmp_path / name, *more)
         run = fit(words)
         assert run.returncode == 0, run.stderr
-        found.append(json.loads((tmp_path / name / "result.json").read_text())["metrics"])
+        found.append(metrics_of(tmp_path / name))
         assert (tmp_path / name / "evaluation.html").is_file()
     one, two = found
     assert one.keys() == two.keys()

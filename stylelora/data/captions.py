@@ -98,6 +98,11 @@ def read_text(path: Path) -> str:
         raise InputError(f"{printable(path)} cannot be read ({error.strerror}); make it readable") from error
 
 
+def read_prompts(path: Path) -> list[str]:
+    """Return the lines of a text file that hold anything; raises as `read_text`."""
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+
+
 def words_of(name: str) -> str:
     """Return the words of a name without suffix, `polar_bear-02` -> `polar bear`; none if it is only a number or so."""
     words = re.split(r"[\s_\-.+,()\[\]]+", name)

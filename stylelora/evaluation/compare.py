@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stylelora.evaluation.evaluation import parts
 from stylelora.evaluation.finished import Series
-from stylelora.evaluation.page import cell, markdown, p_said
 from stylelora.evaluation.sides import Side, check_comparable, differing, read_side
-from stylelora.metrics.attainment import Calibration, attainment, calibrate
+from stylelora.evaluation.summary import cell, markdown, p_said
+from stylelora.metrics.attainment import ATTAINMENT, Calibration, attainment, calibrate
 from stylelora.metrics.comparison import equivalence, holm, paired_difference
-from stylelora.records import InputError
+from stylelora.metrics.style import STYLE
+from stylelora.records import InputError, Quantity
 
 
 def compare(
@@ -53,13 +53,14 @@ def compare(
     for side in others:
         check_comparable(first, side)
         said += differing(first, side)
-        metrics = with_attainment(side, scales)
-        if alone := sorted(reference.keys() ^ metrics.keys()):
+        series = with_attainment(side, scales)
+        if alone := sorted(map(str, reference.keys() ^ series.keys())):
             said.append(f"left out, for only one of {side.runs} and {first.runs} has it: {', '.join(alone)}")
-        for name in (name for name in reference if name in metrics):
-            kind = "primary" if is_called(name, primary) and is_of(name, first.styles or side.styles) else "exploratory"
-            one, this = reference[name], metrics[name]
-            key = f"{side.label}: {name}"
+        styles = first.styles or side.styles
+        for quantity in (quantity for quantity in reference if quantity in series):
+            kind = "primary" if is_called(quantity, primary) and is_of(quantity, styles) else "exploratory"
+            one, this = reference[quantity], series[quantity]
+            key = f"{side.label}: {quantity}"
             if not np.isfinite([one.values, this.values]).all():
                 said.append(f"left out, for some pictures have no number: {key}")
                 continue
@@ -69,10 +70,8 @@ def compare(
             if margin is not None and kind == "primary":
                 p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
     if not p_values["primary"]:
-        known = sorted({parts(name)[0] for name in reference})
-        raise InputError(
-            " ".join([f"no metric of both is called {primary}; choose from {', '.join(known)}.", *said[1:]])
-        )
+        known = ", ".join(sorted({quantity.measure for quantity in reference}))
+        raise InputError(" ".join([f"no metric of both is called {primary}; choose from {known}.", *said[1:]]))
     adjusted = holm(p_values["primary"]) | false_discoveries(p_values["exploratory"])
     equal = holm(p_values["equal"])
     said += [
@@ -85,46 +84,44 @@ def compare(
     print(speaks_for(len(first.finished)))
 
 
-def scales_of(first: Side, said: list[str]) -> dict[str, Calibration]:
-    """Return the scale of each of the first side's styles by the name of its similarity; what has none is said."""
+def scales_of(first: Side, said: list[str]) -> dict[Quantity, Calibration]:
+    """Return the scale of each of the first side's styles by its similarity's quantity; what has none is said."""
     scales = {}
     if not first.styles:
         said.append("no attainment: the first has no style of its own, so nothing is 1; give --primary style")
-    for name, one in first.metrics.items():
-        if is_called(name, "style") and is_of(name, first.styles):
-            scale = calibrate(first.base[name].values, one.values, one.units)
+    for quantity, one in first.series.items():
+        if quantity.measure == STYLE.name and is_of(quantity, first.styles):
+            scale = calibrate(first.base[quantity].values, one.values, one.units)
             if scale.measurable:
-                scales[name] = scale
+                scales[quantity] = scale
             else:
                 span = cell(scale.span)
-                said.append(f"no attainment: the first is not surely nearer to it than its base, {name} {span}")
+                said.append(f"no attainment: the first is not surely nearer to it than its base, {quantity} {span}")
     return scales
 
 
-def with_attainment(side: Side, scales: dict[str, Calibration]) -> dict[str, Series]:
-    """Return a side's metrics, with attainment on the given scales instead of on each run's own.
+def with_attainment(side: Side, scales: dict[Quantity, Calibration]) -> dict[Quantity, Series]:
+    """Return a side's series, with attainment on the given scales instead of on each run's own.
 
     The scales are taken as given.
     """
-    found = {name: one for name, one in side.metrics.items() if not is_called(name, "attainment")}
-    for name, scale in scales.items():
-        if name in side.metrics:
-            one = side.metrics[name]
+    found = {quantity: one for quantity, one in side.series.items() if quantity.measure != ATTAINMENT.name}
+    for quantity, scale in scales.items():
+        if quantity in side.series:
+            one = side.series[quantity]
             values = attainment(one.values, scale)
-            found[name.replace("style[", "attainment[", 1)] = Series(one.pictures, values, one.train_seeds)
+            found[quantity._replace(measure=ATTAINMENT.name)] = Series(one.pictures, values, one.train_seeds)
     return found
 
 
-def is_called(name: str, metric: str) -> bool:
-    """Tell whether a metric is of a kind, such as `style`, or meant by more of its name, as `style[mini-style]`."""
-    kind, judge, _ = parts(name)
-    return metric in (kind, f"{kind}[{judge}]", name)
+def is_called(quantity: Quantity, name: str) -> bool:
+    """Tell whether a quantity is meant by a name: its measure, such as `style`, or more, as `style[mini-style]`."""
+    return name in (quantity.measure, str(quantity._replace(style=None)), str(quantity))
 
 
-def is_of(name: str, styles: Sequence[str]) -> bool:
-    """Tell whether a metric is of some of the styles, or of none in particular."""
-    style = parts(name)[2]
-    return style is None or set(style.split("+")) <= set(styles)
+def is_of(quantity: Quantity, styles: Sequence[str]) -> bool:
+    """Tell whether a quantity is of some of the styles, or of none in particular."""
+    return quantity.style is None or quantity.style in styles
 
 
 def speaks_for(train_seeds: int) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stylelora.evaluation.evaluation import BASE
 from stylelora.metrics.nested import nested_interval
-from stylelora.records import InputError, Metric
-from stylelora.runs.pictures import read_lines
+from stylelora.metrics.skill import SKILL
+from stylelora.records import Estimate, InputError, Quantity
+from stylelora.runs.pictures import BASE, read_lines
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Series:
         return [unit for unit, _ in self.pictures]
 
     @property
-    def mean(self) -> Metric:
+    def mean(self) -> Estimate:
         """Return the mean with its interval, over training seeds, too, if there are several."""
         return nested_interval(self.values, self.train_seeds, self.units)
 
@@ -50,7 +50,7 @@ class Finished:
         settings: of model and data, flat: `model.steps` -> 12.
         adapters: hashes of their files.
         recipes: name of a condition -> weights of the styles it was made with, none for the base, and method.
-        conditions: name -> metric -> series, pictures in one order for all tests of them.
+        conditions: name -> quantity -> series, pictures in one order for all tests of them.
     """
 
     folder: Path
@@ -58,9 +58,9 @@ class Finished:
     settings: dict[str, object]
     adapters: list[str]
     recipes: dict[str, tuple[dict[str, float], str]]
-    conditions: dict[str, dict[str, Series]]
+    conditions: dict[str, dict[Quantity, Series]]
 
-    def condition(self, name: str | None) -> tuple[str, dict[str, Series]]:
+    def condition(self, name: str | None) -> tuple[str, dict[Quantity, Series]]:
         """Return a condition with its name; None: the last one.
 
         Raises:
@@ -95,12 +95,13 @@ def read_finished(folder: Path) -> Finished:
         raise InputError(f"a file in {folder} is not whole ({error}); test again") from error
     if result["status"] != "success":
         raise InputError(f"the test in {folder} ended as {result['status']}; test again")
-    if not rows or not made or "method" not in rows[0]:
+    if not rows or not made or "method" not in rows[0] or isinstance(rows[0]["values"], dict):
         raise InputError(f"the test in {folder} has no pictures, or is of an older version; test again")
-    conditions: dict[str, dict[str, dict]] = {}
+    conditions: dict[str, dict[Quantity, dict]] = {}
     for row in rows:
-        for name, value in row["values"].items():
-            conditions.setdefault(row["condition"], {}).setdefault(name, {})[row["content"], row["seed"]] = value
+        own = conditions.setdefault(row["condition"], {})
+        for value in row["values"]:
+            own.setdefault(Quantity.of_record(value), {})[row["content"], row["seed"]] = value["value"]
     means: dict[tuple[str, str], dict] = {}
     for row in losses:
         means.setdefault((row["condition"], row["style"]), {})[row["sha256"], 0] = float(np.mean(row["losses"]))
@@ -109,25 +110,27 @@ def read_finished(folder: Path) -> Finished:
         if condition != BASE:
             scale = np.mean(list(base.values()))
             rest = np.mean(list(own.values())) / scale
-            conditions[condition][f"skill/{style}"] = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
+            skill = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
+            conditions[condition][Quantity(SKILL.name, style=style)] = skill
     series = {
-        condition: {name: _series(own) for name, own in metrics.items()} for condition, metrics in conditions.items()
+        condition: {quantity: _series(values) for quantity, values in own.items()}
+        for condition, own in conditions.items()
     }
     recipes = {row["condition"]: (row["weights"], row["method"]) for row in rows}
     settings, adapters = dict(_settings(result["config"])), sorted(made[0]["adapters"].values())
     return Finished(folder, result["dataset"], settings, adapters, recipes, series)
 
 
-def joined(runs: Sequence[dict[str, Series]]) -> dict[str, Series]:
-    """Put the values of several runs into one row, of each metric that all have."""
+def joined(runs: Sequence[dict[Quantity, Series]]) -> dict[Quantity, Series]:
+    """Put the values of several runs into one row, of each quantity that all have."""
     return {
-        name: Series(
-            [picture for run in runs for picture in run[name].pictures],
-            np.concatenate([run[name].values for run in runs]),
-            [number for number, run in enumerate(runs) for _ in run[name].pictures],
+        quantity: Series(
+            [picture for run in runs for picture in run[quantity].pictures],
+            np.concatenate([run[quantity].values for run in runs]),
+            [number for number, run in enumerate(runs) for _ in run[quantity].pictures],
         )
-        for name in runs[0]
-        if all(name in run for run in runs)
+        for quantity in runs[0]
+        if all(quantity in run for run in runs)
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylelora.evaluation.evaluation import BASE
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished
-from stylelora.records import InputError
+from stylelora.records import InputError, Quantity
+from stylelora.runs.pictures import BASE
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Side:
         condition: name of the condition, in the first run.
         styles: that it was made with.
         finished: the runs.
-        metrics: name -> values of all runs.
+        series: quantity -> values of all runs.
         base: the same of the base.
     """
 
@@ -27,8 +27,8 @@ class Side:
     condition: str
     styles: list[str]
     finished: list[Finished]
-    metrics: dict[str, Series]
-    base: dict[str, Series]
+    series: dict[Quantity, Series]
+    base: dict[Quantity, Series]
 
     @property
     def label(self) -> str:
@@ -82,8 +82,8 @@ def check_comparable(first: Side, side: Side) -> None:
         if run.dataset != first.finished[0].dataset:
             where = f"{run.folder} and {first.finished[0].folder}"
             raise InputError(f"{where} have other prompts or held-out pictures; test both with the same data")
-    for name in first.metrics.keys() & side.metrics.keys():
-        if first.metrics[name].pictures != side.metrics[name].pictures:
+    for quantity in first.series.keys() & side.series.keys():
+        if first.series[quantity].pictures != side.series[quantity].pictures:
             raise InputError(f"{side.runs} and {first.runs} have other prompts or seeds; test both with the same data")
 
 

@@ -12,10 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stylelora.metrics.measure import Measure
 from stylelora.metrics.statistics import mean_interval
-from stylelora.records import InputError, Metric
+from stylelora.records import Estimate, InputError
 
 FEWEST = 6  # prompts; of fewer, an interval lies above 0 by chance more often than it says
+
+ATTAINMENT = Measure(
+    "attainment", "how much of the style is reached: 0 is the base, 1 its adapter alone; by another's: cross-talk"
+)
+ATTAINMENT_WITHOUT_TRIGGER = Measure(
+    "attainment_without_trigger",
+    "the same of prompts without the trigger word: what shows of the style unasked",
+    higher_is_better=False,
+)
+TRIGGER_EFFECT = Measure("trigger_effect", "attainment with the trigger word minus without it")
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Calibration:
     """
 
     base: float
-    span: Metric
+    span: Estimate
 
     @property
     def single(self) -> float:

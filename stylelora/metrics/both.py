@@ -8,8 +8,35 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stylelora.metrics.attainment import as_rows
+from stylelora.metrics.measure import Measure
 from stylelora.metrics.statistics import share_interval, tail_of, unit_of
-from stylelora.records import InputError, Metric
+from stylelora.records import Estimate, InputError
+
+BOTH_SCORE = Measure(
+    "both_score", "mean over pictures of the smaller of both attainments: a picture must show both styles"
+)
+BOTH_SCORE_OF_BASE = Measure("both_score_of_base", "both-score of the base's pictures, on the same scales")
+BOTH_SCORE_OF_FIRST = Measure("both_score_of_first", "both-score of the first style's adapter alone")
+BOTH_SCORE_OF_SECOND = Measure("both_score_of_second", "both-score of the second style's adapter alone")
+BOTH_SCORE_OF_PIXEL_AVERAGE = Measure(
+    "both_score_of_pixel_average",
+    "both-score of mixing the two adapters' pictures pixel by pixel, which is no blend",
+)
+BOTH_SCORE_OF_CUT = Measure(
+    "both_score_of_cut", "both-score of one adapter's picture cut and set beside the other's, which is no blend"
+)
+BOTH_SCORE_OF_WORDS = Measure(
+    "both_score_of_words", "both-score of the base that is told of styles in words: what adapters have to beat"
+)
+BOTH_ABOVE_PIXEL_AVERAGE = Measure("both_above_pixel_average", "both-score minus that of mixing pixels; exploratory")
+COIN_FLIP = Measure(
+    "coin_flip", "both-score of tossing a coin between the two adapters alone: what a blend has to beat"
+)
+BOTH_ABOVE_COIN_FLIP = Measure("both_above_coin_flip", "both-score minus the coin's, primary endpoint of a blend")
+BOTH_RATE = Measure(
+    "both_rate",
+    "share of pictures that show more of each style than 95 % of the other adapter's pictures do",
+)
 
 
 def both_scores(first: ArrayLike, second: ArrayLike) -> np.ndarray:
@@ -63,7 +90,7 @@ def both_intervals(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> dict[str, Metric]:
+) -> dict[str, Estimate]:
     """Mean both-scores of a blend and of what it has to beat, and by how much it does.
 
     Each resample of prompts makes both scales anew, so that the intervals allow for their error. A resample in which an
@@ -102,7 +129,7 @@ def both_intervals(
     for name, values in scores.items():
         below = np.quantile(np.where(lost, -np.inf, values)[1:], tail, method="lower")
         above = np.quantile(np.where(lost, np.inf, values)[1:], 1 - tail, method="higher")
-        found[name] = Metric(float(values[0]), float(below), float(above), units, True)
+        found[name] = Estimate(float(values[0]), float(below), float(above), units)
     return found
 
 
@@ -113,7 +140,7 @@ def both_rate(
     second_on_other: ArrayLike,
     prompts: Sequence[Hashable],
     quantile: float = 0.95,
-) -> Metric:
+) -> Estimate:
     """Share of pictures that show both styles: P(a_A > q_A and a_B > q_B).
 
     q_A is the 95th percentile of a_A on pictures of B's adapter alone: 5 % of pictures with no A in them pass it.

@@ -8,7 +8,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from stylelora.metrics.encoders import ImageTextEncoder
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError, SampleBatch
+
+CLIP_SCORE = Measure(
+    "clip_score", "cosine of the picture's vector to its content prompt's, without trigger and style words"
+)
+CLIP_SCORE_FULL = Measure("clip_score_full", "the same to the whole prompt, trigger words included")
 
 
 def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], texts: Sequence[str]) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from stylelora.metrics.nested import crossed, nested_interval
 from stylelora.metrics.statistics import mean_interval
-from stylelora.records import InputError, Metric
+from stylelora.records import Estimate, InputError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Comparison:
         p_value: chance of a difference as far from 0, either way, if the conditions were the same.
     """
 
-    difference: Metric
+    difference: Estimate
     p_value: float
 
 
@@ -35,7 +35,6 @@ def paired_difference(
     seed: int = 0,
     *,
     train_seeds: Sequence[Hashable] | None = None,
-    higher_is_better: bool = True,
 ) -> Comparison:
     """Mean difference of two conditions over prompts, with its interval and the p-value of the sign-flip test.
 
@@ -56,7 +55,6 @@ def paired_difference(
         resamples: bootstrap samples, and sign flips at most. With n prompts no p-value is below 2^(1 - n).
         seed: seed of both, which draw from no global generator.
         train_seeds: what the adapters behind each pair were trained with (N,); None: one adapter each.
-        higher_is_better: direction of the scores, passed on to the record.
 
     Raises:
         InputError: no scores, scores that are not finite, or rows of different lengths.
@@ -66,10 +64,10 @@ def paired_difference(
     differences = _differences(first, second)
     found = crossed(differences, train_seeds, prompts)
     if len(found.table) > 1:
-        difference = nested_interval(differences, train_seeds, prompts, level, higher_is_better=higher_is_better)
+        difference = nested_interval(differences, train_seeds, prompts, level)
         return Comparison(difference, 2 * found.tail(abs(found.value)))
     means = found.table[0]
-    difference = mean_interval(means, None, level, resamples, seed, higher_is_better=higher_is_better)
+    difference = mean_interval(means, None, level, resamples, seed)
     if len(means) == 1:  # both flips are as far from 0
         return Comparison(difference, 1.0)
     test = permutation_test(

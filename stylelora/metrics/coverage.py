@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from stylelora.metrics.kid import as_vectors
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError
+
+PRECISION = Measure("precision", "share of pictures that lie among held-out ones")
+RECALL = Measure("recall", "share of held-out pictures that lie among the made ones")
+DENSITY = Measure("density", "how densely held-out pictures surround the made ones; 1 at equality")
+COVERAGE = Measure(
+    "coverage",
+    "share of held-out pictures that have a made one near",
+    floor="the same to expect if the made pictures were drawn from the style itself",
+)
 
 
 class Neighbourhoods(NamedTuple):

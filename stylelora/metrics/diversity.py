@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylelora.metrics.kid import as_vectors
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError
+
+DIVERSITY = Measure(
+    "diversity", "mean cosine distance between the pictures of one prompt; lower than the base's: collapse"
+)
+VENDI = Measure(
+    "vendi", "effective number of different pictures among so many; prompts differ, so compare conditions only"
+)
 
 
 def mean_distance(vectors: Tensor) -> float:

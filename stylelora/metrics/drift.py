@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError
+
+DRIFT = Measure(
+    "drift",
+    "cosine distance to the base's picture of the same seed where the prompt has no trigger word",
+    higher_is_better=False,
+)
+PIXEL_DRIFT = Measure("pixel_drift", "mean change of pixels, 0 to 1, in the same pictures", higher_is_better=False)
 
 
 def vector_drift(vectors: Tensor, base_vectors: Tensor) -> Tensor:

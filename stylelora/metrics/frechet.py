@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from stylelora.metrics.kid import as_vectors
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError
+
+FRECHET = Measure(
+    "frechet",
+    "Fréchet distance of so many pictures to so many held-out ones; biased when few: compare equal n only",
+    higher_is_better=False,
+    floor="the same between two halves of the held-out pictures; so few are biased upwards more than the conditions",
+)
 
 
 class Frechet(NamedTuple):

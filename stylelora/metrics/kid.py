@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylelora.records import InputError, Metric
+from stylelora.metrics.measure import Measure
+from stylelora.records import Estimate, InputError
+
+KID = Measure(
+    "kid",
+    "unbiased kernel distance to held-out pictures, about 0 at equality, to be seen beside the base's own",
+    higher_is_better=False,
+    floor="the same between two halves of the held-out pictures: how far equal ones scatter at half the number",
+)
 
 
 def as_vectors(*sets: Tensor, least: int = 2) -> list[Tensor]:
@@ -66,7 +74,7 @@ def kid_interval(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-) -> Metric:
+) -> Estimate:
     """KID with its percentile bootstrap interval, both sets resampled, pairs within one unit left out.
 
     A resample holds pictures twice, and k(x, x) is large: taken for a pair of two pictures it moves the whole interval
@@ -116,10 +124,10 @@ def kid_interval(
     values = values[np.isfinite(values)]  # of very few units, a resample may hold no pair
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if len(values) else (-np.inf, np.inf)
     value = of(torch.ones(1, len(units), dtype=torch.float64), ones[None])
-    return Metric(float(value[0]), float(low), float(high), len(units), False)
+    return Estimate(float(value[0]), float(low), float(high), len(units))
 
 
-def kid_floor(references: Tensor, splits: int = 1000, seed: int = 0) -> Metric:
+def kid_floor(references: Tensor, splits: int = 1000, seed: int = 0) -> Estimate:
     """KID between random halves of one set: what no difference looks like.
 
     The mean over all splits is 0 exactly, since each pair of pictures is as often within as between halves; what
@@ -147,7 +155,7 @@ def kid_floor(references: Tensor, splits: int = 1000, seed: int = 0) -> Metric:
     between = ((first @ kernel) * second).sum(1) / (half * (n - half))
     values = _mean_within(first, kernel, ones) + _mean_within(second, kernel, ones) - 2 * between
     low, high = np.quantile(values.numpy(), [0.025, 0.975])
-    return Metric(float(values.mean()), float(low), float(high), half, False)
+    return Estimate(float(values.mean()), float(low), float(high), half)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stylelora.metrics.statistics import finite, mean_interval, tail_of, unit_of
-from stylelora.records import InputError, Metric
+from stylelora.records import Estimate, InputError
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ def nested_interval(
     train_seeds: Sequence[Hashable],
     prompts: Sequence[Hashable],
     level: float = 0.95,
-    *,
-    higher_is_better: bool = True,
-) -> Metric:
+) -> Estimate:
     """Mean over adapters trained with several seeds, with an interval for other training seeds and other prompts.
 
     See `Crossed`. In simulations at 95 % with 3 training seeds x 50 prompts, where seeds vary from not at all to as
@@ -111,7 +109,6 @@ def nested_interval(
         train_seeds: the training seed behind each value (N,).
         prompts: the prompt behind each value (N,); each cell counts the same, by the mean of its values.
         level: coverage of the interval, in (0, 1).
-        higher_is_better: direction, passed on to the record.
 
     Returns:
         `n` is the number of training seeds. With one prompt the interval is (-inf, inf).
@@ -123,6 +120,6 @@ def nested_interval(
     seeds = len(found.table)
     if seeds == 1:
         only = mean_interval(found.table[0], level=level)
-        return Metric(found.value, only.ci_low, only.ci_high, 1, higher_is_better)
+        return Estimate(found.value, only.ci_low, only.ci_high, 1)
     half = found.half_width(tail)
-    return Metric(found.value, found.value - half, found.value + half, seeds, higher_is_better)
+    return Estimate(found.value, found.value - half, found.value + half, seeds)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stylelora.records import InputError, Metric
+from stylelora.records import Estimate, InputError
 
 CHUNK = 1_000_000  # numbers drawn at once: bounds memory
 
@@ -18,9 +18,7 @@ def mean_interval(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-    *,
-    higher_is_better: bool = True,
-) -> Metric:
+) -> Estimate:
     """Mean with its bootstrap interval, resampling whole groups.
 
     Pictures of one prompt resemble one another: taking each for independent makes the interval too narrow, so the unit
@@ -32,7 +30,6 @@ def mean_interval(
         level: coverage of the interval, in (0, 1). Below about 10 units it covers less than it says.
         resamples: bootstrap samples.
         seed: seed of the resampling, which draws from no global generator.
-        higher_is_better: direction, passed on to the record.
 
     Returns:
         `n` is the number of units. One unit says nothing about how units vary: its interval is (-inf, inf).
@@ -42,7 +39,7 @@ def mean_interval(
     """
     values = finite(values, "values")
     ones = np.ones(len(values))
-    return ratio_interval(values, ones, groups, level, resamples, seed, higher_is_better=higher_is_better)
+    return ratio_interval(values, ones, groups, level, resamples, seed)
 
 
 def ratio_interval(
@@ -52,9 +49,7 @@ def ratio_interval(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-    *,
-    higher_is_better: bool = True,
-) -> Metric:
+) -> Estimate:
     """Ratio of sums, sum(top) / sum(bottom), with its bootstrap interval, resampling both together in whole groups.
 
     Example: what a blend attains of a style, sum(blend - base) / sum(single - base) over the same prompts and seeds.
@@ -75,7 +70,6 @@ def ratio_interval(
         level: coverage of the interval, in (0, 1).
         resamples: bootstrap samples.
         seed: seed of the resampling, which draws from no global generator.
-        higher_is_better: direction, passed on to the record.
 
     Returns:
         `n` is the number of units. With one unit the interval is (-inf, inf).
@@ -94,7 +88,7 @@ def ratio_interval(
     if resamples < 1:
         raise InputError(f"An interval needs at least 1 resample, not {resamples}.")
     if n == 1:
-        return Metric(value, -np.inf, np.inf, n, higher_is_better)
+        return Estimate(value, -np.inf, np.inf, n)
     generator = np.random.default_rng(seed)
     tops, bottoms = [], []
     rows = max(1, CHUNK // n)
@@ -107,12 +101,10 @@ def ratio_interval(
     ratios = np.concatenate(tops) / np.where(lost, 1, below)
     low = np.quantile(np.where(lost, -np.inf, ratios), tail, method="lower")  # to interpolate to infinity is no number
     high = np.quantile(np.where(lost, np.inf, ratios), 1 - tail, method="higher")
-    return Metric(value, float(low), float(high), n, higher_is_better)
+    return Estimate(value, float(low), float(high), n)
 
 
-def share_interval(
-    flags: ArrayLike, groups: Sequence[Hashable] | None = None, *, higher_is_better: bool = True
-) -> Metric:
+def share_interval(flags: ArrayLike, groups: Sequence[Hashable] | None = None) -> Estimate:
     """Share of cases that hold, with an interval of 95 % as of `mean_interval`.
 
     If all hold, or none, resampling shows no spread; then the other end is that of Clopper and Pearson (1934) for as
@@ -121,41 +113,11 @@ def share_interval(
     Args:
         flags: whether each holds (N,).
         groups: see `mean_interval`.
-        higher_is_better: direction, passed on to the record.
     """
-    metric = mean_interval(np.asarray(flags, dtype=np.float64), groups, higher_is_better=higher_is_better)
+    metric = mean_interval(np.asarray(flags, dtype=np.float64), groups)
     beyond = 1 - 0.025 ** (1 / metric.n)
     ends = {0.0: (0.0, beyond), 1.0: (1 - beyond, 1.0)}.get(metric.value, (metric.ci_low, metric.ci_high))
-    return Metric(metric.value, *ends, metric.n, higher_is_better)
-
-
-def skill_interval(
-    loss: ArrayLike, base_loss: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Metric:
-    """Share of the base's loss that an adapter removes, 1 - sum(loss) / sum(base_loss), with a paired interval.
-
-    Losses of different data sets cannot be compared; their skill can, if both losses come from one fixed bank of
-    pictures, noises, timesteps and captions. 0: no better than the base; 1: perfect; negative: worse. Each bootstrap
-    sample takes the same pictures for both losses, so that what makes a picture hard for both cancels.
-
-    Args:
-        loss: each picture's mean loss with the adapter, >= 0, (N,).
-        base_loss: the same with no adapter, > 0, (N,).
-        level: coverage of the interval, in (0, 1).
-        resamples: bootstrap samples.
-        seed: seed of the resampling, which draws from no global generator.
-
-    Returns:
-        `n` is the number of pictures. With one picture the interval is (-inf, inf), as for `mean_interval`.
-
-    Raises:
-        InputError: no losses, losses that are not finite, of different lengths, or a base loss that is not positive.
-    """
-    loss, base_loss = finite(loss, "losses"), finite(base_loss, "base losses")
-    if len(loss) != len(base_loss) or (base_loss <= 0).any():
-        raise InputError("Skill needs one loss and one base loss above 0 for each picture.")
-    ratio = ratio_interval(loss, base_loss, None, level, resamples, seed)
-    return Metric(1 - ratio.value, 1 - ratio.ci_high, 1 - ratio.ci_low, ratio.n, True)
+    return Estimate(metric.value, *ends, metric.n)
 
 
 def unit_of(groups: Sequence[Hashable] | None, count: int) -> np.ndarray:

@@ -11,7 +11,19 @@ from torch import Tensor
 
 from stylelora.base.load import MINI
 from stylelora.metrics.encoders import load_frozen, name_of, unit_vectors
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError
+
+STYLE = Measure("style", "cosine of the picture's vector to the mean of the style's held-out pictures")
+STYLE_GAIN = Measure(
+    "style_gain",
+    "what is added to the base's similarity to the style; of an adapter alone, its primary endpoint",
+)
+STYLE_WITHOUT_TRIGGER = Measure(
+    "style_without_trigger",
+    "similarity to the style of the same adapters' pictures of prompts without trigger words",
+    higher_is_better=False,
+)
 
 
 class StyleEncoder:

@@ -7,7 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stylelora.metrics.measure import Measure
 from stylelora.records import InputError
+
+RANK_CORRELATION = Measure(
+    "weight_response_rank_correlation", "rank correlation of the difference in attainments with that in weights"
+)
+SLOPE = Measure("weight_response_slope", "slope of the same: 1 if attainments follow the weights")
+VIOLATIONS = Measure(
+    "weight_response_violations", "weights at which the difference goes the wrong way", higher_is_better=False
+)
+SHARE_ERROR = Measure(
+    "weight_response_share_error",
+    "mean distance of the realised share of a style from the requested one",
+    higher_is_better=False,
+)
 
 
 @dataclass(frozen=True)

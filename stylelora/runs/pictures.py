@@ -12,6 +12,8 @@ from torch import Tensor
 
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
 
+BASE = "base"  # name of the condition without adapters
+NO_TRIGGER = ", no trigger"  # behind the name of a condition whose prompts have no trigger words
 AXES = ("label", "method", "guidance_scale", "strength")
 
 
@@ -51,7 +53,7 @@ def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
         page = max(1, min(40, 8192 // picture.height))
     grids = []
     for number, start in enumerate(range(0, len(table), page), start=1):
-        shown = [(name, [read_picture(root / file) for file in files]) for name, files in table[start : start + page]]
+        shown = [(name, [load_png(root / file) for file in files]) for name, files in table[start : start + page]]
         grids.append(root / ("grid.png" if number == 1 else f"grid-{number}.png"))
         labelled_grid(shown, headings).save(grids[-1])
     return grids
@@ -62,7 +64,8 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
 
     Args:
         rows: records of pictures, by prompt, the base of each guidance scale before the blends.
-        columns: which of AXES the columns are, or condition; the lines are prompts and seeds with all values of the others.
+        columns: which of AXES the columns are, or condition; the lines are prompts and seeds with all values of the
+            others.
     """
     others = [] if columns == "condition" else [axis for axis in AXES if axis != columns]  # a condition has all of them
     blends = [row for row in rows if any(row["weights"])]
@@ -72,7 +75,7 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
     names: dict[tuple, str] = {}
     for row in rows:
         place, file = row["index"][0], row["file_name"]
-        prompt_baselines = not any(row["weights"]) and row["label"] != "base"
+        prompt_baselines = not any(row["weights"]) and row["label"] != BASE
         if prompt_baselines or (place, row["guidance_scale"]) not in plain:
             plain.setdefault((place, row["guidance_scale"]), {})[row["label"]] = file
             if columns != "guidance_scale" and blends:
@@ -88,7 +91,7 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
     return headings, [(names[key], [files[one] for one in found]) for key, files in lines.items()]
 
 
-def read_picture(path: Path) -> Tensor:
+def load_png(path: Path) -> Tensor:
     """Return a PNG as uint8 (3, H, W)."""
     with Image.open(path) as picture:
         return to_tensor(picture)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
-import math
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from stylelora.records import Metric
+from stylelora.records import Endpoint, Metric
 
 PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft")
 
@@ -46,8 +45,8 @@ def write_result(
     epoch: int | None,
     epochs: int,
     dataset: str | None,
-    metrics: dict[str, Metric],
-    tests: dict[str, dict] | None = None,
+    metrics: Sequence[Metric],
+    tests: Sequence[Endpoint] = (),
 ) -> Path:
     """Write `result.json` at once or not at all.
 
@@ -59,8 +58,8 @@ def write_result(
         epoch: the epoch, counted from 0, whose adapter was kept and whose metrics these are; None without one.
         epochs: number of finished epochs.
         dataset: hash of pictures and captions.
-        metrics: name -> measured value. Ends of an interval that are not finite become null.
-        tests: declared endpoint -> difference and p-values.
+        metrics: what was measured; see `Metric.as_record` for their form.
+        tests: of what was declared beforehand; see `Endpoint.as_record`.
 
     Returns:
         path of the file.
@@ -74,8 +73,8 @@ def write_result(
         "seconds": round(seconds, 2),
         "epoch": epoch,
         "epochs": epochs,
-        "metrics": {name: _finite(dataclasses.asdict(metric)) for name, metric in metrics.items()},
-        "tests": tests or {},
+        "metrics": [metric.as_record() for metric in metrics],
+        "tests": [test.as_record() for test in tests],
         "dataset": dataset,
         "peak_memory_bytes": peak_memory(),
         "git": git_hash(),
@@ -90,5 +89,11 @@ def write_result(
     return path
 
 
-def _finite(record: dict) -> dict:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+def read_metrics(folder: Path) -> list[Metric]:
+    """Return the metrics of a run's `result.json`."""
+    return [Metric.of_record(record) for record in json.loads((folder / "result.json").read_text())["metrics"]]
+
+
+def read_tests(folder: Path) -> list[Endpoint]:
+    """Return the tests of a run's `result.json`."""
+    return [Endpoint.of_record(record) for record in json.loads((folder / "result.json").read_text())["tests"]]

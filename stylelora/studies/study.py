@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from stylelora.data.captions import read_prompts
 from stylelora.records import InputError
 from stylelora.runs.folder import run_folder
+from stylelora.runs.pictures import read_lines
+from stylelora.runs.start import ROOT, start
 from stylelora.studies.tables import (
     ORIGINAL_RESOLUTION,
     ORIGINAL_STYLES,
@@ -21,9 +23,7 @@ from stylelora.studies.tables import (
     results,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-PROMPTS = CONFIGS / "evaluate" / "prompts_mini.txt"
 T = TypeVar("T")
 
 
@@ -41,7 +41,7 @@ def study(question: Literal["styles", "resolution"]) -> None:
         adapters = [folder / "adapter.safetensors" for folder in side_by_side(fit, "train/mini/*.yaml")]
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
-        run("test", config, folder, f"--trainer.devices={cores()}", inputs=[PROMPTS, *adapters])
+        run("test", config, folder, f"--trainer.devices={cores()}", adapters=adapters)
         print(ORIGINAL_STYLES, results(folder), f"\nlook at {folder / 'grid.png'}", sep="\n")
         return
     folders = side_by_side(fit_and_test, "ablations/resolution/mini_*.yaml")
@@ -60,7 +60,7 @@ def fit_and_test(config: Path) -> Path:
     folder = fit(config)
     adapter = folder / "adapter.safetensors"
     words = f"--model.init_args.adapters=[{adapter}]"
-    run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", words, inputs=[PROMPTS, adapter])
+    run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", words, adapters=[adapter])
     return folder
 
 
@@ -82,25 +82,33 @@ def cores() -> int:
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
-def is_answered(config: Path, folder: Path, inputs: Sequence[Path] = ()) -> bool:
+def is_answered(config: Path, folder: Path, adapters: Sequence[Path] = ()) -> bool:
     """Tell whether a folder holds the result of a run that succeeded with what a config says now; if not, say why.
+
+    What a run read is known by what it wrote down of it: the hashes of the adapters, and the prompts.
 
     Args:
         config: file.
         folder: of the run.
-        inputs: files that the run reads.
+        adapters: files that a test reads.
     """
     import yaml
 
     file = folder / "result.json"
     if not file.is_file():
         return False
-    result, reasons = json.loads(file.read_text()), []
+    result, reasons, wanted = json.loads(file.read_text()), [], yaml.safe_load(config.read_text())
     if result["status"] != "success":
         reasons.append(f"it ended as {result['status']}")
-    if not _holds(result["config"], yaml.safe_load(config.read_text())):
+    if not _holds(result["config"], wanted):
         reasons.append(f"{config.name} has changed since")
-    reasons += [f"{one} has changed since" for one in inputs if one.stat().st_mtime > file.stat().st_mtime]
+    if adapters and not reasons:
+        made = read_lines(folder / "pictures.jsonl")
+        if sorted(made[0]["adapters"].values()) != sorted(sha256(one.read_bytes()).hexdigest() for one in adapters):
+            reasons.append("its adapters have changed since")
+        prompts = Path(wanted["data"]["init_args"]["file"])
+        if {row["content"] for row in made} != set(read_prompts(prompts)):
+            reasons.append(f"{prompts.name} has changed since")
     if reasons:
         print(f"{folder} has a result, but {', '.join(reasons)}: running again", flush=True)
     return not reasons
@@ -116,24 +124,22 @@ def _holds(used: Any, written: Any) -> bool:
     return used == written
 
 
-def run(verb: str, config: Path, folder: Path, *more: str, inputs: Sequence[Path] = ()) -> None:
+def run(verb: str, config: Path, folder: Path, *more: str, adapters: Sequence[Path] = ()) -> None:
     """Run a config in a process of its own, unless its folder holds the result of one that succeeded with the same.
 
     Args:
-        verb: of `cli.py`.
+        verb: of the command line.
         config: file.
         folder: of the run.
         more: options.
-        inputs: files that it reads; one that is newer than the result makes it run again.
+        adapters: files that a test reads.
 
     Raises:
         InputError: if it fails.
     """
-    if is_answered(config, folder, inputs):
+    if is_answered(config, folder, adapters):
         return
     words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
     print("running", *words, flush=True)
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "cli.py", *words]
-    if subprocess.run(command, cwd=ROOT, env=env, stdout=sys.stderr, check=False).returncode:
+    if start(*words):
         raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; what it said is above")

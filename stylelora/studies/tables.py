@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
 from stylelora.data.images import labelled_grid
-from stylelora.evaluation.evaluation import BASE
 from stylelora.evaluation.finished import read_finished
-from stylelora.evaluation.page import cell, markdown, tests_said
+from stylelora.evaluation.summary import cell, markdown, tests_said
 from stylelora.metrics.comparison import equivalence
 from stylelora.metrics.statistics import ratio_interval
-from stylelora.records import InputError, Metric
-from stylelora.runs.pictures import read_lines, read_picture
+from stylelora.records import InputError, find
+from stylelora.runs.pictures import BASE, load_png, read_lines
+from stylelora.runs.result import read_metrics, read_tests
 
 MARGIN = 0.1  # of attainment: a smaller difference does not matter
 SHOWN = 8  # prompts of the gallery
@@ -44,24 +43,17 @@ ORIGINAL_STYLES = """The original study, on Stable Diffusion 1.5 (CLIP ViT-B/32,
 
 def results(folder: Path) -> str:
     """Return the main table of a finished test, in Markdown."""
-    record = json.loads((folder / "result.json").read_text())
-    metrics = {name: as_metric(value) for name, value in record["metrics"].items()}
-    conditions = dict.fromkeys(name.split(": ")[0] for name in metrics if ": clip_score[" in name)
-    names = dict.fromkeys(name.split(": ", 1)[1] for name in metrics)
-    wanted = ("clip_score[", "style_gain[", "attainment[", "both_score[", "coin_flip[", "drift[", "memorisation[")
-    columns = [name for prefix in wanted for name in names if name.startswith(prefix)]
-    rows = [
-        [condition, *(cell(metrics.get(f"{condition}: {column}")) for column in columns)] for condition in conditions
+    metrics = read_metrics(folder)
+    table = {(metric.condition, metric.quantity): metric for metric in metrics}
+    conditions = dict.fromkeys(metric.condition for metric in metrics if metric.quantity.measure == "clip_score")
+    columns = [
+        quantity
+        for measure in ("clip_score", "style_gain", "attainment", "both_score", "coin_flip", "drift", "memorisation")
+        for quantity in dict.fromkeys(metric.quantity for metric in metrics)
+        if quantity.measure == measure
     ]
-    return "\n".join([markdown(["condition", *columns], rows), *tests_said(metrics, record["tests"])])
-
-
-def as_metric(value: dict) -> Metric:
-    """Return a metric of a result file; ends that are null are infinite."""
-    ends = {
-        name: np.inf * sign if value[name] is None else value[name] for name, sign in (("ci_low", -1), ("ci_high", 1))
-    }
-    return Metric(**value | ends)
+    rows = [[one, *(cell(table.get((one, column))) for column in columns)] for one in conditions]
+    return "\n".join([markdown(["condition", *map(str, columns)], rows), *tests_said(metrics, read_tests(folder))])
 
 
 def resolution_table(folders: list[Path]) -> str:
@@ -79,7 +71,7 @@ def resolution_table(folders: list[Path]) -> str:
         _, whole = next(
             test.condition(None) for other, test in tests.items() if other.name == f"mini_{interpolation}_64"
         )
-        style, content = (next(name for name in values if name.startswith(kind)) for kind in ("style[", "clip_score["))
+        style, content = (next(one for one in values if one.measure == name) for name in ("style", "clip_score"))
         own = values[style]
         if own.pictures != whole[style].pictures:
             raise InputError(f"{test.folder} has other prompts or seeds than the others; remove it and run again")
@@ -89,7 +81,7 @@ def resolution_table(folders: list[Path]) -> str:
         if folder.name != f"mini_{interpolation}_64":
             margin = MARGIN * abs(span.mean())
             same = f"{equivalence(own.values, whole[style].values, own.units, margin):.3f}"
-        skill = as_metric(json.loads((folder / "result.json").read_text())["metrics"]["skill"])
+        skill = find(read_metrics(folder), "skill")
         cells = [f"{int(size)} px", interpolation, f"{training_loss(folder):.4f}", cell(skill)]
         cells += [cell(values[name].mean) for name in (content, style)]
         rows.append([*cells, cell(attained), same])
@@ -122,7 +114,7 @@ def gallery(folders: list[Path]) -> Path:
                 name = "base" if row["condition"] == BASE else f"{int(size)} px {interpolation}"
                 columns.setdefault(name, {}).setdefault(row["content"], folder / "test" / row["file_name"])
     prompts = list(columns["base"])[:SHOWN]
-    rows = [(prompt, [read_picture(files[prompt]) for files in columns.values()]) for prompt in prompts]
+    rows = [(prompt, [load_png(files[prompt]) for files in columns.values()]) for prompt in prompts]
     path = folders[0].parent / "gallery.png"
     labelled_grid(rows, list(columns)).save(path)
     return path

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from callbacks.clip_score import CLIPScore
 from stylelora.distributed import gather_objects
+from stylelora.metrics.clip_score import CLIP_SCORE
 from stylelora.metrics.statistics import mean_interval
 from stylelora.records import SampleBatch
 
@@ -104,9 +105,12 @@ def test_scores_each_picture_and_its_base(tmp_path):
         "score": pytest.approx(expected(1)[3], abs=1e-6), "base_score": pytest.approx(expected(0)[3], abs=1e-6),
     }  # fmt: skip
 
-    assert set(callback.metrics) == {"clip_score[fake]", "clip_score_base[fake]"}
-    assert callback.metrics["clip_score[fake]"] == mean_interval([row["score"] for row in rows[6:]], groups=CONTENTS)
-    assert callback.metrics["clip_score[fake]"].n == 3  # prompts, not pictures
+    own, base = callback.metrics
+    assert (str(own), str(base)) == ("clip_score[fake]", "base: clip_score[fake]")
+    for metric, key in ((own, "score"), (base, "base_score")):
+        want = mean_interval([row[key] for row in rows[6:]], groups=CONTENTS)
+        assert metric == CLIP_SCORE.of(want, metric.condition, "fake")
+    assert own.n == 3  # prompts, not pictures
     logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert logged == {
         "val/clip_score": pytest.approx(sum(expected(1)) / 6, abs=1e-6),
@@ -136,7 +140,7 @@ def test_the_encoder_is_loaded_once_and_before_training(tmp_path):
 def test_without_a_scorer_nothing_is_scored(tmp_path):
     callback = CLIPScore(scorer=None)
     trainer_in(tmp_path, callback, epochs=1).fit(Samples())
-    assert callback.metrics == {}
+    assert callback.metrics == []
 
 
 def test_a_new_run_starts_the_file_afresh_and_a_resumed_one_goes_on(tmp_path):
@@ -153,7 +157,7 @@ def test_validate_scores_and_leaves_the_file_of_the_run(tmp_path):
     (tmp_path / "clip_score.jsonl").write_text("of the run\n")
     callback = with_fake()
     (logged, *_) = trainer_in(tmp_path, callback).validate(Samples(), verbose=False)
-    assert logged["val/clip_score"] == pytest.approx(callback.metrics["clip_score[fake]"].value, abs=1e-6)
+    assert logged["val/clip_score"] == pytest.approx(callback.metrics[0].value, abs=1e-6)
     assert (tmp_path / "clip_score.jsonl").read_text() == "of the run\n"
 
 
@@ -168,7 +172,7 @@ def test_a_run_without_samples_logs_nothing(tmp_path):
     callback = with_fake()
     trainer = trainer_in(tmp_path, callback, epochs=1)
     trainer.fit(Plain())
-    assert callback.metrics == {}
+    assert callback.metrics == []
     assert dict(trainer.callback_metrics) == {}
     assert lines(tmp_path) == []
 
@@ -179,7 +183,7 @@ def test_rows_of_all_processes_count_once(tmp_path, monkeypatch):
     callback = with_fake()
     trainer_in(tmp_path, callback, epochs=1, num_sanity_val_steps=0).fit(Samples())
     assert [row["index"] for row in lines(tmp_path)] == list(range(6))
-    assert callback.metrics["clip_score[fake]"].value == pytest.approx(sum(expected(0)) / 6, abs=1e-6)
+    assert callback.metrics[0].value == pytest.approx(sum(expected(0)) / 6, abs=1e-6)
 
 
 def test_training_is_bit_equal_with_and_without(tmp_path):

@@ -13,10 +13,13 @@ from PIL import Image
 from lightning_modules import composed_styles
 from stylelora.diffusion.sample import initial_noise
 from stylelora.evaluation.compare import compare
-from stylelora.evaluation.page import explanation
+from stylelora.metrics.measure import MEASURES
 from tests.runs import draw_pictures, evaluation_words, fit_words, run_cli
+from tests.runs import metrics_of as metrics
 
 BLEND = "ink 0.6 + oil 0.4"
+LOWER_IS_BETTER = {"kid", "frechet", "memorisation", "drift", "pixel_drift", "style_without_trigger"}
+LOWER_IS_BETTER |= {"attainment_without_trigger"}
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +43,6 @@ def run(words, tmp_path_factory):
     return folder
 
 
-def metrics(folder):
-    return json.loads((folder / "result.json").read_text())["metrics"]
-
-
 def pictures(folder, condition):
     rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
     return [np.asarray(Image.open(folder / row["file_name"])) for row in rows if row["condition"] == condition]
@@ -52,24 +51,37 @@ def pictures(folder, condition):
 def test_every_condition_has_its_metrics_with_interval_and_n_and_the_page_explains_them(run):
     result = json.loads((run / "result.json").read_text())
     assert result["status"] == "success"
-    found = result["metrics"]
+    found = metrics(run)
     for condition in ("base", "ink 1", "oil 1", BLEND):
         score = found[f"{condition}: clip_score[tiny]"]
         assert score["ci_low"] <= score["value"] <= score["ci_high"]
         assert score["n"] == 3  # prompts, not pictures
-    names = {re.sub(r"[\[/@].*", "", name.split(": ", 1)[1]) for name in found}
+    names = {metric["measure"] for metric in found.values()}
     assert {"style", "style_gain", "kid", "frechet", "coverage", "diversity", "memorisation", "skill"} <= names
-    assert {"drift", "pixel_drift", "clip_score_full", "clip_direction", "skill_at_062"} <= names
+    assert {"drift", "pixel_drift", "clip_score_full", "skill_at_timestep"} <= names
+    assert "ink 1: skill_at_timestep@62/ink" in found
     assert "ink 1: skill/oil" in found  # the cross matrix
     page = html.unescape((run / "evaluation.html").read_text())
-    for name in found:
-        assert name in page
-        assert explanation(name) in page
+    for metric in found.values():
+        row = f"<tr><td>{metric['condition']}</td><td>{metric['measure']}</td><td>{metric['judge'] or ''}</td>"
+        assert row in page
+        measure = MEASURES[metric["measure"]]
+        assert (measure.floor if metric["condition"] == "floor" else measure.meaning) in page
+        own = metric["style"] is None or metric["style"] in metric["condition"]
+        better = metric["measure"] not in LOWER_IS_BETTER and (own or metric["measure"] not in ("style", "attainment"))
+        assert metric["higher_is_better"] is better
     for source in re.findall(r'src="(pictures/[^"]*)"', page):
         assert (run / source).is_file()
     lines = [json.loads(line) for line in (run / "values.jsonl").read_text().splitlines()]
     assert len(lines) == 5 * 3 * 2  # base, two alone, two blends; three prompts; two seeds
-    values = [line["values"]["clip_score[tiny]"] for line in lines if line["condition"] == "ink 1"]
+    values = [
+        value["value"]
+        for line in lines
+        if line["condition"] == "ink 1"
+        for value in line["values"]
+        if (value["measure"], value["judge"]) == ("clip_score", "tiny")
+    ]
+    assert len(values) == 6
     assert np.mean(values) == pytest.approx(found["ink 1: clip_score[tiny]"]["value"])
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from callbacks import SaveAdapter, WriteResult
 from lightning_modules import StyleLoRA
-from stylelora.records import Metric
+from stylelora.records import Metric, Quantity
 
 
 def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
@@ -52,7 +52,7 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
 class Breaks(L.LightningModule):
     """Trains one number; stops in the second epoch."""
 
-    metrics = {"skill": Metric(0.5, -math.inf, math.inf, 1, True)}
+    metrics = [Metric(0.5, -math.inf, math.inf, 1, Quantity("skill"), True)]
 
     def __init__(self, error):
         super().__init__()
@@ -101,7 +101,13 @@ def test_a_run_that_ends_early_says_so(tmp_path, error, status, message):
     assert (record["status"], record["error"]) == (status, message)
     assert record["epochs"] == (1 if error else 2)
     assert record["epoch"] == 0
-    assert record["metrics"]["skill"] == {
+    (skill,) = record["metrics"]
+    assert skill == {
+        "condition": None,
+        "measure": "skill",
+        "judge": None,
+        "style": None,
+        "at": [],
         "value": 0.5,
         "ci_low": None,
         "ci_high": None,

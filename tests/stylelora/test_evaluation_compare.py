@@ -9,11 +9,12 @@ import pytest
 from stylelora.evaluation.compare import compare
 from stylelora.evaluation.finished import read_finished
 from stylelora.metrics.comparison import holm
-from stylelora.metrics.statistics import skill_interval
-from stylelora.records import InputError
+from stylelora.metrics.skill import skill_interval
+from stylelora.records import InputError, Quantity
 from tests.finished import write_finished
 
-STYLE, OTHER, SCORE = "style[e]/ink", "style[e]/oil", "clip_score[c]"
+STYLE, OTHER = Quantity("style", "e", "ink"), Quantity("style", "e", "oil")
+SCORE = Quantity("clip_score", "c")
 LAST = "ink 0.6 + oil 0.4"
 
 
@@ -71,8 +72,8 @@ def test_a_style_that_the_first_does_not_surely_reach_has_no_attainment_and_this
     ink(*runs, primary="style")
     said = capsys.readouterr().out
     assert "no attainment: the first is not surely nearer to it than its base, style[e]/ink" in said
-    assert ("primary", STYLE) in table(said)
-    assert ("exploratory", OTHER) in table(said)
+    assert ("primary", str(STYLE)) in table(said)
+    assert ("exploratory", str(OTHER)) in table(said)
 
 
 def test_skill_is_compared_by_held_out_picture_and_has_the_interval_of_a_ratio(tmp_path, capsys):
@@ -92,7 +93,7 @@ def test_without_conditions_the_last_ones_are_compared(tmp_path, capsys):
     compare([make(tmp_path / name, 0.3) for name in "ab"], primary="style")
     said = capsys.readouterr().out
     assert f"{tmp_path / 'a'}, {LAST}" in said
-    assert {key[1] for key in table(said) if key[0] == "primary"} == {STYLE, OTHER}
+    assert {key[1] for key in table(said) if key[0] == "primary"} == {str(STYLE), str(OTHER)}
 
 
 def test_three_training_seeds_a_side_bound_what_pooling_does_not(tmp_path, capsys):
@@ -164,7 +165,7 @@ def test_settings_that_differ_and_metrics_of_one_side_are_said(tmp_path, capsys)
         for name, steps in zip("ab", (12, 20), strict=True)
     ]
     values = tmp_path / "b" / "values.jsonl"
-    values.write_text(values.read_text().replace(SCORE, "clip_score[other]"))
+    values.write_text(values.read_text().replace('"judge": "c"', '"judge": "other"'))
     ink(*runs)
     said = capsys.readouterr().out
     assert f"{runs[1]} has model.steps 20, the first 12" in said
@@ -175,11 +176,27 @@ def test_settings_that_differ_and_metrics_of_one_side_are_said(tmp_path, capsys)
 def test_numbers_that_are_none_leave_out_their_metric_alone(tmp_path, capsys):
     runs = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.3)]
     values = tmp_path / "b" / "values.jsonl"
-    values.write_text(re.sub(rf'"{re.escape(SCORE)}": [\d.]+', f'"{SCORE}": NaN', values.read_text()))
+    record = re.escape(json.dumps(SCORE.as_record() | {"value": 0})[:-2])
+    values.write_text(re.sub(rf"({record})[\d.]+", r"\1NaN", values.read_text()))
     ink(*runs)
     said = capsys.readouterr().out
     assert f"left out, for some pictures have no number: {runs[1]}, ink 1: {SCORE}" in said
     assert ("primary", "attainment[e]/ink") in table(said)
+
+
+def test_names_that_hold_slashes_and_brackets_are_no_obstacle(tmp_path, capsys):
+    """Judges have hub ids, and styles the names of folders."""
+    style = Quantity("style", "facebook/dino[v2]", "ink/[1]: +")
+    for name, level in (("a", 0.3), ("b", 0.15)):
+        conditions = {
+            "base": {style: lambda i, j: 0.2},
+            "ink 1": {style: lambda i, j, level=level: 0.2 + level + 0.001 * (i % 3)},
+        }
+        values = write_finished(tmp_path / name, conditions) / "values.jsonl"
+        values.write_text(values.read_text().replace('"weights": {"ink": 1.0}', '"weights": {"ink/[1]: +": 1.0}'))
+    ink(str(tmp_path / "a"), str(tmp_path / "b"))
+    (cells,) = [row for (kind, _), row in table(capsys.readouterr().out).items() if kind == "primary"]
+    assert [number(cell) for cell in cells[:2]] == pytest.approx([1, 0.5], abs=0.01)
 
 
 def test_the_order_of_prompts_does_not_matter(tmp_path, capsys):
@@ -222,6 +239,7 @@ def test_the_same_adapter_is_no_second_training_seed(tmp_path):
         ("values.jsonl", '{"condition": "ba', "is not whole"),
         ("values.jsonl", "", "no pictures"),
         ("values.jsonl", '{"condition": "base", "content": "a", "seed": 0, "values": {}}', "of an older version"),
+        ("values.jsonl", '{"condition": "base", "method": "sum", "values": {"skill": 1}}', "of an older version"),
         ("result.json", json.dumps({"status": "failed"}), "ended as failed"),
     ],
 )

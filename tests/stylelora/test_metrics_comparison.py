@@ -49,10 +49,10 @@ def test_p_value_of_many_prompts_is_near_that_of_the_t_test_and_never_zero():
 
 def test_difference_is_that_of_the_prompt_means():
     first, second, ids = conditions(12, 4, np.random.default_rng(2), 0.4)
-    got = paired_difference(first, second, ids, higher_is_better=False).difference
-    want = mean_interval(first - second, ids, higher_is_better=False)
+    got = paired_difference(first, second, ids).difference
+    want = mean_interval(first - second, ids)
     assert (got.value, got.ci_low, got.ci_high) == pytest.approx((want.value, want.ci_low, want.ci_high))
-    assert (got.n, got.higher_is_better) == (12, False)
+    assert got.n == 12
     uneven = paired_difference([4.0, 4.0, 4.0, 0.0], [0.0] * 4, ["a", "a", "a", "b"]).difference
     assert uneven.value == 2.0  # prompts count the same, however many pictures each has
 

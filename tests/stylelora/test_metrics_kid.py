@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stylelora.metrics.kid import as_vectors, kid, kid_floor, kid_interval
+from stylelora.metrics.kid import KID, as_vectors, kid, kid_floor, kid_interval
 from stylelora.records import InputError
 
 
@@ -78,7 +78,7 @@ def test_the_interval_holds_the_estimate_where_the_naive_bootstrap_lies_above_it
     got = kid_interval(x, y, resamples=2000)
     assert got.value == pytest.approx(kid(x, y), abs=1e-12)
     assert got.n == 100
-    assert got.higher_is_better is False
+    assert KID.of(got).higher_is_better is False
     assert got.ci_low < got.value < got.ci_high
     generator = np.random.default_rng(0)
     naive = [kid(x[generator.integers(100, size=100)], y[generator.integers(100, size=100)]) for _ in range(200)]

@@ -5,7 +5,7 @@ from scipy import stats
 from stylelora.metrics.comparison import equivalence, paired_difference
 from stylelora.metrics.nested import crossed, nested_interval
 from stylelora.metrics.statistics import mean_interval
-from stylelora.records import InputError, Metric
+from stylelora.records import Estimate, InputError
 
 
 def trained(seeds, prompts, pictures, seed_sd, generator):
@@ -40,17 +40,17 @@ def test_nested_with_equal_prompts_is_the_t_interval_of_training_seeds():
     got = nested_interval(np.repeat(per_seed, 10), np.repeat([7, 8, 9], 10), list(range(10)) * 3)
     want = stats.ttest_1samp(per_seed, 0).confidence_interval(0.95)
     assert (got.ci_low, got.ci_high) == pytest.approx((want.low, want.high))
-    assert nested_interval([0.5] * 4, [0, 0, 1, 1], [0, 1, 0, 1]) == Metric(0.5, 0.5, 0.5, 2, True)
+    assert nested_interval([0.5] * 4, [0, 0, 1, 1], [0, 1, 0, 1]) == Estimate(0.5, 0.5, 0.5, 2)
 
 
 def test_nested_does_not_depend_on_the_order_of_pictures():
     generator = np.random.default_rng(14)
     values, row, column = trained(3, 8, 2, 1.0, generator)
-    want = nested_interval(values, row, column, higher_is_better=False)
+    want = nested_interval(values, row, column)
     mixed = generator.permutation(len(values))
-    got = nested_interval(values[mixed], row[mixed], [f"prompt {k}" for k in column[mixed]], higher_is_better=False)
+    got = nested_interval(values[mixed], row[mixed], [f"prompt {k}" for k in column[mixed]])
     assert (got.value, got.ci_low, got.ci_high) == pytest.approx((want.value, want.ci_low, want.ci_high))
-    assert (got.n, got.higher_is_better) == (3, False)
+    assert got.n == 3
 
 
 def test_one_training_seed_speaks_for_its_prompts_only():
@@ -61,7 +61,7 @@ def test_one_training_seed_speaks_for_its_prompts_only():
     assert (got.value, got.ci_low, got.ci_high) == pytest.approx(
         (over_prompts.value, over_prompts.ci_low, over_prompts.ci_high)
     )
-    assert nested_interval([1.0, 3.0], [0, 1], ["a", "a"]) == Metric(2.0, -np.inf, np.inf, 2, True)
+    assert nested_interval([1.0, 3.0], [0, 1], ["a", "a"]) == Estimate(2.0, -np.inf, np.inf, 2)
 
 
 def test_p_value_is_the_level_at_which_the_interval_reaches_zero():

@@ -4,16 +4,16 @@ import torch
 from scipy import stats
 
 from stylelora.metrics import statistics
-from stylelora.metrics.statistics import mean_interval, ratio_interval, share_interval, skill_interval
-from stylelora.records import InputError, Metric
+from stylelora.metrics.skill import SKILL, skill_interval
+from stylelora.metrics.statistics import mean_interval, ratio_interval, share_interval
+from stylelora.records import Estimate, InputError
 
 
 def test_mean_is_the_plain_mean_and_n_counts_units():
-    got = mean_interval([1.0, 2.0, 3.0, 10.0], groups=["a", "a", "a", "b"], higher_is_better=False)
-    assert isinstance(got, Metric)
+    got = mean_interval([1.0, 2.0, 3.0, 10.0], groups=["a", "a", "a", "b"])
+    assert isinstance(got, Estimate)
     assert got.value == 4.0
     assert got.n == 2
-    assert got.higher_is_better is False
     assert got.ci_low == 2.0  # every draw was group a, or every draw was group b
     assert got.ci_high == 10.0
 
@@ -87,9 +87,9 @@ def test_ratio_matches_a_loop_over_prompts():
     groups = generator.integers(20, size=80)
     bottom = 0.5 + 0.2 * generator.normal(size=20)[groups] + 0.1 * generator.normal(size=80)
     top = 0.6 * bottom + 0.1 * generator.normal(size=80)
-    got = ratio_interval(top, bottom, groups, level=0.9, resamples=4000, higher_is_better=False)
+    got = ratio_interval(top, bottom, groups, level=0.9, resamples=4000)
     assert got.value == pytest.approx(top.mean() / bottom.mean(), abs=1e-12)
-    assert (got.n, got.higher_is_better) == (20, False)
+    assert got.n == 20
     brute = []
     for _ in range(4000):
         rows = np.concatenate([np.flatnonzero(groups == pick) for pick in generator.integers(20, size=20)])
@@ -118,7 +118,7 @@ def test_ratio_is_not_measurable_where_its_bottom_may_be_zero(sign):
     noise = np.random.default_rng(11).normal(size=50)
     noise = sign * (noise - noise.mean()) / noise.std()
     top = sign * np.ones(50) + 0.1 * noise
-    assert ratio_interval(top, noise + 0.2 * sign) == Metric(pytest.approx(5.0), -np.inf, np.inf, 50, True)  # t = 1.4
+    assert ratio_interval(top, noise + 0.2 * sign) == Estimate(pytest.approx(5.0), -np.inf, np.inf, 50)  # t = 1.4
     measurable = ratio_interval(top, noise + 0.5 * sign)  # t = 3.5
     assert 1 < measurable.ci_low < 2 < measurable.ci_high < 10
     assert mean_interval(noise + 0.2 * sign).ci_low < 0 < mean_interval(noise + 0.2 * sign).ci_high
@@ -145,12 +145,12 @@ def test_skill_is_one_minus_the_ratio_of_sums_with_paired_pictures():
     assert got.ci_high == pytest.approx(np.quantile(brute, 0.975), abs=0.004)
     assert got.ci_low < got.value < got.ci_high
     assert got.n == 40
-    assert got.higher_is_better
+    assert SKILL.of(got).higher_is_better
 
 
 def test_skill_of_the_base_itself_is_exactly_zero():
     loss = np.random.default_rng(6).uniform(0.01, 1.0, size=17).astype(np.float32)
-    assert skill_interval(loss, loss) == Metric(0.0, 0.0, 0.0, 17, True)
+    assert skill_interval(loss, loss) == Estimate(0.0, 0.0, 0.0, 17)
 
 
 def test_an_interval_is_a_function_of_its_arguments_alone():
@@ -176,9 +176,9 @@ def test_chunks_bound_memory_and_leave_the_number_of_resamples(monkeypatch):
 
 
 def test_one_unit_bounds_nothing():
-    assert mean_interval([1.0, 3.0], groups=["a", "a"]) == Metric(2.0, -np.inf, np.inf, 1, True)
-    assert skill_interval([1.0], [2.0]) == Metric(0.5, -np.inf, np.inf, 1, True)
-    assert ratio_interval([1.0, 3.0], [4.0, 4.0], groups=["a", "a"]) == Metric(0.5, -np.inf, np.inf, 1, True)
+    assert mean_interval([1.0, 3.0], groups=["a", "a"]) == Estimate(2.0, -np.inf, np.inf, 1)
+    assert skill_interval([1.0], [2.0]) == Estimate(0.5, -np.inf, np.inf, 1)
+    assert ratio_interval([1.0, 3.0], [4.0, 4.0], groups=["a", "a"]) == Estimate(0.5, -np.inf, np.inf, 1)
 
 
 @pytest.mark.parametrize(

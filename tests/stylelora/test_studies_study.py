@@ -2,13 +2,14 @@
 
 import json
 import os
+from hashlib import sha256
 
 import pytest
 import yaml
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from stylelora.records import InputError
+from stylelora.records import InputError, Metric, Quantity
 from stylelora.studies import study
 from stylelora.studies.tables import gallery, resolution_table
 from tests.finished import write_finished
@@ -19,12 +20,12 @@ def trained_and_tested(folder, style, size):
     with SummaryWriter(folder) as writer:
         for step in range(20):
             writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
-    metric = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.5, "n": 9, "higher_is_better": True}
-    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": {"skill": metric}}))
+    skill = Metric(0.4, 0.3, 0.5, 9, Quantity("skill"), higher_is_better=True)
+    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": [skill.as_record()]}))
     conditions = {
         condition: {
-            "clip_score[mini]": lambda i, j: 0.5,
-            "style[mini-style]/watercolor": lambda i, j, level=level: level + 0.01 * (i % 3),
+            Quantity("clip_score", "mini"): lambda i, j: 0.5,
+            Quantity("style", "mini-style", "watercolor"): lambda i, j, level=level: level + 0.01 * (i % 3),
         }
         for condition, level in (("base", 0.2), ("watercolor 1", style))
     }
@@ -79,11 +80,7 @@ def test_the_gallery_has_a_column_for_the_base_and_for_each_run(tmp_path):
 def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
     calls = []
 
-    def fake(words, **_):
-        calls.append(words)
-        return type("Done", (), {"returncode": 1})
-
-    monkeypatch.setattr(study.subprocess, "run", fake)
+    monkeypatch.setattr(study, "start", lambda *words: calls.append(words) or 1)
     config = yaml.safe_load((study.CONFIGS / "quickstart.yaml").read_text())
     used = {"seed_everything": 0, **config, "data": config["data"] | {"more": 1}}
     (tmp_path / "result.json").write_text(json.dumps({"status": "success", "config": used}))
@@ -95,24 +92,29 @@ def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monk
     assert len(calls) == 1
 
 
-def test_a_result_of_other_settings_or_older_than_what_it_read_is_no_answer(tmp_path, capsys):
-    config, adapter = tmp_path / "run.yaml", tmp_path / "adapter.safetensors"
-    config.write_text("model: {init_args: {num_inference_steps: 12, weights: [[1, 0]], adapters: [a]}}")
-    adapter.touch()
-    used = {
-        "model": {
-            "init_args": {"num_inference_steps": 12, "weights": [[1, 0]], "adapters": ["given/by/hand"], "more": None}
-        }
-    }
-    result = tmp_path / "result.json"
-    result.write_text(json.dumps({"status": "success", "config": used}))
-    os.utime(adapter, (1, 1))
+def test_a_result_of_other_settings_adapters_or_prompts_is_no_answer(tmp_path, capsys):
+    config, adapter, prompts = (tmp_path / name for name in ("run.yaml", "adapter.safetensors", "prompts.txt"))
+    model = {"steps": 12, "weights": [[1, 0]], "adapters": ["a"]}
+    data = {"file": str(prompts)}
+    config.write_text(yaml.safe_dump({"model": {"init_args": model}, "data": {"init_args": data}}))
+    adapter.write_bytes(b"first")
+    prompts.write_text("a cat\na dog\n")
+    used = {"model": {"init_args": model | {"adapters": ["given/by/hand"], "more": None}}, "data": {"init_args": data}}
+    (tmp_path / "result.json").write_text(json.dumps({"status": "success", "config": used}))
+    hashes = {"adapter": sha256(b"first").hexdigest()}
+    lines = [{"content": content, "adapters": hashes} for content in ("a cat", "a dog", "a cat")]
+    (tmp_path / "pictures.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    os.utime(tmp_path / "result.json", (1, 1))  # when files were written does not matter: a copied folder is as good
     assert study.is_answered(config, tmp_path, [adapter])
-    os.utime(result, (0, 0))
+    adapter.write_bytes(b"second")
     assert not study.is_answered(config, tmp_path, [adapter])
-    assert f"{adapter} has changed since: running again" in capsys.readouterr().out
-    os.utime(result)
-    config.write_text(config.read_text().replace("[1, 0]", "[1, 1]"))
+    assert "its adapters have changed since: running again" in capsys.readouterr().out
+    adapter.write_bytes(b"first")
+    prompts.write_text("a cat\na house\n")
+    assert not study.is_answered(config, tmp_path, [adapter])
+    assert "prompts.txt has changed since: running again" in capsys.readouterr().out
+    prompts.write_text("a cat\na dog\n")
+    config.write_text(yaml.safe_dump({"model": {"init_args": model | {"steps": 20}}, "data": {"init_args": data}}))
     assert not study.is_answered(config, tmp_path, [adapter])
     assert "run.yaml has changed since" in capsys.readouterr().out
     assert not study.is_answered(config, tmp_path / "nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import torch
@@ -11,12 +12,12 @@ from torch.utils.data import DataLoader
 from datamodules.base import StyleDataModule
 from datamodules.prompts import Prompts
 from datamodules.sampler import ShareSampler, batches_of
-from stylelora.data.images import to_tensor
-from stylelora.data.reading import read_picture
-from stylelora.records import InputError, Picture
+from stylelora.base.load import resolve_base, size_step
+from stylelora.data.dataset import Side, StyleDataset
+from stylelora.records import InputError
 
 
-class Evaluation(Prompts):
+class EvaluationSet(Prompts):
     """Contents of pictures, and the training and held-out pictures of styles, divided as they were for training.
 
     Args:
@@ -47,8 +48,10 @@ class Evaluation(Prompts):
 
     def prepare_data(self) -> None:
         """Find the pictures, in one process only; everything that is wrong with a folder is said here."""
+        base = resolve_base(self.trainer.lightning_module.hparams.base)
         for style in self.styles.values():
             style.dataset.scan()
+            style.dataset.choose_sizes(size_step(base), style.batch_size * self.trainer.world_size, style.repeats)
 
     def setup(self, stage: str) -> None:
         """Take over what the first process found."""
@@ -65,39 +68,56 @@ class Evaluation(Prompts):
         pictures = sorted(picture.sha256 for style in self.styles.values() for picture in style.held_out)
         return sha256("\n".join([*sorted(self.prompts), *pictures]).encode()).hexdigest()
 
-    def images(self, name: str, side: str) -> list[Tensor]:
-        """Return the pictures of a style as they were trained on, uint8 (3, H, W) each.
+    def images(self, name: str, side: Side) -> Images:
+        """Return the pictures of a style, whole, of the sizes that training brings them to.
 
         Args:
             name: of the style.
             side: train or held_out.
         """
-        return [self._image(name, picture) for picture in getattr(self.styles[name], side)]
-
-    def _image(self, name: str, picture: Picture) -> Tensor:
-        framing = self.styles[name].dataset.framing
-        view = framing.view(framing.square)
-        return to_tensor(view.of(read_picture(picture.path).image))
+        return Images(self.styles[name].dataset, side)
 
     def test_dataloader(self) -> list[DataLoader]:
         """Return two loaders: prompts as of `predict`, and held-out pictures of all styles.
 
         Batches of the second have `index`, `style`, `caption`, `sha256`, lists, and `image`, uint8 (B, 3, H, W), of one
-        style each.
+        style and size each.
         """
-        held_out = [(name, picture) for name, style in self.styles.items() for picture in style.held_out]
-        batches = batches_of([name for name, _ in held_out], self.batch_size)
+        held_out = [(name, row) for name, style in self.styles.items() for row in range(len(style.held_out))]
+        kinds = [(name, self.styles[name].dataset.sizes["held_out"][row]) for name, row in held_out]
+        batches = batches_of(kinds, self.batch_size)
 
-        def collate(rows: list[int]) -> dict:
-            names, pictures = zip(*(held_out[row] for row in rows), strict=True)
-            style = self.styles[names[0]]
+        def collate(numbers: list[int]) -> dict:
+            names, rows = zip(*(held_out[number] for number in numbers), strict=True)
+            style, images = self.styles[names[0]], self.images(names[0], "held_out")
+            pictures = [style.held_out[row] for row in rows]
             return {
-                "index": rows,
+                "index": numbers,
                 "style": list(names),
                 "caption": [style.caption(picture.text) for picture in pictures],
                 "sha256": [picture.sha256 for picture in pictures],
-                "image": torch.stack([self._image(names[0], picture) for picture in pictures]),
+                "image": torch.stack([images[row] for row in rows]),
             }
 
         sampler = ShareSampler(len(batches), self.trainer.world_size, self.trainer.global_rank)
         return [self.predict_dataloader(), DataLoader(batches, batch_size=None, sampler=sampler, collate_fn=collate)]
+
+
+class Images(Sequence):
+    """One side of a style's pictures, uint8 (3, H, W) each, read when they are asked for.
+
+    Args:
+        dataset: with its pictures and their sizes.
+        side: train or held_out.
+    """
+
+    def __init__(self, dataset: StyleDataset, side: Side) -> None:
+        self.dataset, self.side = dataset, side
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(getattr(self.dataset, self.side))
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Read a picture."""
+        return self.dataset.image(self.side, index)

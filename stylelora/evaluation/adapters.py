@@ -1,0 +1,69 @@
+"""Which style is each adapter of, and is it tested as it was trained?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from stylelora.data.scan import content_hash
+from stylelora.lora.read import Adapter
+from stylelora.records import InputError, Picture
+
+
+class StyleData(Protocol):
+    """What is known of a style that adapters are tested with.
+
+    Attributes:
+        held_out: pictures that were not trained on.
+        trigger: word of the captions.
+        resolution: side in pixels.
+    """
+
+    held_out: list[Picture]
+    trigger: str
+    resolution: int
+
+
+def styles_of(adapters: Sequence[Adapter]) -> dict[str, str]:
+    """Return the style of each adapter by its name: what its file says, or else its name.
+
+    Raises:
+        InputError: if two adapters are of one style.
+    """
+    styles = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in adapters}
+    if len(set(styles.values())) < len(styles):
+        raise InputError("two adapters are of one style, and so cannot be told apart; test them in two runs")
+    return styles
+
+
+def doubts(adapters: Sequence[Adapter], data: Mapping[str, StyleData], base: str, side: int) -> Iterator[str]:
+    """Yield a sentence for each thing that cannot be measured, or not as the adapter was trained.
+
+    Args:
+        adapters: that are tested.
+        data: name of a style -> its pictures.
+        base: as the test names it.
+        side: of the pictures that are made, in pixels.
+    """
+    styles = styles_of(adapters)
+    if lacking := [f"{name} ({style})" for name, style in styles.items() if style not in data]:
+        yield f"no data of the style of {', '.join(lacking)}, so style and skill of these are not measured"
+    for adapter in adapters:
+        style, notes = data.get(styles[adapter.name]), adapter.metadata
+        here = [("base", Path(base).name), ("resolution", str(side))]
+        if style is not None:
+            here += [("trigger", style.trigger), ("resolution", str(style.resolution))]
+            if notes.get("held_out") != content_hash(style.held_out):
+                yield (
+                    f"{adapter.name} may have been trained on some of the pictures of {styles[adapter.name]} that it "
+                    "is measured with: its file names no or other held-out ones; give the style the root and held_out "
+                    "that it was trained with"
+                )
+        there = notes | {"base": Path(notes.get("base", base)).name}
+        if other := dict.fromkeys(
+            f"{name} {there[name]}, not {value}" for name, value in here if there.get(name, value) != value
+        ):
+            yield f"{adapter.name} was trained with {'; '.join(other)}: what is measured is not what it was made for"
+    if unused := [style for style in data if style not in styles.values()]:
+        yield f"no adapter of the styles {', '.join(unused)}, so there is no scale for their attainment"

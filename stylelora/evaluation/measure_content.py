@@ -1,0 +1,38 @@
+"""Do pictures show what their prompts say, and what do adapters change unasked?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from stylelora.evaluation.measurements import Measurements
+from stylelora.evaluation.vectors import Vectors
+from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_FULL, agreement
+from stylelora.metrics.drift import DRIFT, PIXEL_DRIFT, pixel_drift, vector_drift
+from stylelora.metrics.encoders import ImageTextEncoder
+
+
+def measure_content(found: Measurements, judge: ImageTextEncoder, made: Mapping[str, Tensor]) -> None:
+    """Measure CLIP score, of the content alone and of the whole prompt.
+
+    Args:
+        found: gets the metrics.
+        judge: encodes the texts.
+        made: name of a condition -> its pictures' vectors, of length 1, float (N, D).
+    """
+    for one in found.pictures.conditions:
+        content, whole = (agreement(made[one.name], judge, texts) for texts in (one.contents, one.prompts))
+        found.add_mean(one.name, CLIP_SCORE, content, judge.name)
+        found.add_mean(one.name, CLIP_SCORE_FULL, whole, judge.name)
+
+
+def measure_drift(found: Measurements, vectors: Vectors) -> None:
+    """Measure what adapters change in pictures whose prompts do not ask for them."""
+    base = found.pictures.base
+    for name, silent in found.pictures.untriggered.items():
+        drift = vector_drift(vectors.untriggered[name], vectors.made[base.name])
+        found.add_mean(name, DRIFT, drift, vectors.name)
+        pairs = zip(silent.batches(), base.batches(), strict=True)
+        found.add_mean(name, PIXEL_DRIFT, torch.cat([pixel_drift(*pair) for pair in pairs]))

@@ -1,0 +1,95 @@
+"""How much of which style do the pictures of all conditions show?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from stylelora.evaluation.measurements import Measurements
+from stylelora.evaluation.vectors import Vectors
+from stylelora.metrics.attainment import (
+    ATTAINMENT,
+    ATTAINMENT_WITHOUT_TRIGGER,
+    TRIGGER_EFFECT,
+    Calibration,
+    attainment,
+    calibrate,
+)
+from stylelora.metrics.comparison import paired_difference
+from stylelora.metrics.statistics import mean_interval, ratio_interval
+from stylelora.metrics.style import STYLE, STYLE_GAIN, STYLE_WITHOUT_TRIGGER, style_similarity
+from stylelora.records import Quantity
+from stylelora.runs.pictures import BASE, NO_TRIGGER
+
+#: Name of a condition, with NO_TRIGGER behind those without, and of each blend's controls -> style -> cosine of each
+#: picture to the style's held-out pictures, float64 (N,).
+Similarities = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def similarities(vectors: Vectors) -> Similarities:
+    """Return how near all pictures are to all styles."""
+    silent = {name + NO_TRIGGER: rows for name, rows in vectors.untriggered.items()}
+    return {
+        name: {style: style_similarity(rows, real).double().numpy() for style, real in vectors.held_out.items()}
+        for name, rows in (vectors.made | silent | vectors.controls).items()
+    }
+
+
+def measure_style(found: Measurements, judge: str, near: Similarities) -> dict[str, Calibration]:
+    """Measure how much of each style the pictures have, with trigger words and without.
+
+    Attainment is calibrated: 0 is the base, 1 the style's adapter alone, over the same prompts and seeds. Its interval
+    resamples both ends with it. Primary endpoint: that each adapter alone is nearer to its style than the base.
+
+    Args:
+        found: gets the metrics.
+        judge: name of what measured.
+        near: from `similarities`.
+
+    Returns:
+        the scales of the styles that can be measured.
+    """
+    base, scales, prompts = near[BASE], {}, found.pictures.prompts
+    for style in base:
+        _measure_similarity(found, judge, style, near)
+        if (single := found.pictures.alone(style)) is None:
+            continue
+        alone = near[single.name][style]
+        scale = calibrate(base[style], alone, prompts)
+        if scale.measurable:  # if not, there is no scale to give attainments on
+            scales[style] = scale
+            _measure_attainment(found, judge, style, near, scale)
+        found.declare(single.name, STYLE_GAIN, judge, style, paired_difference(alone, base[style], prompts))
+    return scales
+
+
+def _measure_similarity(found: Measurements, judge: str, style: str, near: Similarities) -> None:
+    """Measure how near all conditions are to a style, which needs no scale."""
+    prompts = found.pictures.prompts
+    baselines = [one.name for one in found.pictures.prompt_baselines()]
+    for one in found.pictures.conditions:
+        own, similarity = style in one.weights, near[one.name][style]
+        found.add_mean(one.name, STYLE, similarity, judge, style, wanted=own)
+        if own or one.name in baselines:
+            gain = mean_interval(similarity - near[BASE][style], prompts)
+            found.add(STYLE_GAIN.of(gain, one.name, judge, style))
+        if own and one.name in found.pictures.untriggered:
+            without = mean_interval(near[one.name + NO_TRIGGER][style], prompts)
+            found.add(STYLE_WITHOUT_TRIGGER.of(without, one.name, judge, style))
+
+
+def _measure_attainment(found: Measurements, judge: str, style: str, near: Similarities, scale: Calibration) -> None:
+    """Measure how much of a style all conditions attain, and of its own what one attains without trigger words."""
+    base, prompts = near[BASE][style], found.pictures.prompts
+    span = near[found.pictures.alone(style).name][style] - base
+    for one in found.pictures.conditions[1:]:
+        own, similarity = style in one.weights, near[one.name][style]
+        found.keep(one.name, Quantity(ATTAINMENT.name, judge, style), attainment(similarity, scale))
+        reached = ratio_interval(similarity - base, span, prompts)
+        found.add(ATTAINMENT.of(reached, one.name, judge, style, wanted=own))
+        if own and one.name in found.pictures.untriggered:
+            without = near[one.name + NO_TRIGGER][style]
+            leak, effect = (ratio_interval(part, span, prompts) for part in (without - base, similarity - without))
+            found.add(ATTAINMENT_WITHOUT_TRIGGER.of(leak, one.name, judge, style))
+            found.add(TRIGGER_EFFECT.of(effect, one.name, judge, style))

@@ -1,0 +1,97 @@
+"""A test as a table for the terminal, and what its numbers look like in any table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from stylelora.evaluation.measurements import Measurements
+from stylelora.metrics.attainment import ATTAINMENT
+from stylelora.metrics.both import BOTH_RATE, BOTH_SCORE, COIN_FLIP
+from stylelora.metrics.clip_score import CLIP_SCORE
+from stylelora.metrics.measure import Measure
+from stylelora.metrics.style import STYLE_GAIN
+from stylelora.records import Endpoint, Estimate, Metric, Quantity
+
+
+def cell(estimate: Estimate | None) -> str:
+    """Return a value with its interval, `0.42 (0.31 to 0.53)`, or a dash; one of which nothing is known says so."""
+    if estimate is None:
+        return "-"
+    if estimate.ci_low == estimate.ci_high == 1:  # the end of a scale
+        return f"{estimate.value:.3f}"
+    if not (math.isfinite(estimate.ci_low) or math.isfinite(estimate.ci_high)):
+        return f"{estimate.value:.3f} (no interval)"
+    return f"{estimate.value:.3f} ({estimate.ci_low:.3f} to {estimate.ci_high:.3f})"
+
+
+def p_said(p_value: float) -> str:
+    """Return a p-value with four digits, or that it is below them."""
+    return f"{p_value:.4f}" if p_value >= 0.00005 else "<0.0001"
+
+
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(one.replace("|", "\\|").replace("\n", " ") for one in cells) + " |"
+
+    return "\n".join([line(heading), "|---" * len(heading) + "|", *map(line, rows)])
+
+
+def main_table(found: Measurements) -> tuple[list[str], list[list[str]]]:
+    """Return heading and rows by the first judge of each kind: content, gain and attainment of each style, both."""
+
+    def first(measure: Measure) -> str | None:
+        judges = (metric.quantity.judge for metric in found.metrics if metric.quantity.measure == measure.name)
+        return next(judges, None)
+
+    gained = [metric.quantity.style for metric in found.metrics if metric.quantity.measure == STYLE_GAIN.name]
+    columns = {"CLIP score": Quantity(CLIP_SCORE.name, first(CLIP_SCORE))}
+    for said, measure in (("style gain, {}", STYLE_GAIN), ("attainment of {}", ATTAINMENT)):
+        judge = first(measure)
+        columns |= {said.format(style): Quantity(measure.name, judge, style) for style in dict.fromkeys(gained)}
+    for said, measure in (("both", BOTH_SCORE), ("coin flip", COIN_FLIP), ("both rate", BOTH_RATE)):
+        columns[said] = Quantity(measure.name, first(measure))
+    heading = ["condition", *columns]
+    rows = [
+        [one.name, *(cell(found.metric(one.name, quantity)) for quantity in columns.values())]
+        for one in found.pictures.conditions
+    ]
+    kept = [i for i in range(len(heading)) if any(row[i] != "-" for row in rows)]
+    return [heading[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def summary(found: Measurements) -> str:
+    """Return the main table and the tests, in Markdown."""
+    lines = [markdown(*main_table(found)), f"\nMean (95 % interval) over {counted(found)}."]
+    return "\n".join([*lines, *unmeasured(found), *tests_said(found.metrics, found.tests)])
+
+
+def counted(found: Measurements) -> str:
+    """Return how many prompts there are, and pictures of each."""
+    prompts = len(set(found.pictures.prompts))
+    each = len(found.pictures.prompts) // prompts
+    return f"{prompts} prompt{'s' * (prompts > 1)}, {each} picture{'s' * (each > 1)} of each"
+
+
+def unmeasured(found: Measurements) -> list[str]:
+    """Return a line for each style whose adapter is here and that has no attainment all the same."""
+    lines = []
+    for test in found.tests:
+        condition, quantity = test.condition, test.quantity
+        if quantity.measure != STYLE_GAIN.name or found.metric(condition, quantity._replace(measure=ATTAINMENT.name)):
+            continue
+        gain = cell(found.metric(condition, quantity))
+        lines.append(f"no attainment of {quantity.style}: {gain} is not surely above 0, of so many prompts; {test}")
+    return lines
+
+
+def tests_said(metrics: Iterable[Metric], tests: Iterable[Endpoint]) -> list[str]:
+    """Return a line for each test of a declared endpoint."""
+    table = {(metric.condition, metric.quantity): metric for metric in metrics}
+    return [
+        f"{test}: {cell(table.get((test.condition, test.quantity)))}, p = {p_said(test.p_value)}, "
+        f"Holm {p_said(test.p_holm)}"
+        for test in tests
+    ]

@@ -1,0 +1,41 @@
+"""How much of the base's loss does an adapter remove?"""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from stylelora.metrics.measure import Measure
+from stylelora.metrics.statistics import finite, ratio_interval
+from stylelora.records import Estimate, InputError
+
+SKILL = Measure("skill", "share of the base's loss on held-out pictures that the adapter removes")
+SKILL_AT_TIMESTEP = Measure("skill_at_timestep", "the same at one timestep")
+
+
+def skill_interval(
+    loss: ArrayLike, base_loss: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Estimate:
+    """Share of the base's loss that an adapter removes, 1 - sum(loss) / sum(base_loss), with a paired interval.
+
+    Losses of different data sets cannot be compared; their skill can, if both losses come from one fixed bank of
+    pictures, noises, timesteps and captions. 0: no better than the base; 1: perfect; negative: worse. Each bootstrap
+    sample takes the same pictures for both losses, so that what makes a picture hard for both cancels.
+
+    Args:
+        loss: each picture's mean loss with the adapter, >= 0, (N,).
+        base_loss: the same with no adapter, > 0, (N,).
+        level: coverage of the interval, in (0, 1).
+        resamples: bootstrap samples.
+        seed: seed of the resampling, which draws from no global generator.
+
+    Returns:
+        `n` is the number of pictures. With one picture the interval is (-inf, inf), as for `mean_interval`.
+
+    Raises:
+        InputError: no losses, losses that are not finite, of different lengths, or a base loss that is not positive.
+    """
+    loss, base_loss = finite(loss, "losses"), finite(base_loss, "base losses")
+    if len(loss) != len(base_loss) or (base_loss <= 0).any():
+        raise InputError("Skill needs one loss and one base loss above 0 for each picture.")
+    ratio = ratio_interval(loss, base_loss, None, level, resamples, seed)
+    return Estimate(1 - ratio.value, 1 - ratio.ci_high, 1 - ratio.ci_low, ratio.n)
