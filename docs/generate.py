@@ -37,9 +37,16 @@ def problems() -> str:
 
 
 def metrics() -> str:
-    """Return the names of the metrics of `test`, with the sentence that the page of a test says of each."""
-    said = constant("stylelora/evaluation/page.py", "EXPLANATIONS")
-    return table(["metric", "what it says"], [[f"`{name}`", sentence] for name, sentence in said.items()])
+    """Return the names of the measures of `test`, with the sentence that the page of a test says of each."""
+    rows = []
+    for file in sorted((ROOT / "stylelora" / "metrics").glob("[a-z]*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            call = node.value if isinstance(node, ast.Assign) else None
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "Measure":
+                name, meaning = map(ast.literal_eval, call.args)
+                better = {one.arg: ast.literal_eval(one.value) for one in call.keywords}.get("higher_is_better", True)
+                rows.append([f"`{name}`", meaning, "higher" if better else "lower"])
+    return table(["measure", "what it says", "better"], rows)
 
 
 def measures() -> str:
