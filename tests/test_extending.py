@@ -98,10 +98,7 @@ def test_a_measure_is_its_file_and_its_call(copy):
     call = copy / "stylelora" / "evaluation" / "measure_content.py"
     text, anchor = call.read_text(), "        found.add_mean(one.name, CLIP_SCORE, content, judge.name)\n"
     assert anchor in text
-    text = text.replace(
-        "from stylelora.metrics.encoders", "from stylelora.metrics.redness import REDNESS, redness\n\\g", 1
-    )
-    text = text.replace("\\g", "from stylelora.metrics.encoders")
+    text = text.replace("import torch\n", "import torch\n\nfrom stylelora.metrics.redness import REDNESS, redness\n", 1)
     added = "        reds = torch.cat([redness(batch) for batch in one.batches()])\n"
     call.write_text(text.replace(anchor, anchor + added + "        found.add_mean(one.name, REDNESS, reds)\n"))
     said = run(copy, MEASURING)
