@@ -13,16 +13,18 @@ from collections.abc import Callable
 
 import torch
 
+from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_base
-from stylelora.diffusion.conditions import Condition, sample_condition
+from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS
+from stylelora.diffusion.conditions import Blends, Condition, sample_condition
 from stylelora.diffusion.sample import initial_noise
 from stylelora.lora.blend import added, as_state, blend
+from stylelora.lora.compose import FULL_RANK, METHODS
 from stylelora.lora.factors import Factors, truncated
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.read import Adapter
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-METHODS = ("sum", "ties", "dare", "knots_ties", "tsv_m", "iso_c", "np_lora")
 SD15 = {"sample_size": 64, "cross_attention_dim": 768, "block_out_channels": (320, 640, 1280, 1280)}
 
 
@@ -62,7 +64,7 @@ def main() -> None:
     pair = [random_adapter(name, large, 16) for name in ("first", "second")]
     print(f"{len(pair[0].layers)} layers\n| merge | s |\n|---|---|")
     for method in METHODS:
-        once = 1 if method in ("ties", "dare") else args.times
+        once = 1 if method in FULL_RANK else args.times
         taken = seconds(lambda method=method: as_state(blend(pair, (0.6, 0.4), method), pair[0].inputs), once)
         print(f"| {method} | {taken:.2f} |", flush=True)
     cut = seconds(lambda: [truncated(update, 16) for update in blend(pair, (0.6, 0.4)).values()], args.times)
@@ -74,18 +76,21 @@ def main() -> None:
     side, width = read_config(folder, "unet")["sample_size"], unet.config.cross_attention_dim
     start = initial_noise(range(args.pictures), (unet.config.in_channels, side, side))
 
+    blends = Blends(pair)
+
+    def embed(texts: list[str]) -> Conditioning:
+        return Conditioning(torch.zeros(len(texts), 77, width))
+
     def sample(method: str, weights: tuple[float, float]) -> Callable[[], object]:
         condition = Condition(method, weights, 12, 4.0)
         words = ["a cat"] * args.pictures
-        return lambda: sample_condition(
-            unet, scheduler, pair, condition, start, words, lambda texts: torch.zeros(len(texts), 77, width)
-        )
+        return lambda: sample_condition(unet, scheduler, blends, condition, start, words, embed)
 
     def merged() -> object:  # the UNet is merged before the time is taken, as for any number of pictures
         return sample("sum", (0.0, 0.0))()
 
     works = {"the base": sample("sum", (0.0, 0.0)), "the merged blend": merged}
-    works |= {method: sample(method, (0.6, 0.4)) for method in ("composite", "anchored", "switch", "k_lora")}
+    works |= {method: sample(method, (0.6, 0.4)) for method in SAMPLING_METHODS}
     updates = blend(pair, (0.6, 0.4))
     for work in works.values():
         work()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
 from stylelora.distributed import gather_rows
@@ -49,5 +50,5 @@ class SampleImages(L.Callback):
         grid = labelled_grid(rows, columns=["base", "LoRA"] * (len(rows[0][1]) // 2))
         grid.save(folder.with_suffix(".png"))
         for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_image"):
+            if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("samples", to_tensor(grid), trainer.global_step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as L
 
@@ -13,28 +12,14 @@ from stylelora.runs.result import git_hash
 
 
 class SaveAdapter(L.Callback):
-    """Writes `adapter.safetensors`, the epoch with the highest held-out skill, and `adapter-last.safetensors`.
+    """Writes `adapter.safetensors`, of the epoch that is kept, and `adapter-last.safetensors`.
 
-    Never chosen by the training loss, which falls further the more an adapter learns its pictures by heart. Modules
-    without an adapter pass.
+    The module says which epoch that is, as `val/kept_epoch`. Modules without an adapter pass.
     """
 
-    def __init__(self) -> None:
-        self.best = float("-inf")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Remember the best skill in checkpoints."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best skill before."""
-        self.best = state_dict["best"]
-
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the adapter if it is the best so far."""
-        skill = trainer.callback_metrics.get("val/skill")
-        if trainer.state.fn == "fit" and skill is not None and float(skill) > self.best:
-            self.best = float(skill)
+        """Save the adapter if this epoch is kept."""
+        if trainer.callback_metrics.get("val/kept_epoch") == trainer.current_epoch:
             self._save(trainer, pl_module, "adapter.safetensors", trainer.current_epoch)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

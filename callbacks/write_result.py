@@ -8,22 +8,22 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.records import Endpoint, Metric, find
+from stylelora.records import Endpoint, Metric
 from stylelora.runs.result import write_result
 
 
 class WriteResult(L.Callback):
     """Writes `result.json` when a run ends: success, failed or cancelled; settings, versions, time, memory, metrics.
 
-    Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch with the highest
-    held-out skill, so they belong to `adapter.safetensors`; modules without a skill give those of the last epoch. After
-    an exception they are of what was finished until then. A test's stand beside the p-values of its `tests`.
+    Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch that is kept,
+    as `val/kept_epoch` says, so they belong to `adapter.safetensors`; a module that logs none gives those of its last
+    epoch. After an exception they are of what was finished until then. A test's stand beside the p-values of `tests`.
     """
 
     def __init__(self) -> None:
         self.started: float | None = None
         self.epoch: int | None = None
-        self.metrics_of_best: list[Metric] = []
+        self.kept_metrics: list[Metric] = []
         self.tests: list[Endpoint] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -33,11 +33,9 @@ class WriteResult(L.Callback):
             self.started = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep this epoch's metrics if it is the best so far."""
-        metrics = _offered(trainer, pl_module, "metrics")
-        best, skill = find(self.metrics_of_best, "skill"), find(metrics, "skill")
-        if best is None or skill is None or skill.value > best.value:
-            self.metrics_of_best, self.epoch = metrics, trainer.current_epoch
+        """Keep this epoch's metrics if the epoch is kept."""
+        if trainer.callback_metrics.get("val/kept_epoch", trainer.current_epoch) == trainer.current_epoch:
+            self.kept_metrics, self.epoch = _offered(trainer, pl_module, "metrics"), trainer.current_epoch
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write success."""
@@ -46,7 +44,7 @@ class WriteResult(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what the test measured."""
-        self.metrics_of_best = _offered(trainer, pl_module, "metrics")
+        self.kept_metrics = _offered(trainer, pl_module, "metrics")
         self.tests = _offered(trainer, pl_module, "tests")
         self._write(trainer, "success", None)
 
@@ -68,18 +66,18 @@ class WriteResult(L.Callback):
             epoch=self.epoch,
             epochs=trainer.current_epoch,
             dataset=getattr(trainer.datamodule, "dataset_hash", None),
-            metrics=self.metrics_of_best,
+            metrics=self.kept_metrics,
             tests=self.tests,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the best epoch in checkpoints."""
-        return {"epoch": self.epoch, "metrics": [metric.as_record() for metric in self.metrics_of_best]}
+        """Remember the kept epoch's metrics in checkpoints."""
+        return {"epoch": self.epoch, "metrics": [metric.as_record() for metric in self.kept_metrics]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best epoch before."""
+        """Go on from those before."""
         self.epoch = state_dict["epoch"]
-        self.metrics_of_best = [Metric.of_record(record) for record in state_dict["metrics"]]
+        self.kept_metrics = [Metric.of_record(record) for record in state_dict["metrics"]]
 
 
 def _offered(trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> list:

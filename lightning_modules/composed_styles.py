@@ -6,12 +6,12 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor
 
+from stylelora.base.conditioning import Conditioning, encode_texts
 from stylelora.base.load import (
     check_resolution,
     load_scheduler,
@@ -23,12 +23,11 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
-from stylelora.base.text import embed_texts
 from stylelora.diffusion.conditions import (
     CONTENT,
-    BlendOptions,
+    AnyMethod,
+    Blends,
     Condition,
-    SamplingMethod,
     check_condition,
     sample_condition,
 )
@@ -36,8 +35,9 @@ from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
 from stylelora.lora.blend import added, check_fit
-from stylelora.lora.compose import Method
+from stylelora.lora.mix import BlendOptions
 from stylelora.lora.read import described, read_adapters
+from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError
 from stylelora.runs.pictures import BASE, NO_TRIGGER
 
@@ -47,19 +47,19 @@ class ComposedStyles(L.LightningModule):
 
     Args:
         adapters: LoRA files of one base; none: the base alone.
-        weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4], [0, 1]], or a single list.
+        weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4]], or a single list.
         base: `mini`, a folder in diffusers' layout, or a hub id; the one the adapters were made for.
-        methods: sum, ties, dare, knots_ties, tsv_m, iso_c, np_lora (in weight space), composite, anchored, switch,
-            k_lora (while sampling); every blend is made with each.
+        methods: how to blend; every blend is made with each. `stylelora/lora/compose.py` explains those that blend
+            weights, `stylelora/diffusion/blend_while_sampling.py` those that blend predictions while sampling.
         strengths: every blend is made with its weights multiplied by each of these.
-        guidance_scales: classifier-free guidance scales, every blend is made with each; null: the one that suits the
-            base.
+        guidance_scales: how strongly pictures follow their prompt (classifier-free guidance); every blend is made with
+            each; default: what suits the base.
         options: of the methods.
-        words: prompts that tell the base alone of a style, such as "a watercolor painting of {}", where {} is the
-            content; what adapters have to beat.
-        num_inference_steps: denoising steps; null: what suits the base.
-        scheduler: class path such as diffusers.EulerDiscreteScheduler; null: the base's.
-        resolution: side in pixels; null: the base's own.
+        prompt_baselines: prompts that name a style to the base alone, such as "a watercolor painting of {}", where {}
+            is the content; what adapters have to beat.
+        num_inference_steps: denoising steps of each picture; default: what suits the base.
+        scheduler: sampler, a class such as diffusers.EulerDiscreteScheduler; default: the base's own.
+        resolution: side of the pictures in pixels; default: the base's own.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ComposedStyles(L.LightningModule):
         adapters: list[str],
         weights: list[list[float]] | list[float],
         base: str = "mini",
-        methods: list[Method | SamplingMethod] = ["sum"],  # noqa: B006
+        methods: list[AnyMethod] = ["sum"],  # noqa: B006
         strengths: list[float] = [1.0],  # noqa: B006
         guidance_scales: list[float] | None = None,
         options: BlendOptions = BlendOptions(),
@@ -95,6 +95,7 @@ class ComposedStyles(L.LightningModule):
                 f"prompt_baselines has {CONTENT} alone, which is the base; name a style in them, or leave them out"
             )
         self.adapters = read_adapters(adapters)
+        self.blends = Blends(self.adapters)
         nothing = (0.0,) * len(adapters)
         self.conditions = [
             Condition("sum", nothing, num_inference_steps, guidance_scale, prompt_template=text)
@@ -138,16 +139,17 @@ class ComposedStyles(L.LightningModule):
         return ", ".join([self.describe(condition), *notes]) + NO_TRIGGER * (not condition.trigger)
 
     def setup(self, stage: str) -> None:
-        """For a test, add each adapter alone, which blends are measured by, and all conditions without trigger words.
+        """For a test, add each adapter alone, to measure blends by, and all conditions without trigger words.
 
         Raises:
             InputError: if there are several guidance scales, and so several bases.
         """
+        same_precision_everywhere()
         if stage != "test" or self._tested:
             return
         first, *others = self.conditions
         if self.hparams.guidance_scales is not None and len(self.hparams.guidance_scales) != 1:
-            raise InputError("a test has one base and so one guidance scale; give guidances one")
+            raise InputError("a test has one base and so one guidance scale; give guidance_scales one")
         ones = torch.eye(len(self.adapters)).tolist()
         alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
         prompt_baselines = [condition for condition in others if condition.prompt_template != CONTENT]
@@ -180,7 +182,7 @@ class ComposedStyles(L.LightningModule):
         rows, start = [], start.to(self.device)
         for place, condition in enumerate(self.conditions):
             latents = sample_condition(
-                self.unet, self.scheduler, self.adapters, condition, start, batch["content"], self._embed
+                self.unet, self.scheduler, self.blends, condition, start, batch["content"], self._embed
             )
             settings = {
                 "condition": self.name(condition), "trigger": condition.trigger, "method": condition.method,
@@ -199,8 +201,8 @@ class ComposedStyles(L.LightningModule):
                 rows.append(made | settings | {"image": image})
         return rows
 
-    def _embed(self, texts: Sequence[str]) -> Tensor:
-        return embed_texts(self.tokenizer, self.text_encoder, texts)
+    def _embed(self, texts: Sequence[str]) -> Conditioning:
+        return encode_texts(self.tokenizer, self.text_encoder, texts)
 
     def test_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> list[dict]:
         """Make pictures (loader 0), or measure the loss on held-out pictures of a style (loader 1).
@@ -216,16 +218,12 @@ class ComposedStyles(L.LightningModule):
             return self._pictures(batch, initial_noise(keys, self.latent_shape))
         pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
-        text, rows = self._embed(batch["caption"]), []
+        captions, rows = self._embed(batch["caption"]), []
         for place, condition in enumerate(self.conditions):
-            if (
-                not condition.trigger
-                or condition.prompt_template != CONTENT
-                or condition.method not in get_args(Method)
-            ):
+            if not condition.trigger or condition.prompt_template != CONTENT or not condition.is_one_unet:
                 continue
-            with added(self.unet, condition.updates(self.adapters)):
-                losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], text).cpu()
+            with added(self.unet, self.blends.updates(condition)):
+                losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
                 measured = {"condition": self.name(condition), "style": style, "sha256": sha256, "losses": row.tolist()}
                 rows.append({"index": (index, place), **measured})

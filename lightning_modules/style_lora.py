@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor
 
+from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import bank_losses, denoising_losses
@@ -16,33 +18,35 @@ from stylelora.distributed import gather_rows
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
 from stylelora.lora.write import adapter_state
 from stylelora.metrics.skill import SKILL, skill_interval
+from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError, Metric, SampleBatch
+from stylelora.runs.kept import KeptEpoch
 from stylelora.seeds import seed_of
 
 
 class StyleLoRA(L.LightningModule):
     """UNet with one LoRA (Hu et al. 2021): W x + alpha / rank * B A x, only A and B are trained, in float32.
 
-    It logs `val/loss` and `val/skill` on held-out pictures, with noise and timesteps fixed per picture, and returns a
-    SampleBatch for prompts. Skill is 1 - loss / loss of the base on the same draws: 0 is the base, and unlike a loss it
-    can be compared between data sets.
+    On held-out pictures, with noise and timesteps fixed per picture, it logs `val/loss`, `val/skill` and
+    `val/kept_epoch`, the epoch that is kept (`stylelora.runs.kept`); for prompts it returns a SampleBatch. Skill is
+    1 - loss / loss of the base on the same draws: 0 is the base, and unlike a loss it can be compared between data
+    sets.
 
     Args:
         base: `mini`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
-        rank: inner size of A and B.
-        alpha: strength; the update is scaled by alpha / rank.
-        lora_dropout: probability of zeroing an input of A while training.
+        rank: rank of the LoRA; a higher one can learn more, and its file is larger.
+        alpha: the LoRA's update is multiplied by alpha / rank; the file says so, and programs that load it do it, too.
+        lora_dropout: probability, below 1, of dropping an input of the LoRA while training.
         caption_dropout: share of pictures trained with the empty prompt, so that guidance works with the adapter.
-        target_modules: names of the layers that get an adapter; each must match at least one.
-        learning_rate: of AdamW.
-        lr_decay_ratio: share of all steps, the last ones, over which the learning rate falls to 0 in a line; 0:
-            constant rate.
-        weight_decay: of AdamW, decoupled.
-        num_inference_steps: denoising steps per sampled picture; null: what suits the base (its `sampling.json`, else
-            30).
-        guidance_scale: classifier-free guidance scale of sampled pictures; null: what suits the base (as above, else
-            7.5).
-        sample_every_n_epochs: make pictures, to be written and scored, in every n-th epoch and the last of max_epochs.
+        target_modules: layers that get a LoRA, by the last parts of their names, such as to_q, conv1 or attn2.to_k.
+        learning_rate: of the optimiser, AdamW.
+        lr_decay_ratio: share of all steps, the last ones, in which the learning rate falls linearly to 0; 0: it never
+            falls.
+        weight_decay: of the optimiser, AdamW.
+        num_inference_steps: denoising steps of each sample picture; default: what suits the base (30 for SD 1.5).
+        guidance_scale: how strongly sample pictures follow their prompt (classifier-free guidance; 1: no guidance);
+            default: what suits the base (7.5 for SD 1.5).
+        sample_every_n_epochs: make and score sample pictures in every n-th epoch, and in the last.
     """
 
     def __init__(
@@ -87,28 +91,28 @@ class StyleLoRA(L.LightningModule):
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
         self._base_images: dict[int, Tensor] = {}  # by index of the samples
         self._held_out: list[dict] = []
+        self._vae: list[torch.nn.Module] = []  # in a list, so that it is no part of this module or its checkpoints
+        self.kept = KeptEpoch()
 
     def setup(self, stage: str) -> None:
-        """Forget what was measured on other data; let float32 mean float32 in convolutions, too."""
+        """Forget what was measured on other data."""
         del stage
         self._base_losses.clear()
         self._base_images.clear()
-        torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+        same_precision_everywhere()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Mean squared error of the predicted noise, at timesteps and noise keyed by (seed, epoch, sample)."""
         keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
-        if (
-            self.hparams.lora_dropout
-        ):  # PEFT draws its masks from the global generator; so they resume and differ by process
+        if self.hparams.lora_dropout:  # PEFT draws from the global generator; so masks resume and differ by process
             torch.manual_seed(seed_of("lora_dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
         num_inference_steps = self.scheduler.config.num_train_timesteps
         timesteps = noise.timesteps([("timestep", *key) for key in keys], num_inference_steps).to(self.device)
         dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
-        text = torch.where(dropped[:, None, None], batch["empty_text"], batch["text"])
-        loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, text).mean()
+        given = Conditioning.of_batch(batch).replaced(dropped, Conditioning.of_batch(batch, "empty_"))
+        loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, given).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
         return loss
 
@@ -140,26 +144,34 @@ class StyleLoRA(L.LightningModule):
     def _bank_losses(self, batch: dict) -> Tensor:
         """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
         latents = batch["mean"] * self.scaling_factor
-        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], batch["text"]).mean(1).cpu()
+        given = Conditioning.of_batch(batch)
+        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given).mean(1).cpu()
 
     def _sample(self, batch: dict) -> SampleBatch:
         """Make the prompts' pictures, and once per run what the base makes of their content."""
-        vae = load_vae(resolve_base(self.base)).to(self.device)
+        vae, empty = self._autoencoder(), Conditioning.of_batch(batch, "empty_")
 
-        def pictures(text: Tensor) -> Tensor:
+        def pictures(prompts: Conditioning) -> Tensor:
             start = initial_noise(batch["seed"], batch["latent_shape"]).to(self.device)
             recipe = (self.hparams.num_inference_steps, self.hparams.guidance_scale)
-            return decode(vae, denoise(self.unet, self.scheduler, start, text, batch["empty_text"], *recipe))
+            return decode(vae, denoise(self.unet, self.scheduler, start, prompts, empty, *recipe))
 
         if any(index not in self._base_images for index in batch["index"]):
             with adapter_disabled(self.unet):
-                self._base_images |= dict(zip(batch["index"], pictures(batch["content_text"]), strict=True))
+                self._base_images |= dict(
+                    zip(batch["index"], pictures(Conditioning.of_batch(batch, "content_")), strict=True)
+                )
         base_images = torch.stack([self._base_images[index] for index in batch["index"]])
-        images = pictures(batch["text"])
+        images = pictures(Conditioning.of_batch(batch))
         return SampleBatch(batch["index"], batch["prompt"], batch["content"], batch["seed"], images, base_images)
 
+    def _autoencoder(self) -> torch.nn.Module:
+        """Return the autoencoder, loaded at the first picture and once in a run."""
+        self._vae = self._vae or [load_vae(resolve_base(self.base))]
+        return self._vae[0].to(self.device)
+
     def on_validation_epoch_end(self) -> None:
-        """Log the held-out loss and the skill against the base, over the pictures of all processes."""
+        """Log held-out loss and skill against the base, over the pictures of all processes, and the kept epoch."""
         rows, self._held_out = gather_rows(self._held_out, key="row"), []
         loss = torch.stack([row["loss"] for row in rows]).double()
         base_loss = torch.stack([row["base_loss"] for row in rows]).double()
@@ -174,6 +186,8 @@ class StyleLoRA(L.LightningModule):
         self.log("val/base_loss", base_loss.mean())
         self.log("val/skill", skill.value, prog_bar=True)
         self.log_dict({"val/skill_ci_low": skill.ci_low, "val/skill_ci_high": skill.ci_high})
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.log("val/kept_epoch", float(self.kept.offer(self.current_epoch, skill.value)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         """AdamW on the adapter alone; a rate that falls does so per step."""
@@ -196,14 +210,22 @@ class StyleLoRA(L.LightningModule):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep only the adapter; the base is loaded from its own folder."""
+        """Keep only the adapter, as the base is loaded from its own folder, and which epoch is kept."""
+        checkpoint["kept"] = dataclasses.asdict(self.kept)
         trained = self._trained()
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Refuse the adapter of other layers, which `strict_loading = False` would load in part."""
+        """Refuse the adapter of other layers, which `strict_loading = False` would load in part.
+
+        Raises:
+            InputError: for other layers, or to train on from a checkpoint that does not say which epoch is kept.
+        """
         if different := self._trained() ^ set(checkpoint["state_dict"]):
             raise InputError(
                 f"the checkpoint holds an adapter for other layers ({len(different)} differ, such as "
                 f"{min(different)}); resume with the base and targets it was made with"
             )
+        if "kept" not in checkpoint and self.trainer.state.fn == "fit":
+            raise InputError("the checkpoint is of an older version and does not say which epoch is kept; train anew")
+        self.kept = KeptEpoch(**checkpoint.get("kept", {}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from stylelora.base.conditioning import encode_texts
 from stylelora.base.load import (
     load_scheduler,
     load_text_encoder,
@@ -17,9 +19,9 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
-from stylelora.base.text import embed_texts
 from stylelora.diffusion.sample import decode, denoise, initial_noise
-from stylelora.lora.write import apply_adapter
+from stylelora.lora.blend import added
+from stylelora.lora.read import read_adapter
 
 
 class Base:
@@ -38,15 +40,15 @@ class Base:
         side = read_config(folder, "unet")["sample_size"]
         self.shape = (self.vae.config.latent_channels, side, side)
         if adapter is not None:
-            apply_adapter(self.unet, adapter)
+            ExitStack().enter_context(added(self.unet, read_adapter(adapter).layers))  # for good
 
     def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
         """Make one picture per prompt, uint8 (N, 3, H, W); the noise depends on (seed, place in the list) alone."""
-        images, empty = [], embed_texts(self.tokenizer, self.encoder, [""])
+        images, empty = [], encode_texts(self.tokenizer, self.encoder, [""])
         for first in range(0, len(prompts), batch_size):
             part = prompts[first : first + batch_size]
             noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
-            text = embed_texts(self.tokenizer, self.encoder, part)
+            text = encode_texts(self.tokenizer, self.encoder, part)
             latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance_scale)
             images.append(decode(self.vae, latents))
         return torch.cat(images)

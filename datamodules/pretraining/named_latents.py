@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.pretraining.icons import Icons
 from stylelora.base.concepts import load_concepts, with_article
-from stylelora.base.load import fingerprint
+from stylelora.base.load import part_hash
 from stylelora.pretraining import augment
 from stylelora.pretraining.icon_table import STYLE_PHRASES, build_icon_table, corpus
 from stylelora.pretraining.scenes import Scene, describe, draw, scenes_of
@@ -63,7 +63,7 @@ class NamedLatents(Icons):
     @property
     def encoded(self) -> Path:
         """File of the latents, named after the autoencoder that made them."""
-        key = fingerprint(self.vae_folder.parent, self.vae_folder.name)[:12]
+        key = part_hash(self.vae_folder.parent, self.vae_folder.name)[:12]
         return self.root / f"latents-{key}-{self.variants}-{self.size}.pt"
 
     def drawings(self) -> list[tuple[int, Scene]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.pretraining.schedule import adamw_with_decay
+from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_text_encoder, load_unet
 from stylelora.diffusion.loss import denoising_losses, min_snr_weight
 from stylelora.diffusion.sample import decode, denoise, initial_noise
@@ -75,7 +76,7 @@ class MiniGenerator(L.LightningModule):
         del batch_idx
         latents, tokens = batch["latents"], batch["input_ids"].clone()
         tokens[torch.rand(len(tokens)) < self.hparams.caption_dropout] = batch["empty_ids"]
-        text = self.text_encoder(tokens).last_hidden_state
+        text = Conditioning(self.text_encoder(tokens).last_hidden_state)
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=self.device)
         losses = denoising_losses(self.unet, self.scheduler, latents, torch.randn_like(latents), timesteps, text)
         loss = (losses * min_snr_weight(timesteps, self.scheduler.alphas_cumprod, self.hparams.gamma)).mean()
@@ -97,7 +98,9 @@ class MiniGenerator(L.LightningModule):
         del batch_idx
         networks = self.average.module.eval()
         encode = networks["text_encoder"]
-        text, empty = encode(batch["input_ids"]).last_hidden_state, encode(batch["empty_ids"][None]).last_hidden_state
+        text, empty = (
+            Conditioning(encode(tokens).last_hidden_state) for tokens in (batch["input_ids"], batch["empty_ids"][None])
+        )
         start = initial_noise(range(len(text)), batch["shape"])
         latents = denoise(networks["unet"], self.scheduler, start.to(self.device), text, empty, 20, 4.0)
         self.save_sheet(decode(self.trainer.datamodule.vae, latents.cpu()))

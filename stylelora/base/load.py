@@ -150,7 +150,7 @@ def check_resolution(folder: Path, resolution: int) -> None:
 
 
 @functools.cache
-def fingerprint(folder: Path, part: str) -> str:
+def part_hash(folder: Path, part: str) -> str:
     """Return a hash of one part's config and weights, so that what is derived from them is never stale."""
     digest = hashlib.sha256()
     for path in sorted((folder / part).iterdir()):

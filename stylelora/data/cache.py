@@ -25,8 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stylelora.base.load import fingerprint, load_text_encoder, load_tokenizer, load_vae
-from stylelora.base.text import embed_texts
+from stylelora.base.conditioning import encode_texts
+from stylelora.base.load import load_text_encoder, load_tokenizer, load_vae, part_hash
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
 from stylelora.records import InputError, Picture
@@ -85,11 +85,11 @@ class Cache:
 
     def latent_path(self, picture: Picture, view: View) -> Path:
         """Return the file of a picture's latent."""
-        return self._path("latents", picture.sha256, fingerprint(self.base, "vae"), *astuple(view))
+        return self._path("latents", picture.sha256, part_hash(self.base, "vae"), *astuple(view))
 
     def text_path(self, text: str) -> Path:
         """Return the file of a text's embedding."""
-        return self._path("texts", text, fingerprint(self.base, "text_encoder"), fingerprint(self.base, "tokenizer"))
+        return self._path("texts", text, part_hash(self.base, "text_encoder"), part_hash(self.base, "tokenizer"))
 
     def latent(self, picture: Picture, view: View) -> dict[str, Tensor]:
         """Return `mean` and `std` of the latent, float32 (C, h, w), not yet scaled by `scaling_factor`."""
@@ -150,7 +150,7 @@ class Cache:
         return load_text_encoder(self.base).to(self.device)
 
     def _encode_text(self, text: str, encoder: nn.Module) -> dict[str, Tensor]:
-        return {"text": embed_texts(self._tokenizer, encoder, [text])[0].cpu()}
+        return {"text": encode_texts(self._tokenizer, encoder, [text]).text[0].cpu()}
 
 
 @torch.no_grad()

@@ -1,56 +1,32 @@
-"""One way to blend adapters, from a name and weights to latents."""
+"""One way to make pictures: which adapters, how much of each, blended how; from prompts to latents."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from stylelora.diffusion.composite import (
-    Term,
-    anchored_terms,
-    composite_terms,
-    denoise_blend,
-    switch_order,
-    switch_times,
-)
+from stylelora.base.conditioning import Conditioning
+from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, Blending
+from stylelora.diffusion.prediction_sums import denoise_blend
 from stylelora.diffusion.regions import region_mask, regional_shares
 from stylelora.diffusion.sample import count_calls, denoise
 from stylelora.lora.blend import added, blend
-from stylelora.lora.compose import Method, MixSpec, check_shares
+from stylelora.lora.compose import METHODS
 from stylelora.lora.factors import Factors
+from stylelora.lora.mix import BlendOptions, MixSpec
 from stylelora.lora.read import Adapter, distinct
 from stylelora.lora.router import routed
 from stylelora.records import InputError
 
-SamplingMethod = Literal["composite", "anchored", "switch", "k_lora"]
-CONTENT = "{}"  # stands for the content in the words of a prompt
-OWN_PROMPTS = ("composite", "anchored", "switch")  # each adapter predicts for a prompt with its own trigger word
-
-
-@dataclass(frozen=True)
-class BlendOptions:
-    """How the methods go about it, beside the weights.
-
-    Args:
-        density: share of entries that ties, dare and knots_ties keep; above 0, at most 1.
-        protection: of np_lora, 0..1.
-        seed: of dare's draws.
-        base_unconditional: composite and anchored: for the empty prompt the base predicts alone.
-        regions: composite: where each adapter counts, one entry for each: left, right, top, bottom, or a picture that
-            is white there.
-        batched: while sampling: all predictions in one forward; false needs less memory, and gives the same.
-    """
-
-    density: float = 0.5
-    protection: float = 1.0
-    seed: int = 0
-    base_unconditional: bool = False
-    regions: list[str] | None = None
-    batched: bool = True
+#: The name of a method, in weight space or while sampling.
+AnyMethod = Literal[(*METHODS, *SAMPLING_METHODS)]
+CONTENT = "{}"  # stands for the content in the template of a prompt
+KEPT_BYTES = 4 * 2**30
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,7 +34,7 @@ class Condition:
     """How a picture is made.
 
     Attributes:
-        method: of blending: in weight space (`lora.compose`), or while sampling (`diffusion.composite`).
+        method: of blending: in weight space (`lora.compose`), or while sampling (`diffusion.blend_while_sampling`).
         weights: one per adapter, 0 or more; all 0: the base.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance scale.
@@ -68,14 +44,19 @@ class Condition:
         prompt_template: prompt of a content, which stands in place of CONTENT.
     """
 
-    method: Method | SamplingMethod
+    method: AnyMethod
     weights: tuple[float, ...]
     num_inference_steps: int
     guidance_scale: float
     strength: float = 1.0
     trigger: bool = True
-    options: BlendOptions = BlendOptions()
+    options: BlendOptions = field(default_factory=BlendOptions)
     prompt_template: str = CONTENT
+
+    @property
+    def is_one_unet(self) -> bool:
+        """Tell whether the blend is in weight space, and so one UNet for all steps."""
+        return self.method in METHODS
 
     def mix(self, adapters: Sequence[Adapter]) -> tuple[MixSpec, list[Adapter]]:
         """Return strength and mixture, and the adapters that have a weight above 0.
@@ -86,45 +67,85 @@ class Condition:
         mix = MixSpec.of([adapter.name for adapter in adapters], [self.strength * weight for weight in self.weights])
         return mix, [adapter for adapter in adapters if adapter.name in mix.names]
 
-    def updates(self, adapters: Sequence[Adapter]) -> dict[str, Factors]:
-        """Return the blended update of each layer, of a method in weight space; none for the base.
-
-        Raises:
-            InputError: as `blend`.
-        """
-        mix, used = self.mix(adapters)
-        options = (self.options.density, self.options.protection, self.options.seed)
-        return blend(used, mix.weights, self.method, *options) if used else {}
-
     def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
         """Return the prompts that are given for a content: one with all trigger words, or one for each adapter."""
         _, used = self.mix(adapters)
         content = self.prompt_template.replace(CONTENT, content)
         if not self.trigger:
             return [content]
-        if used and self.method in OWN_PROMPTS:
-            rest = self.method == "anchored" or self.options.regions is not None  # the base predicts, too
+        if used and not self.is_one_unet and (method := SAMPLING_METHODS[self.method]).own_prompts:
+            rest = method.from_base or self.options.regions is not None  # the base predicts, too
             return [prompt_of([adapter], content) for adapter in used] + [content] * rest
         return [prompt_of(used, content)]
+
+
+class Blends:
+    """The blends of some adapters, each computed once, however many batches and conditions use it.
+
+    Args:
+        adapters: of one base.
+        limit: bytes of blends that are kept; those that go beyond are computed for every batch again.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter], limit: int = KEPT_BYTES) -> None:
+        self.adapters = list(adapters)
+        self._left = limit
+        self._kept: dict[tuple, Any] = {}
+
+    def updates(self, condition: Condition) -> dict[str, Factors]:
+        """Return the blended update of each layer, of a method in weight space; none for the base.
+
+        Raises:
+            InputError: as `blend`.
+        """
+        mix, used = condition.mix(self.adapters)
+        if not used:
+            return {}
+        return self.once(condition, lambda: blend(used, mix.weights, condition.method, condition.options), _bytes)
+
+    def once(self, condition: Condition, make: Callable[[], T], size: Callable[[T], int] = lambda _: 0) -> T:
+        """Return what is made for a condition's method, weights and options, from memory where it was made before.
+
+        Args:
+            condition: steps, guidance, triggers and prompts do not matter to what is made.
+            make: computes it.
+            size: of the result in bytes.
+        """
+        key = (condition.method, condition.mix(self.adapters)[0], repr(condition.options))
+        if key in self._kept:
+            return self._kept[key]
+        made = make()
+        if (needed := size(made)) <= self._left:
+            self._left -= needed
+            self._kept[key] = made
+        return made
+
+
+def _bytes(updates: dict[str, Factors]) -> int:
+    return sum(update.up.nbytes + update.down.nbytes for update in updates.values())
 
 
 def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
     """Refuse what cannot be sampled.
 
     Raises:
-        InputError: for bad weights, options or words, an unknown method, no step, or `k_lora` with over two adapters.
+        InputError: for an unknown method or more adapters than it blends, bad weights, options or template, no step.
     """
     if not (math.isfinite(condition.strength) and condition.strength >= 0):
         raise InputError(f"strength is {condition.strength}; it must be a number of at least 0, such as 1")
     mix, _ = condition.mix(adapters)
     options = condition.options
-    check_shares(options.density, options.protection)
+    options.check()
     if not math.isfinite(condition.guidance_scale):
         raise InputError(f"guidance_scale is {condition.guidance_scale}; it must be a number, such as 7.5")
-    if condition.method not in (methods := (*get_args(Method), *get_args(SamplingMethod))):
+    if condition.method not in (methods := {**METHODS, **SAMPLING_METHODS}):
         raise InputError(f"no method is called {condition.method!r}; choose from {', '.join(methods)}")
-    if condition.method == "k_lora" and len(mix.names) > 2:
-        raise InputError(f"k_lora blends two adapters, not {len(mix.names)}; choose composite or switch")
+    method = SAMPLING_METHODS.get(condition.method)
+    if method and method.at_most is not None and len(mix.names) > method.at_most:
+        raise InputError(
+            f"{condition.method} blends at most {method.at_most} adapters, not {len(mix.names)}; choose composite or "
+            "switch"
+        )
     if CONTENT not in condition.prompt_template or ": " in condition.prompt_template:
         raise InputError(
             f"prompt template {condition.prompt_template!r} needs {CONTENT} where the content belongs, and no colon"
@@ -132,7 +153,7 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
     if condition.num_inference_steps < 1:
         raise InputError(f"num_inference_steps is {condition.num_inference_steps}; it must be at least 1")
     regions = options.regions
-    if regions is not None and mix.names and condition.method != "composite":
+    if regions is not None and mix.names and not (method and method.regions):
         raise InputError(f"{condition.method} has no regions; choose composite, or leave them out")
     if regions is not None and len(regions) != len(adapters):
         raise InputError(f"{len(adapters)} adapters and {len(regions)} regions; give each adapter one region")
@@ -149,11 +170,11 @@ def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
 def sample_condition(
     unet: nn.Module,
     scheduler: Any,
-    adapters: Sequence[Adapter],
+    blends: Blends,
     condition: Condition,
     start: Tensor,
     contents: Sequence[str],
-    embed: Callable[[Sequence[str]], Tensor],
+    embed: Callable[[Sequence[str]], Conditioning],
 ) -> Tensor:
     """Make latents; the UNet is afterwards as it was.
 
@@ -162,11 +183,11 @@ def sample_condition(
     Args:
         unet: the base's, without adapters.
         scheduler: any deterministic diffusers scheduler.
-        adapters: of this base.
+        blends: of the adapters of this base.
         condition: how.
         start: standard normal, float (B, C, H, W).
         contents: B prompts without trigger words.
-        embed: from texts to embeddings, float (N, T, D).
+        embed: from texts to their conditioning.
 
     Returns:
         latents, float32 (B, C, H, W).
@@ -174,57 +195,46 @@ def sample_condition(
     Raises:
         InputError: if weights, options or adapters do not fit.
     """
+    adapters, steps = blends.adapters, condition.num_inference_steps
     check_condition(condition, adapters)
     mix, used = condition.mix(adapters)
-    texts = [
-        embed(list(prompts)) for prompts in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)
+    prompts = [
+        embed(list(texts)) for texts in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)
     ]
-    empty, options = embed([""]), condition.options
-    if not used or condition.method in get_args(Method):
-        with added(unet, condition.updates(adapters)):
-            return denoise(
-                unet, scheduler, start, texts[0], empty, condition.num_inference_steps, condition.guidance_scale
-            )
-    if not condition.trigger and condition.method in OWN_PROMPTS:
-        texts *= len(used) + 1
-    strength = 1.0 if condition.method == "anchored" else mix.strength
-    layers = [{name: update.scaled(strength) for name, update in one.layers.items()} for one in used]
-    times = None
-    if condition.method in ("composite", "anchored"):
-        fixed = _fixed_terms(condition, adapters, texts, empty, start)
-        terms = lambda _call: fixed  # noqa: E731
-    elif condition.method == "switch" or len(used) == 1:
-        order = switch_order(mix.shares, count_calls(scheduler, condition.num_inference_steps), scheduler.order)
-        terms = lambda call: _guided(order[call], texts[order[call]], empty, condition.guidance_scale)  # noqa: E731
-    else:
-        times = switch_times(layers[0], layers[1], mix.shares)
-        terms = lambda _call: _guided(0, texts[0], empty, condition.guidance_scale)  # noqa: E731
-    with routed(unet, layers) as router:
-        return denoise_blend(
-            unet, router, scheduler, start, terms, condition.num_inference_steps, options.batched, times
-        )
+    empty = embed([""])
+    if not used or condition.is_one_unet:
+        with added(unet, blends.updates(condition)):
+            return denoise(unet, scheduler, start, prompts[0], empty, steps, condition.guidance_scale)
+    method = SAMPLING_METHODS[condition.method]
+    if not condition.trigger and method.own_prompts:
+        prompts *= len(used) + 1
+    strength = 1.0 if method.from_base else mix.strength
+    given = Blending(
+        weights=mix.weights,
+        shares=_shares(condition, adapters, start),
+        layers=[{name: update.scaled(strength) for name, update in one.layers.items()} for one in used],
+        prompts=prompts[: len(used)],
+        base_prompt=prompts[-1],
+        empty=empty,
+        guidance_scale=condition.guidance_scale,
+        options=condition.options,
+        calls=count_calls(scheduler, steps),
+        order=scheduler.order,
+        once=lambda make: blends.once(condition, make),
+    )
+    terms = method.plan(given)
+    with routed(unet, given.layers) as router:
+        return denoise_blend(unet, router, scheduler, start, terms, steps, condition.options.batched)
 
 
-def _guided(adapter: int, text: Tensor, empty: Tensor, guidance_scale: float) -> list[Term]:
-    return [
-        Term(adapter, text, guidance_scale),
-        *([Term(adapter, empty, 1 - guidance_scale)] if guidance_scale != 1 else []),
-    ]
-
-
-def _fixed_terms(
-    condition: Condition, adapters: Sequence[Adapter], texts: Sequence[Tensor], empty: Tensor, start: Tensor
-) -> list[Term]:
-    """Return the terms of Composite, of its regional form, where the base draws what no region covers, or anchored."""
-    (mix, used), options = condition.mix(adapters), condition.options
-    guided = (empty, condition.guidance_scale, options.base_unconditional)
-    if condition.method == "anchored":
-        return anchored_terms(mix.weights, texts[: len(used)], texts[len(used)], *guided)
-    if options.regions is None:
-        return composite_terms(mix.shares, texts[: len(used)], *guided)
+def _shares(condition: Condition, adapters: Sequence[Adapter], start: Tensor) -> Sequence[float | Tensor]:
+    """Return pi of each adapter that is used, as a map where it has a region."""
+    mix, regions = condition.mix(adapters)[0], condition.options.regions
+    if regions is None:
+        return mix.shares
     masks = [
         region_mask(region, *start.shape[2:]).to(start)
-        for region, adapter in zip(options.regions, adapters, strict=True)
+        for region, adapter in zip(regions, adapters, strict=True)
         if adapter.name in mix.names
     ]
-    return anchored_terms(regional_shares(mix.shares, masks), texts[: len(used)], texts[len(used)], *guided)
+    return regional_shares(mix.shares, masks)

@@ -1,6 +1,6 @@
 """What a denoiser is trained and judged by.
 
-Shapes: B pictures, C latent channels, H and W of the latent, T tokens, D text width.
+Shapes: B pictures, C latent channels, H and W of the latent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stylelora.base.conditioning import Conditioning, predict
 from stylelora.diffusion.noise import normal
 
 #: Midpoints of eight equal parts of 1000 timesteps: their mean loss is within 0.4 % of the mean over all.
@@ -52,41 +53,48 @@ def target_of(kind: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alph
 
 
 def denoising_losses(
-    unet: torch.nn.Module, scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor, text: Tensor
+    unet: torch.nn.Module,
+    scheduler: Any,
+    latents: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
 ) -> Tensor:
     """Return the mean squared error of each picture, float32 (B,) (Ho et al. 2020, eq. 14).
 
     Args:
-        unet: predicts from (x_t, t, text).
+        unet: predicts from (x_t, t, conditioning).
         scheduler: diffusers scheduler; gives `alphas_cumprod` and `config.prediction_type`.
         latents: float (B, C, H, W).
         noise: standard normal, like `latents`.
         timesteps: int (B,).
-        text: float (B, T, D), text encoder's last hidden state.
+        conditioning: of B pictures.
     """
     noisy = add_noise(latents, noise, timesteps, scheduler.alphas_cumprod)
     target = target_of(scheduler.config.prediction_type, latents, noise, timesteps, scheduler.alphas_cumprod)
-    predicted = unet(noisy, timesteps, encoder_hidden_states=text).sample
+    predicted = predict(unet, noisy, timesteps, conditioning)
     return (predicted.float() - target.float()).square().mean((1, 2, 3))
 
 
-def bank_losses(unet: torch.nn.Module, scheduler: Any, latents: Tensor, names: Sequence[str], text: Tensor) -> Tensor:
+def bank_losses(
+    unet: torch.nn.Module, scheduler: Any, latents: Tensor, names: Sequence[str], conditioning: Conditioning
+) -> Tensor:
     """Return each picture's loss at BANK_TIMESTEPS, float32 (B, 8), with noise that depends on its name alone.
 
     So losses of two networks, or of two epochs, differ in nothing but the network.
 
     Args:
-        unet: predicts from (x_t, t, text).
+        unet: predicts from (x_t, t, conditioning).
         scheduler: as for `denoising_losses`.
         latents: float (B, C, H, W), the posterior's mean, scaled by the VAE's `scaling_factor`.
         names: of the pictures, such as the hash of their content.
-        text: float (B, T, D).
+        conditioning: of B pictures.
     """
     losses = []
     for timestep in BANK_TIMESTEPS:
         draw = normal([("bank", name, timestep) for name in names], latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
-        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, text))
+        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, conditioning))
     return torch.stack(losses, 1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures from text embeddings, with explicit seeds."""
+"""Pictures from prompts and seeds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stylelora.base.conditioning import Conditioning, predict
 from stylelora.diffusion import noise
 
 
@@ -21,40 +22,39 @@ def denoise(
     unet: torch.nn.Module,
     scheduler: Any,
     start: Tensor,
-    text: Tensor,
-    empty_text: Tensor,
+    conditioning: Conditioning,
+    empty: Conditioning,
     num_inference_steps: int,
     guidance_scale: float,
 ) -> Tensor:
     """Walk from noise to latents with classifier-free guidance (Ho & Salimans 2022, eq. 6).
 
     Args:
-        unet: predicts from (x_t, t, text); used in eval mode and left as it was.
+        unet: predicts from (x_t, t, conditioning); used in eval mode and left as it was.
         scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
         start: standard normal, float (B, C, H, W).
-        text: float (B, T, D).
-        empty_text: embedding of the empty prompt, float (1, T, D).
+        conditioning: of the prompts of B pictures.
+        empty: of the empty prompt, of 1 picture.
         num_inference_steps: number of denoising steps.
-        guidance_scale: scale; 1 means no guidance, and then the empty text is not evaluated.
+        guidance_scale: scale; 1 means no guidance, and then the empty prompt is not evaluated.
 
     Returns:
         latents, float32 (B, C, H, W).
     """
     guided = guidance_scale != 1
     if guided:
-        text = torch.cat([empty_text.expand(len(text), -1, -1), text])
+        conditioning = Conditioning.cat([empty.expand(len(conditioning)), conditioning])
 
-    def predict(x: Tensor, t: Tensor, step: int) -> Tensor:
+    def predicted(x: Tensor, t: Tensor, step: int) -> Tensor:
         del step
         kind = torch.promote_types(x.dtype, torch.float32)  # the walk itself is not in half precision
-        x = torch.cat([x] * 2 if guided else [x]).to(text.dtype)
-        predicted = unet(x, t, encoder_hidden_states=text).sample.to(kind)
+        both = predict(unet, torch.cat([x] * 2 if guided else [x]), t, conditioning).to(kind)
         if not guided:
-            return predicted
-        empty, conditional = predicted.chunk(2)
-        return empty + guidance_scale * (conditional - empty)  # subtracts: no bf16
+            return both
+        unconditional, conditional = both.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)  # subtracts: no bf16
 
-    return walk(unet, scheduler, start, num_inference_steps, predict)
+    return walk(unet, scheduler, start, num_inference_steps, predicted)
 
 
 def count_calls(scheduler: Any, num_inference_steps: int) -> int:

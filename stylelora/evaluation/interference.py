@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stylelora.base.conditioning import encode_texts, predict
 from stylelora.base.load import (
     load_scheduler,
     load_text_encoder,
@@ -19,16 +20,16 @@ from stylelora.base.load import (
     read_config,
     resolve_base,
 )
-from stylelora.base.text import embed_texts
-from stylelora.diffusion.composite import Term, predict_sum
 from stylelora.diffusion.conditions import prompt_of
+from stylelora.diffusion.prediction_sums import Term, predict_sum
 from stylelora.diffusion.sample import initial_noise
 from stylelora.lora.blend import added, blend
-from stylelora.lora.compose import MixSpec
 from stylelora.lora.factors import Factors, inner
+from stylelora.lora.mix import MixSpec
 from stylelora.lora.overlap import overlap
 from stylelora.lora.read import Adapter, read_adapters
 from stylelora.lora.router import routed
+from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError
 
 PROMPTS = ("a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot")
@@ -127,20 +128,22 @@ class Probe:
     """
 
     def __init__(self, base: str, adapters: Sequence[Adapter]) -> None:
+        same_precision_everywhere()
         folder = resolve_base(base)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.unet, self.scheduler = load_unet(folder).to(self.device), load_scheduler(folder)
         prompts = [prompt_of(adapters, prompt) for prompt in PROMPTS]
-        self.text = embed_texts(load_tokenizer(folder), load_text_encoder(folder), prompts).to(self.device)
+        given = encode_texts(load_tokenizer(folder), load_text_encoder(folder), prompts)
+        self.prompts = given.to(self.device)
         side = read_config(folder, "unet")["sample_size"]
         self.noise = initial_noise(range(len(prompts)), (self.unet.config.in_channels, side, side)).to(self.device)
         self._plain: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def predict(self, t: int, updates: dict[str, Factors]) -> Tensor:
+    def predicted(self, t: int, updates: dict[str, Factors]) -> Tensor:
         """Return the predicted noise of an empty latent, which any base can start from, float (B, C, H, W)."""
         with added(self.unet, updates):
-            return self.unet(self._input(t), torch.tensor(t), encoder_hidden_states=self.text).sample
+            return predict(self.unet, self._input(t), torch.tensor(t), self.prompts)
 
     def _input(self, t: int) -> Tensor:
         return self.noise * (1 - self.scheduler.alphas_cumprod[t]).sqrt()
@@ -160,12 +163,12 @@ class Probe:
         squares = torch.zeros(len(adapters) + 3, dtype=torch.float64)
         for t in timesteps:
             if t not in self._plain:
-                self._plain[t] = self.predict(t, {})
-            plain, total = self._plain[t], self.predict(t, summed)
+                self._plain[t] = self.predicted(t, {})
+            plain, total = self._plain[t], self.predicted(t, summed)
             with routed(self.unet, scaled) as router:
-                terms = [Term(i, self.text, share) for i, share in enumerate(mix.shares)]
+                terms = [Term(i, self.prompts, share) for i, share in enumerate(mix.shares)]
                 averaged = predict_sum(self.unet, router, self._input(t), torch.tensor(t), terms, batched=False)
-            changes = [*(self.predict(t, adapter.layers) - plain for adapter in adapters), plain]
+            changes = [*(self.predicted(t, adapter.layers) - plain for adapter in adapters), plain]
             changes += [total - averaged, total - plain]
             squares += torch.stack([change.double().square().sum() for change in changes]).cpu()
         norms = squares.sqrt()

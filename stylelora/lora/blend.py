@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from stylelora.lora.compose import Method, MixSpec, Part, check_shares, merged
+from stylelora.lora.compose import METHODS, merged
 from stylelora.lora.factors import Factors
 from stylelora.lora.inject import adaptable_modules
+from stylelora.lora.mix import BlendOptions, MixSpec, Part
 from stylelora.lora.read import Adapter
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+#: The name of a method in weight space.
+Method = Literal[tuple(METHODS)]
+
 
 def blend(
     adapters: Sequence[Adapter],
     weights: Sequence[float],
     method: Method = "sum",
-    density: float = 0.5,
-    protection: float = 1.0,
-    seed: int = 0,
+    options: BlendOptions = BlendOptions(),
 ) -> dict[str, Factors]:
     """Blend adapters layer by layer; a layer that only some of them have is blended of these.
 
@@ -33,18 +35,16 @@ def blend(
         adapters: of one base; names must differ.
         weights: one per adapter, 0 or more.
         method: see `compose`.
-        density: share of entries that `ties`, `dare` and `knots_ties` keep.
-        protection: of `np_lora`.
-        seed: of `dare`.
+        options: of the methods.
 
     Returns:
         update of each layer; none if all weights are 0.
 
     Raises:
-        InputError: if the weights are bad, or the adapters were made for bases of different shapes.
+        InputError: if weights or options are bad, or the adapters were made for bases of different shapes.
     """
     mix = MixSpec.of([adapter.name for adapter in adapters], weights)
-    check_shares(density, protection)
+    options.check()
     used = {adapter.name: adapter for adapter in adapters if adapter.name in mix.names}
     shares = dict(zip(mix.names, mix.shares, strict=True))
     updates = {}
@@ -54,7 +54,7 @@ def blend(
         if len(shapes) > 1:
             raise InputError(f"{' and '.join(having)} differ in the shape of {layer}; blend adapters of one base")
         parts = [Part(name, shares[name], adapter.layers[layer]) for name, adapter in having.items()]
-        updates[layer] = merged(parts, layer, method, density, protection, seed).scaled(mix.strength)
+        updates[layer] = merged(parts, layer, method, options).scaled(mix.strength)
     return updates
 
 

@@ -1,93 +1,81 @@
 """Blend LoRAs in weight space: every method under one meaning of the weights.
 
-With weights w_i the strength is s = sum w_i and the mixture pi_i = w_i / s; adapters of weight 0 are dropped first.
-A method merges the updates pi_i dW_i of one layer, and the result is multiplied by s. So all methods give the same
-dose, and (1, 0) gives the first adapter alone (but for `iso_c`, which flattens a single spectrum, too).
+With strength s and mixture pi as in `stylelora.lora.mix`, a method merges the updates pi_i dW_i of one layer, and the
+result is multiplied by s. So all methods give the same dose, and (1, 0) gives the first adapter alone (but for
+`iso_c`, which flattens a single spectrum, too).
+
+To add a method, write one function here under `@method`; it can then be chosen by its name everywhere.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from stylelora.lora.factors import Factors, nothing, orthonormalised, stacked, thin_svd
+from stylelora.lora.mix import BlendOptions, Part
 from stylelora.records import InputError
 from stylelora.seeds import generator
 
-Method = Literal["sum", "ties", "dare", "knots_ties", "tsv_m", "iso_c", "np_lora"]
 OVERLAP = 1e-6  # regularises TSV-M where adapters share directions: its columns have length 1
 
 
-@dataclass(frozen=True)
-class MixSpec:
-    """Which adapters, and how much of each.
+#: Every method by its name; from the parts of a layer, and what else it asks for, to the layer's blended update.
+METHODS: dict[str, Callable[..., Factors]] = {}
+#: Those whose result is of full rank, not the sum of the ranks.
+FULL_RANK: set[str] = set()
 
-    Attributes:
-        names: of the adapters with a weight above 0.
-        weights: theirs.
+
+def method(name: str, full_rank: bool = False) -> Callable[[Callable[..., Factors]], Callable[..., Factors]]:
+    """Make a function a method that can be chosen.
+
+    Args:
+        name: of the method.
+        full_rank: whether the result is of full rank.
+
+    Returns:
+        decorator of a function of `parts`, of one layer and none of share 0; its other parameters may be `layer`, the
+        layer's name, and fields of BlendOptions, which are passed by name.
     """
 
-    names: tuple[str, ...]
-    weights: tuple[float, ...]
+    def add(function: Callable[..., Factors]) -> Callable[..., Factors]:
+        METHODS[name] = function
+        FULL_RANK.update([name] * full_rank)
+        return function
 
-    @classmethod
-    def of(cls, names: Sequence[str], weights: Sequence[float]) -> MixSpec:
-        """Check weights and drop those that are 0.
-
-        Raises:
-            InputError: if names and weights differ in number, a name comes twice, a weight is negative or no number.
-        """
-        if len(names) != len(weights):
-            raise InputError(f"{len(names)} adapters and {len(weights)} weights; give each adapter one weight")
-        if len(set(names)) < len(names):
-            raise InputError(f"an adapter is named twice in {', '.join(names)}; add its weights up or rename a file")
-        bad = [weight for weight in weights if not math.isfinite(weight) or weight < 0]
-        if bad:
-            raise InputError(f"weight {bad[0]} is not a number of at least 0; give weights like 0.6 and 0.4")
-        kept = [(name, float(weight)) for name, weight in zip(names, weights, strict=True) if weight]
-        return cls(tuple(name for name, _ in kept), tuple(weight for _, weight in kept))
-
-    @property
-    def strength(self) -> float:
-        """Return s, the sum of the weights; 0 means the base."""
-        return math.fsum(self.weights)
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Return pi, which sums to 1."""
-        return tuple(weight / self.strength for weight in self.weights)
+    return add
 
 
-@dataclass(frozen=True)
-class Part:
-    """One adapter's share of one layer.
+def merged(parts: Sequence[Part], layer: str, name: str, options: BlendOptions = BlendOptions()) -> Factors:
+    """Merge the parts of one layer.
 
-    Attributes:
-        name: of the adapter; together with that of the layer it keys random draws.
-        share: pi, above 0.
-        update: dW.
+    Args:
+        parts: of one layer, none of share 0.
+        layer: its name.
+        name: of the method.
+        options: of the methods.
+
+    Raises:
+        InputError: if no method has this name.
     """
-
-    name: str
-    share: float
-    update: Factors
-
-    @property
-    def weighted(self) -> Factors:
-        """Return pi dW."""
-        return self.update.scaled(self.share)
+    if name not in METHODS:
+        raise InputError(f"no method is called {name!r}; choose from {', '.join(METHODS)}")
+    wanted = inspect.signature(METHODS[name]).parameters
+    offered = {"layer": layer, **asdict(options)}
+    return METHODS[name](parts, **{key: value for key, value in offered.items() if key in wanted})
 
 
+@method("sum")
 def weighted_sum(parts: Sequence[Part]) -> Factors:
     """Return sum pi_i dW_i, exact; what `set_adapters` of diffusers computes on the fly."""
     return stacked([part.weighted for part in parts])
 
 
+@method("ties", full_rank=True)
 def ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
     """Merge by trimming, electing signs and summing those that agree, on weighted updates (Yadav et al. 2023, alg. 1).
 
@@ -100,6 +88,7 @@ def ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
     return _dense(_elected([_trimmed(part.weighted.dense(), density) for part in parts]))
 
 
+@method("dare", full_rank=True)
 def dare(parts: Sequence[Part], layer: str, density: float = 0.5, seed: int = 0) -> Factors:
     """Drop entries at random and scale the rest up, E[dW] = sum pi_i dW_i (Yu et al. 2024, eq. 2).
 
@@ -117,6 +106,7 @@ def dare(parts: Sequence[Part], layer: str, density: float = 0.5, seed: int = 0)
     return _dense(total)
 
 
+@method("knots_ties")
 def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
     """Merge by TIES in a basis that the updates share (KnOTS; Stoica et al. 2025, section 4).
 
@@ -135,6 +125,7 @@ def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
     return Factors(left @ rotation, merged)
 
 
+@method("tsv_m")
 def tsv_m(parts: Sequence[Part], epsilon: float = OVERLAP) -> Factors:
     """Merge singular vectors after making them orthogonal (TSV-Merge; Gargiulo et al. 2025, section 4.3), regularised.
 
@@ -154,6 +145,7 @@ def tsv_m(parts: Sequence[Part], epsilon: float = OVERLAP) -> Factors:
     return Factors(left * values, right.T)
 
 
+@method("iso_c")
 def iso_c(parts: Sequence[Part]) -> Factors:
     """Give all directions of the sum one strength (Iso-C; Marczak et al. 2025, eq. 5), the root mean square of theirs.
 
@@ -163,6 +155,7 @@ def iso_c(parts: Sequence[Part]) -> Factors:
     return Factors(u * s.square().mean().sqrt(), vh)
 
 
+@method("np_lora")
 def np_lora(parts: Sequence[Part], protection: float = 1.0) -> Factors:
     """Keep each update out of the input directions of the others (NP-LoRA, arXiv 2511.11051), in all orders alike.
 
@@ -184,48 +177,6 @@ def np_lora(parts: Sequence[Part], protection: float = 1.0) -> Factors:
                 down = down - protection / len(parts) * (part.update.down @ basis.T) @ basis
         merged.append(Factors(part.weighted.up, down))
     return stacked(merged)
-
-
-def check_shares(density: float, protection: float) -> None:
-    """Refuse what is no share.
-
-    Raises:
-        InputError: if density is not above 0 and at most 1, or protection not 0..1.
-    """
-    if not 0 < density <= 1 or not 0 <= protection <= 1:
-        raise InputError(f"density is {density} and protection {protection}; both are shares, density above 0")
-
-
-def merged(
-    parts: Sequence[Part], layer: str, method: Method, density: float = 0.5, protection: float = 1.0, seed: int = 0
-) -> Factors:
-    """Merge the parts of one layer by the method of this name.
-
-    Args:
-        parts: of one layer, none of share 0.
-        layer: its name.
-        method: which one.
-        density: of `ties`, `dare` and `knots_ties`.
-        protection: of `np_lora`.
-        seed: of `dare`.
-    """
-    match method:
-        case "sum":
-            return weighted_sum(parts)
-        case "ties":
-            return ties(parts, density)
-        case "dare":
-            return dare(parts, layer, density, seed)
-        case "knots_ties":
-            return knots_ties(parts, density)
-        case "tsv_m":
-            return tsv_m(parts)
-        case "iso_c":
-            return iso_c(parts)
-        case "np_lora":
-            return np_lora(parts, protection)
-        case _:
-            raise InputError(f"no method is called {method!r}; choose from {', '.join(get_args(Method))}")
 
 
 def _nonzero(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor, Tensor]:

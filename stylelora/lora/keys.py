@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylelora.records import InputError
 
@@ -32,25 +32,6 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file, or is damaged ({error}).") from error
-
-
-def check_keys(state: Mapping[str, Tensor], source: str) -> tuple[int, list[str]]:
-    """Check that weights are one complete LoRA of one rank, named as diffusers names them.
-
-    Args:
-        state: tensors by name.
-        source: what holds them; begins the error's sentence.
-
-    Returns:
-        rank, and full names of the adapted modules.
-
-    Raises:
-        InputError: they are not.
-    """
-    ranks = check_layers(state, source)
-    if len(set(ranks.values())) > 1:
-        raise InputError(f"{source} mixes the ranks {sorted(set(ranks.values()))}; one rank per file is supported.")
-    return next(iter(ranks.values())), list(ranks)
 
 
 def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
@@ -123,27 +104,6 @@ def check_alpha(value: object, source: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"{source} has alpha {value!r}, which is not a number above 0.")
     return float(value)
-
-
-def fits(key: str, value: Tensor, modules: Mapping[str, nn.Module]) -> bool:
-    """Tell whether one weight belongs to a base.
-
-    Args:
-        key: its name in the file.
-        value: lora_A, (rank, in, ...), or lora_B, (out, rank, ...).
-        modules: the base's `Linear` and `Conv2d` modules by full name.
-
-    Returns:
-        whether the base has the module, with the same widths.
-    """
-    match = _KEY.fullmatch(key)
-    layer = modules.get(match["module"]) if match else None
-    if layer is None:
-        return False
-    weight = layer.weight
-    if match["factor"] == "A":
-        return value.shape[1:] == weight.shape[1:]
-    return value.ndim == weight.ndim and value.shape[0] == weight.shape[0]
 
 
 def some(names: Iterable[str]) -> str:

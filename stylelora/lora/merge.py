@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from stylelora.lora.blend import as_state, blend
-from stylelora.lora.compose import Method
+from stylelora.lora.blend import Method, as_state, blend
+from stylelora.lora.compose import FULL_RANK
 from stylelora.lora.factors import inner, truncated
+from stylelora.lora.mix import BlendOptions
 from stylelora.lora.read import described, distinct, read_adapters
 from stylelora.lora.write import save_adapter, save_kohya
 from stylelora.records import InputError
-
-DENSE = ("ties", "dare")  # their result is of full rank
 
 
 def merge(
@@ -33,12 +32,12 @@ def merge(
         adapters: LoRA files of one base, such as those that `fit` writes.
         weights: one per adapter, 0 or more; their sum is the strength of the blend.
         output: file to write, in a folder that exists or is made.
-        method: sum (exact), or ties, dare, knots_ties, tsv_m, iso_c, np_lora, which stylelora.lora.compose explains.
-        rank: of the result, the nearest of that rank; default: exact, of the adapters' ranks added up.
-        format: key names of diffusers, or of kohya, which ComfyUI and others read.
-        density: share of entries that ties, dare and knots_ties keep.
-        protection: of np_lora, 0..1.
-        seed: of dare.
+        method: how to blend; sum adds the updates up exactly. `stylelora/lora/compose.py` explains the others.
+        rank: of the file, which then holds the nearest update of that rank; default: exact, the sum of the ranks.
+        format: key names of diffusers, or those of kohya, which ComfyUI, A1111 and others read.
+        density: ties, dare and knots_ties: share of entries that are kept; above 0, at most 1.
+        protection: np_lora: how much each adapter is kept out of the others, 0..1.
+        seed: dare: of its random draws.
 
     Raises:
         InputError: if files, weights or options cannot be used.
@@ -50,10 +49,11 @@ def merge(
         raise InputError(f"{output} is one of the adapters; give output another name")
     given = read_adapters(paths)
     amounts = [weights] if isinstance(weights, int | float) else weights
-    updates = blend(given, amounts, method, density, protection, seed)
+    options = BlendOptions(density=density, protection=protection, seed=seed)
+    updates = blend(given, amounts, method, options)
     if not updates:
         raise InputError("all weights are 0, which is the base itself; give at least one above 0")
-    if rank is None and method in DENSE:
+    if rank is None and method in FULL_RANK:
         raise InputError(f"{method} gives updates of full rank; give the rank of the file, such as --rank 32")
     if rank is not None:
         if rank < 1:
@@ -68,8 +68,8 @@ def merge(
         {"name": adapter.name, "weight": weight, "sha256": adapter.sha256, **_kept(adapter.metadata)}
         for adapter, weight in zip(given, amounts, strict=True)
     ]
-    options = {"density": density, "protection": protection, "seed": seed}
-    notes = {"method": method, "parents": json.dumps(parents), "options": json.dumps(options)}
+    told = {"density": density, "protection": protection, "seed": seed}
+    notes = {"method": method, "parents": json.dumps(parents), "options": json.dumps(told)}
     if triggers := [parent["trigger"] for parent in parents if parent["weight"] and "trigger" in parent]:
         notes["trigger"] = ", ".join(distinct(triggers))
     bases = sorted({parent["base"] for parent in parents if "base" in parent})

@@ -16,21 +16,19 @@ from stylelora.lora.factors import Factors
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-#: What a layer uses: the number of an adapter, or None for the base alone.
-Choice = int | None
+#: What is used: the number of an adapter, or None for the base alone; or a rule that says so for each layer's name.
+Choice = int | None | Callable[[str], int | None]
 
 
 class Router:
     """Tells which adapter is used. Made by `routed`.
 
     Attributes:
-        parts: what each equal part of the batch uses, in order; a layer may have its own rule.
-        rule: from a layer's name and a part's choice to what that layer uses; by default the choice itself.
+        parts: what each equal part of the batch uses, in order.
     """
 
     def __init__(self) -> None:
         self.parts: Sequence[Choice] = (None,)
-        self.rule: Callable[[str, Choice], Choice] = lambda _layer, choice: choice
 
 
 @contextmanager
@@ -65,7 +63,7 @@ def routed(unet: UNet2DConditionModel, adapters: Sequence[Mapping[str, Factors]]
 
 def _hook(router: Router, layer: str, updates: Mapping[int, Factors]) -> Callable:
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        chosen = [updates.get(router.rule(layer, choice)) for choice in router.parts]
+        chosen = [updates.get(part(layer) if callable(part) else part) for part in router.parts]
         if not any(chosen):
             return output
         pieces = zip(chosen, inputs[0].chunk(len(chosen)), output.chunk(len(chosen)), strict=True)

@@ -1,5 +1,6 @@
 """The adapter that is kept, and result.json."""
 
+import dataclasses
 import json
 import math
 import signal
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from callbacks import SaveAdapter, WriteResult
 from lightning_modules import StyleLoRA
 from stylelora.records import Metric, Quantity
+from stylelora.runs.kept import KeptEpoch
 
 
 def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
@@ -27,10 +29,11 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
         state=SimpleNamespace(fn="fit"),
         datamodule=SimpleNamespace(style_name="watercolor", trigger="zqx", resolution=64, held_out=[]),
     )
-    callback = SaveAdapter()
-    for epoch, (skill, loss) in enumerate([(0.1, 3.0), (0.3, 2.0), (0.2, 1.0), (math.nan, 0.5)]):
+    callback, kept = SaveAdapter(), KeptEpoch()
+    for epoch, (skill, loss) in enumerate([(0.1, 3.0), (0.3, 2.0), (0.3, 2.0), (0.2, 1.0), (math.nan, 0.5)]):
         trainer.current_epoch = epoch
         trainer.callback_metrics = {"val/skill": torch.tensor(skill), "train/loss": torch.tensor(loss)}
+        trainer.callback_metrics["val/kept_epoch"] = torch.tensor(float(kept.offer(epoch, skill)))
         callback.on_validation_end(trainer, module)
     callback.on_train_end(trainer, module)
 
@@ -39,13 +42,12 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
         return {round((saved[key] - value).mean().item(), 3) for key, value in start.items()}
 
     assert offset("adapter.safetensors") == {1.0}
-    assert offset("adapter-last.safetensors") == {3.0}
-    assert callback.best == pytest.approx(0.3)
+    assert offset("adapter-last.safetensors") == {4.0}
+    assert kept.score == pytest.approx(0.3)
 
-    resumed = SaveAdapter()
-    resumed.load_state_dict(callback.state_dict())
-    trainer.callback_metrics = {"val/skill": torch.tensor(0.25)}
-    resumed.on_validation_end(trainer, module)
+    resumed = KeptEpoch(**dataclasses.asdict(kept))
+    trainer.callback_metrics = {"val/kept_epoch": torch.tensor(float(resumed.offer(4, 0.25)))}
+    SaveAdapter().on_validation_end(trainer, module)
     assert offset("adapter.safetensors") == {1.0}
 
 
@@ -57,6 +59,7 @@ class Breaks(L.LightningModule):
     def __init__(self, error):
         super().__init__()
         self.number, self.error = torch.nn.Parameter(torch.ones(())), error
+        self.kept = KeptEpoch()
 
     def training_step(self, batch, batch_idx):
         if self.current_epoch == 1 and self.error:
@@ -64,7 +67,7 @@ class Breaks(L.LightningModule):
         return self.number**2
 
     def validation_step(self, batch, batch_idx):
-        return None
+        self.log("val/kept_epoch", float(self.kept.offer(self.current_epoch, self.metrics[0].value)))
 
     def train_dataloader(self):
         return DataLoader(torch.ones(1))

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_scheduler, load_unet, load_vae
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS, add_noise, denoising_losses, min_snr_weight, target_of
@@ -56,7 +57,7 @@ def test_a_pictures_loss_is_its_own_mean_squared_error(parts, draws, kind):
     latents, draw = draws
     text = torch.randn(5, 77, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        got = denoising_losses(unet, scheduler, latents, draw, TIMESTEPS, text)
+        got = denoising_losses(unet, scheduler, latents, draw, TIMESTEPS, Conditioning(text))
         for i in range(5):
             pick = slice(i, i + 1)
             noisy = scheduler.add_noise(latents[pick], draw[pick], TIMESTEPS[pick])
@@ -97,7 +98,8 @@ def test_denoising_equals_the_pipeline(parts, pipeline, name, options, guidance_
     want = pipeline(
         prompts, latents=start, num_inference_steps=5, guidance_scale=guidance_scale, output_type="latent"
     ).images
-    got = denoise(parts[0], kind.from_config(scheduler.config), start, text, empty[:1], 5, guidance_scale)
+    given = Conditioning(text), Conditioning(empty[:1])
+    got = denoise(parts[0], kind.from_config(scheduler.config), start, *given, 5, guidance_scale)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(got, start, atol=0.1)
 
@@ -107,7 +109,7 @@ def test_denoising_leaves_model_and_scheduler_as_they_were(parts):
     unet.train()
     scheduler.set_timesteps(7)
     before = copy.deepcopy(scheduler.__dict__)
-    text = torch.zeros(1, 77, 32)
+    text = Conditioning(torch.zeros(1, 77, 32))
     denoise(unet, scheduler, initial_noise([0], (4, 8, 8)), text, text, 2, 4.0)
     assert unet.training
     unet.eval()

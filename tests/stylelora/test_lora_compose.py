@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stylelora.lora import compose
-from stylelora.lora.compose import MixSpec, Part, dare, iso_c, knots_ties, np_lora, ties, tsv_m, weighted_sum
+from stylelora.lora.compose import dare, iso_c, knots_ties, np_lora, ties, tsv_m, weighted_sum
 from stylelora.lora.factors import Factors, orthonormalised, stacked, thin_svd, truncated
+from stylelora.lora.mix import MixSpec, Part
 from stylelora.records import InputError
 
 EXACT = 1e-12

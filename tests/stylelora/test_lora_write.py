@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from stylelora.lora.blend import added
 from stylelora.lora.inject import adapter_parameters, inject_lora
-from stylelora.lora.write import adapter_state, apply_adapter, load_adapter, save_adapter
+from stylelora.lora.read import read_adapter
+from stylelora.lora.write import adapter_state, save_adapter
 from stylelora.records import InputError
 from tests.tiny_sd import disturb, predict
 
@@ -87,28 +89,36 @@ def test_diffusers_loads_the_file_with_the_trained_alpha(tiny_sd, trained, file,
 
 
 @pytest.mark.parametrize("target_modules", [TARGETS, ["conv1", "to_q", "conv_in", "proj_in"]])
-def test_save_then_apply_gives_the_same_model(tiny_sd, tmp_path, target_modules):
+def test_a_saved_adapter_loaded_again_gives_the_same_model(tiny_sd, tmp_path, target_modules):
     unet = adapted(tiny_sd, target_modules)
     path = tmp_path / "a.safetensors"
     save_adapter(path, adapter_state(unet), rank=RANK, alpha=ALPHA, metadata=NOTES)
-    again = load_base(tiny_sd)
-    info = apply_adapter(again, path)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
+    pipeline.load_lora_weights(path, adapter_name="style")
+    again = pipeline.unet.eval()
     assert torch.equal(predict(again), predict(unet))
-    assert (info.rank, info.alpha) == (RANK, ALPHA)
+    config = again.peft_config["style"]
+    assert (config.r, config.lora_alpha) == (RANK, ALPHA)
     restored = adapter_state(again)
     assert all(torch.equal(restored[key], value) for key, value in adapter_state(unet).items())
+    ours = load_base(tiny_sd)
+    with added(ours, read_adapter(path).layers):
+        assert torch.allclose(predict(ours), predict(unet), atol=1e-5)
 
 
 def test_a_second_file_is_refused(trained, file):
-    with pytest.raises(ValueError, match="already carries an adapter: style"):
-        apply_adapter(trained, file)
+    with (
+        pytest.raises(ValueError, match="already carries an adapter: style"),
+        added(trained, read_adapter(file).layers),
+    ):
+        pass
 
 
 def test_header_carries_the_notes(file, state):
-    loaded, info = load_adapter(file)
-    assert loaded.keys() == state.keys()
-    assert sorted(info.target_modules) == sorted(SD15_NAMES)
-    assert info.metadata == NOTES | {"rank": "4", "alpha": "10.0"}
+    adapter = read_adapter(file)
+    assert load_file(file).keys() == state.keys()
+    assert sorted(adapter.layers) == sorted(SD15_NAMES)
+    assert adapter.metadata == NOTES | {"rank": "4", "alpha": "10.0"}
 
 
 @pytest.mark.parametrize("change", [{"rank": 8}, {"alpha": 0.0}, {"alpha": float("inf")}])
@@ -175,12 +185,12 @@ def test_a_kill_at_any_moment_leaves_no_half_file(state, tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, watch)
     save_adapter(path, state, rank=RANK, alpha=ALPHA, metadata={})
     assert seen == [(b"old", [path.name])] * 2, "until it is complete, the new file is under another name"
-    assert load_adapter(path)[1].alpha == ALPHA
+    assert float(read_adapter(path).metadata["alpha"]) == ALPHA
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_merged_weights_of_another_layout_are_stored_exactly(state, tmp_path):
     doubled = {key: value.double().t().contiguous().t() for key, value in state.items()}
     save_adapter(tmp_path / "a.safetensors", doubled, rank=RANK, alpha=ALPHA, metadata={})
-    loaded, _ = load_adapter(tmp_path / "a.safetensors")
+    loaded = load_file(tmp_path / "a.safetensors")
     assert all(torch.equal(loaded[key], value) for key, value in state.items())

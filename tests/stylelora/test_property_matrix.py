@@ -13,10 +13,12 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model
 
-from stylelora.diffusion.conditions import Condition, sample_condition
+from stylelora.base.conditioning import Conditioning
+from stylelora.diffusion.conditions import Blends, Condition, sample_condition
 from stylelora.lora.blend import added, blend
 from stylelora.lora.factors import Factors, truncated
 from stylelora.lora.inject import adaptable_modules
+from stylelora.lora.mix import BlendOptions
 from stylelora.lora.read import Adapter
 from tests.tiny_sd import TINY_UNET
 
@@ -48,7 +50,7 @@ START, TEXT, EMPTY = normal(1, 4, 8, 8, seed=0), normal(1, 7, 32, seed=1), norma
 
 
 def embed(texts):
-    return torch.cat([TEXT if text else EMPTY for text in texts])
+    return Conditioning(torch.cat([TEXT if text else EMPTY for text in texts]))
 
 
 def small_unet():
@@ -118,7 +120,8 @@ def peft_linear(unet, adapters, weights):
 def merged(unet, method, adapters, weights):
     if method == "peft_linear":
         return peft_linear(unet, adapters, weights)
-    updates = blend(adapters, weights, "sum" if method == "truncated" else method, 0.5 if method == "dare" else 1.0)
+    options = BlendOptions(density=0.5 if method == "dare" else 1.0)
+    updates = blend(adapters, weights, "sum" if method == "truncated" else method, options)
     if method == "truncated":
         updates = {layer: truncated(update, update.up.shape[1]) for layer, update in updates.items()}
     return updates
@@ -128,7 +131,7 @@ def made(unet, method, adapters, weights, steps=STEPS):
     """Latents of a blend."""
     if method in SAMPLING:
         return sample_condition(
-            unet, SCHEDULER, adapters, Condition(method, weights, steps, GUIDANCE), START, ["a cat"], embed
+            unet, SCHEDULER, Blends(adapters), Condition(method, weights, steps, GUIDANCE), START, ["a cat"], embed
         )
     with added(unet, merged(unet, method, adapters, weights)):
         return walk(unet, steps)

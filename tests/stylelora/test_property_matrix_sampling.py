@@ -1,15 +1,15 @@
 """What holds of whole conditions, in double precision on a tiny UNet: nothing stays behind, equal ways agree."""
 
 from fractions import Fraction
-from typing import get_args
 
 import pytest
 import torch
 from PIL import Image
 
-from stylelora.diffusion.composite import switch_order
-from stylelora.diffusion.conditions import BlendOptions, Condition, SamplingMethod, sample_condition
-from stylelora.lora.compose import Method
+from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, switch_order
+from stylelora.diffusion.conditions import Blends, Condition, sample_condition
+from stylelora.lora.compose import METHODS
+from stylelora.lora.mix import BlendOptions
 from tests.stylelora.test_property_matrix import (
     GUIDANCE,
     SCHEDULER,
@@ -36,7 +36,7 @@ def pair(unet):
 
 def sampled(unet, pair, method, weights=WEIGHTS, steps=3, guidance_scale=GUIDANCE, **options):
     condition = Condition(method, weights, steps, guidance_scale, options=BlendOptions(**options))
-    return sample_condition(unet, SCHEDULER, pair, condition, START, ["a cat"], embed)
+    return sample_condition(unet, SCHEDULER, Blends(pair), condition, START, ["a cat"], embed)
 
 
 def error(got, want):
@@ -53,7 +53,7 @@ def everything(unet, pair):
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-@pytest.mark.parametrize("method", [*get_args(Method), *get_args(SamplingMethod)])
+@pytest.mark.parametrize("method", [*METHODS, *SAMPLING_METHODS])
 def test_all_is_bit_for_bit_as_before(unet, pair, method, interrupted):
     held, names, modules, hooks, factors = everything(unet.train(), pair)
     calls = []

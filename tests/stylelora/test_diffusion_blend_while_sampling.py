@@ -4,16 +4,16 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from stylelora.diffusion.composite import (
-    Term,
+from stylelora.base.conditioning import Conditioning
+from stylelora.diffusion.blend_while_sampling import (
     anchored_terms,
     composite_terms,
-    denoise_blend,
-    predict_sum,
+    second_from,
     switch_order,
     switch_times,
 )
-from stylelora.diffusion.conditions import Condition, check_condition, sample_condition
+from stylelora.diffusion.conditions import Blends, Condition, check_condition, sample_condition
+from stylelora.diffusion.prediction_sums import Term, denoise_blend, predict_sum
 from stylelora.diffusion.sample import denoise
 from stylelora.lora.blend import added
 from stylelora.lora.factors import Factors
@@ -57,9 +57,9 @@ def inputs(unet):
 
     return {
         "x": draw(2, unet.config.in_channels, side, side),
-        "texts": [draw(2, 7, width), draw(2, 7, width)],
-        "text": draw(2, 7, width),
-        "empty": draw(1, 7, width),
+        "texts": [Conditioning(draw(2, 7, width)), Conditioning(draw(2, 7, width))],
+        "text": Conditioning(draw(2, 7, width)),
+        "empty": Conditioning(draw(1, 7, width)),
     }
 
 
@@ -70,7 +70,7 @@ def predicted(unet, adapters, inputs, terms, batched=True):
 
 def alone(unet, updates, x, text):
     with torch.no_grad(), added(unet, updates):
-        return unet(x, torch.tensor(500), encoder_hidden_states=text.expand(len(x), -1, -1)).sample
+        return unet(x, torch.tensor(500), encoder_hidden_states=text.text.expand(len(x), -1, -1)).sample
 
 
 def test_weighted_composite_is_the_sum_of_guided_predictions(unet, pair, inputs):
@@ -180,8 +180,8 @@ def test_k_lora_times_grow_with_the_share_and_rule_the_layers(unet, pair, inputs
 
     def sample(adapters, times):
         with routed(unet, adapters) as router:
-            terms = [Term(0, text, 1.0)]
-            return denoise_blend(unet, router, scheduler, inputs["x"], lambda _: terms, 4, times=times)
+            terms = lambda call: [Term(second_from(times, call / 4) if times else 0, text, 1.0)]  # noqa: E731
+            return denoise_blend(unet, router, scheduler, inputs["x"], terms, 4)
 
     assert torch.allclose(sample(pair, dict.fromkeys(times[0], 0.0)), sample(pair[1:], None), atol=1e-10)
     assert torch.allclose(sample(pair, dict.fromkeys(times[0], 1.0)), sample(pair[:1], None), atol=1e-10)
@@ -228,8 +228,8 @@ def condition_latents(unet, pair, inputs, method, weights):
     adapters = [Adapter(name, one, inputs_of, "", {}) for name, one in zip("ab", pair, strict=True)]
     condition = Condition(method, weights, 3, GUIDANCE)
     scheduler = DDIMScheduler(clip_sample=False)
-    embed = lambda texts: inputs["text"][:1].expand(len(texts), -1, -1)  # noqa: E731
-    return sample_condition(unet, scheduler, adapters, condition, inputs["x"], ["a cat", "a dog"], embed)
+    embed = lambda texts: Conditioning(inputs["text"].text[:1]).expand(len(texts))  # noqa: E731
+    return sample_condition(unet, scheduler, Blends(adapters), condition, inputs["x"], ["a cat", "a dog"], embed)
 
 
 @pytest.mark.parametrize("method", ["sum", "composite", "switch", "k_lora"])
