@@ -1,13 +1,16 @@
 """What CONTRIBUTING says of adding things, done in a copy of the tree: in how many files, and does all else notice?"""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.runs import ROOT
+from tests.runs import ROOT, run_cli
 
 PACKAGES = ("stylelora", "callbacks", "datamodules", "lightning_modules")
 
@@ -106,3 +109,62 @@ def test_a_measure_is_its_file_and_its_call(copy):
     assert said.count("'measure': 'redness'") == 1 + 7
     assert "share of red in all light" in said
     assert len(changed(copy)) <= 2
+
+
+WAYS_TO_BLEND = {
+    "stylelora/lora/compose.py": '''
+
+@method("loudest")
+def loudest(parts: Sequence[Part]) -> Factors:
+    """Take the update of the largest share."""
+    return max(parts, key=lambda part: part.share).update
+''',
+    "stylelora/diffusion/blend_while_sampling.py": '''
+
+@method("loudest", own_prompts=True)
+def loudest(given: Blending) -> Plan:
+    """Let the adapter of the largest share predict."""
+    first = max(range(len(given.shares)), key=lambda i: given.shares[i])
+    return lambda _call: given.guided(first, given.prompts[first])
+''',
+}
+
+
+def words(base, adapters, *more):
+    return [
+        "predict",
+        "--model=lightning_modules.ComposedStyles",
+        f"--model.init_args.base={base}",
+        f"--model.init_args.adapters={json.dumps([str(file) for file in adapters])}",
+        "--model.init_args.num_inference_steps=2",
+        "--data=datamodules.Prompts",
+        "--data.init_args.prompts=[a cat]",
+        "--data.init_args.samples_per_prompt=1",
+        "--trainer.logger=false",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        *more,
+    ]
+
+
+@pytest.mark.parametrize("file", WAYS_TO_BLEND)
+def test_a_way_to_blend_is_one_file(copy, tiny_sd, adapter_files, tmp_path, file):
+    (copy / file).write_text((copy / file).read_text() + WAYS_TO_BLEND[file])
+    assert [path.as_posix() for path in changed(copy)] == [file]
+    shutil.copy(ROOT / "cli.py", copy)
+    (copy / "configs").symlink_to(ROOT / "configs")
+    folder = tmp_path / "run"
+    more = ("--model.init_args.methods=[sum, loudest]", "--model.init_args.weights=[[1, 0], [0.6, 0.4]]")
+    run(copy, f"import cli\ncli.main({words(tiny_sd, adapter_files, *more, f'--trainer.default_root_dir={folder}')})")
+    rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
+    base, whole, both, one, other = (np.asarray(Image.open(folder / row["file_name"])).astype(int) for row in rows)
+    assert [row["method"] for row in rows] == ["sum", "sum", "sum", "loudest", "loudest"]
+    assert np.abs(one - whole).max() <= 1  # one adapter is itself by every method
+    assert np.abs(other - both).max() > 1
+    assert np.abs(whole - base).max() > 1
+
+
+def test_an_unknown_way_to_blend_is_refused_with_all_names(tiny_sd, adapter_files):
+    code, said = run_cli(words(tiny_sd, adapter_files, "--model.init_args.methods=[linear]"))
+    assert code != 0
+    assert all(name in said for name in ("linear", "sum", "np_lora", "composite", "k_lora")), said

@@ -40,7 +40,8 @@ class Base:
         side = read_config(folder, "unet")["sample_size"]
         self.shape = (self.vae.config.latent_channels, side, side)
         if adapter is not None:
-            ExitStack().enter_context(added(self.unet, read_adapter(adapter).layers))  # for good
+            self.added = ExitStack()  # held, for the adapter is taken out when it is gone
+            self.added.enter_context(added(self.unet, read_adapter(adapter).layers))
 
     def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
         """Make one picture per prompt, uint8 (N, 3, H, W); the noise depends on (seed, place in the list) alone."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stylelora.diffusion import blend_while_sampling, conditions
 from stylelora.lora.read import read_adapters
 from tests.runs import run_cli
 
@@ -87,6 +88,18 @@ def test_pictures_do_not_depend_on_the_batch_size(tiny_sd, adapter_files, run, t
     before, after = pictures(run), pictures(tmp_path)
     assert before.keys() == after.keys()
     assert all(np.abs(before[name] - picture).max() <= 1 for name, picture in after.items())
+
+
+def test_a_blend_is_computed_once_however_many_batches(tiny_sd, adapter_files, tmp_path, monkeypatch):
+    calls = []
+    for module, name in ((conditions, "blend"), (blend_while_sampling, "switch_times")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *words, o=original, n=name: calls.append(n) or o(*words))
+    more = ("--data.init_args.batch_size=1", "--model.init_args.methods=[sum, k_lora]")
+    more += ("--model.init_args.guidance_scales=[1, 4]", "--model.init_args.num_inference_steps=1")
+    assert predict(tiny_sd, adapter_files, tmp_path, *more)[0] == 0
+    assert len(pictures(tmp_path)) == 4 * (2 + 2 * 2 * 3)
+    assert sorted(calls) == ["blend", "blend", "switch_times"]
 
 
 def test_a_second_run_leaves_the_first_beside_it(tiny_sd, adapter_files, tmp_path):

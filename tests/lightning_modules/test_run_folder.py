@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from stylelora.runs import result
+from stylelora.runs.kept import KeptEpoch
 from tests.runs import fit_words, metrics_of, run_cli, same
 
 
@@ -46,6 +47,28 @@ def test_adapters_say_what_they_are(run, tiny_sd):
     said = json.dumps(metadata)
     for word in (str(tiny_sd), "wcstyle", "64"):
         assert word in said
+
+
+def kept_epochs(folder):
+    """Epochs of the adapter, of the best checkpoint and what it says, and of the result."""
+    with safe_open(folder / "adapter.safetensors", "pt") as file:
+        adapter = int(file.metadata()["epoch"])
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    return [adapter, best["epoch"], best["kept"]["epoch"], json.loads((folder / "result.json").read_text())["epoch"]]
+
+
+def test_adapter_checkpoint_and_result_are_of_the_epoch_that_one_rule_keeps(
+    run, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch
+):
+    (kept,) = set(kept_epochs(run))
+
+    def other(self, epoch, skill):
+        self.epoch = epoch if epoch != kept else self.epoch
+        return self.epoch
+
+    monkeypatch.setattr(KeptEpoch, "offer", other)
+    assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "other", epochs=2))[0] == 0
+    assert kept_epochs(tmp_path / "other") == [1 - kept] * 4
 
 
 def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd, tiny_clip, pictures, tmp_path):

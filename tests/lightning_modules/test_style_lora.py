@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from callbacks import CLIPScore, SampleImages, SaveAdapter, WriteResult
 from lightning_modules import StyleLoRA
-from stylelora.base.load import load_unet
+from stylelora.base.load import load_unet, load_vae
 from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS
@@ -111,6 +111,17 @@ def test_base_pictures_and_losses_are_made_once(train, monkeypatch):
     assert len(calls) == (3 + 1) * batches
     assert all(torch.equal(samples.base_images, keep.samples[0].base_images) for samples in keep.samples)
     assert not torch.equal(keep.samples[0].images, keep.samples[2].images)
+
+
+def test_the_autoencoder_is_loaded_once_and_is_no_part_of_the_module(train, monkeypatch):
+    loads = []
+    monkeypatch.setattr("lightning_modules.style_lora.load_vae", lambda base: loads.append(load_vae(base)) or loads[-1])
+    trainer, module = train(Keep(), data={"sample_batch_size": 1})
+    trainer.validate(module, trainer.datamodule, verbose=False)
+    (vae,) = loads
+    assert not any(parameter.requires_grad for parameter in vae.parameters())
+    assert {id(parameter) for parameter in vae.parameters()}.isdisjoint(map(id, module.parameters()))
+    assert all(name.startswith("unet.") for name in module.state_dict())
 
 
 def test_a_seed_decides_everything(train, plain):
