@@ -82,9 +82,7 @@ def main() -> None:
     rest = sum(parts.values())
     for batch in (1, 2, 4, 8):
         kept = kept_bytes(unet, 512, batch)
-        print(
-            f"batch {batch} at 512 px: {kept / GIB:.2f} GiB kept, {(kept + rest) / GIB:.1f} GiB in all"
-        )
+        print(f"batch {batch} at 512 px: {kept / GIB:.2f} GiB kept, {(kept + rest) / GIB:.1f} GiB in all")
 
 
 if __name__ == "__main__":
