@@ -80,7 +80,7 @@ class StyleDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer prompts than processes are no error
-        if root is None and self.style is None:
+        if root is None and not (self.style and self.style.folder.is_dir()):
             raise InputError("this style has no embedded pictures; give data.init_args.root a folder")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
         counts["samples_per_prompt"] = samples_per_prompt

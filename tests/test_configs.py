@@ -64,6 +64,9 @@ def test_there_are_configs_and_each_says_how_to_run_it():
 
 def test_the_index_lists_every_config():
     text = (ROOT / "configs" / "README.md").read_text()
+    for folder in ("train", "train/mini"):  # one row for all styles, so that a style needs none of its own
+        every = str([name_of(path) for path in CONFIGS if path.parent == ROOT / "configs" / folder])
+        text = text.replace(f"{folder}/<style>.yaml", every)
     assert [name_of(path) for path in CONFIGS if name_of(path) not in text] == []
 
 
@@ -77,7 +80,7 @@ def test_defaults_name_no_model_and_no_data():
 def test_styles_differ_in_the_data_class_only():
     for folder in ("train", "train/mini"):
         configs = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
-        assert len({config["data"].pop("class_path") for config in configs}) == 4
+        assert len({config["data"].pop("class_path") for config in configs}) == len(configs) >= 4
         assert all(config == configs[0] for config in configs)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runs import ROOT, run_cli
+from stylelora.lora.read import read_adapter
+from tests.runs import ROOT, draw_pictures, run_cli
 
-PACKAGES = ("stylelora", "callbacks", "datamodules", "lightning_modules")
+PACKAGES = ("stylelora", "callbacks", "datamodules", "lightning_modules", "configs")
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def copy(tmp_path):
         shutil.copytree(
             ROOT / name, tmp_path / name, copy_function=link_or_copy, ignore=shutil.ignore_patterns("__pycache__")
         )
+    shutil.copy(ROOT / "cli.py", tmp_path)
     return tmp_path
 
 
@@ -48,6 +50,11 @@ def run(copy, program):
     done = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def command(copy, *words):
+    """Run a command line of the copy."""
+    return run(copy, f"import cli\ncli.main({[str(word) for word in words]})")
 
 
 REDNESS = '''"""How red are pictures?"""
@@ -151,8 +158,6 @@ def words(base, adapters, *more):
 def test_a_way_to_blend_is_one_file(copy, tiny_sd, adapter_files, tmp_path, file):
     (copy / file).write_text((copy / file).read_text() + WAYS_TO_BLEND[file])
     assert [path.as_posix() for path in changed(copy)] == [file]
-    shutil.copy(ROOT / "cli.py", copy)
-    (copy / "configs").symlink_to(ROOT / "configs")
     folder = tmp_path / "run"
     more = ("--model.init_args.methods=[sum, loudest]", "--model.init_args.weights=[[1, 0], [0.6, 0.4]]")
     run(copy, f"import cli\ncli.main({words(tiny_sd, adapter_files, *more, f'--trainer.default_root_dir={folder}')})")
@@ -168,3 +173,51 @@ def test_an_unknown_way_to_blend_is_refused_with_all_names(tiny_sd, adapter_file
     code, said = run_cli(words(tiny_sd, adapter_files, "--model.init_args.methods=[linear]"))
     assert code != 0
     assert all(name in said for name in ("linear", "sum", "np_lora", "composite", "k_lora")), said
+
+
+INK = '''"""Ink: black lines on white."""
+
+from datamodules.base import StyleDataModule
+from stylelora.data.styles import {imported}
+
+
+class Ink(StyleDataModule):
+    """Pictures of your own."""
+
+    style = {style}
+'''
+
+
+def test_a_style_is_its_data_module_and_its_config(copy, tiny_sd, tmp_path):
+    style = 'Style("ink", trigger="inkstyle", prompts=("a boat",), template="{text} by {trigger}")'
+    (copy / "datamodules" / "ink.py").write_text(INK.format(imported="Style", style=style))
+    text = (ROOT / "configs" / "train" / "mini" / "watercolor.yaml").read_text()
+    assert text.count("datamodules.Watercolor") == 1
+    text = text.replace("datamodules.Watercolor", "datamodules.ink.Ink")
+    (copy / "configs" / "train" / "mini" / "ink.yaml").write_text(text)
+    assert len(changed(copy)) <= 2
+    command(
+        copy, "fit", "--config=configs/train/mini/ink.yaml", f"--model.base={tiny_sd}", "--model.num_inference_steps=1",
+        f"--data.root={draw_pictures(tmp_path / 'ink')}", "--data.batch_size=2", "--data.held_out=0.4",
+        "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
+        "--clip_score.scorer=null",
+    )  # fmt: skip
+    folder = copy / "runs" / "train" / "mini" / "ink"
+    metadata = read_adapter(folder / "adapter.safetensors").metadata
+    assert (metadata["style"], metadata["trigger"]) == ("ink", "inkstyle")
+    assert json.loads((folder / "result.json").read_text())["status"] == "success"
+
+
+def test_a_style_that_brings_its_pictures_is_known_to_preprocess(copy, tmp_path):
+    embedded = copy / "stylelora" / "data" / "embedded"
+    draw_pictures(embedded / "ink", count=24)
+    (embedded / "ink.json").write_text('{"trigger": "inkstyle", "interpolation": "box", "licence": "CC0"}')
+    (copy / "datamodules" / "ink.py").write_text(INK.format(imported="STYLES", style='STYLES["ink"]'))
+    command(
+        copy, "preprocess", "--source", embedded / "ink", "--style", "ink", "--output", tmp_path / "set",
+        "--resolution", 32, "--strict", "false", "--workers", 1,
+    )  # fmt: skip
+    settings = json.loads((tmp_path / "set" / "census.json").read_text())["settings"]
+    assert (settings["trigger"], settings["interpolation"]) == ("inkstyle", "box")
+    found = run(copy, "from datamodules.ink import Ink; Ink().dataset.scan(); print(Ink().caption('a boat'))")
+    assert found == "inkstyle, a boat\n"
