@@ -22,7 +22,7 @@ class CLIPScore(L.Callback):
     folder. `metrics` holds the last validation's means with intervals over prompts, nothing if it made no scores.
 
     Args:
-        scorer: the judge: "mini", a folder or a hub id, best one that the generator does not contain; null: no score.
+        scorer: CLIP that scores: mini, a folder or a hub id, best one that is no part of the base; null: no scores.
     """
 
     def __init__(self, scorer: str | None = "mini") -> None:

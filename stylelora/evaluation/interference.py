@@ -1,4 +1,4 @@
-"""What two adapters do to each other, told before any picture is made."""
+"""What two adapters do to each other, measured before any picture is made."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def interference(
     adapters: list[str] | str,
     weights: list[float] | float,
     base: str = "mini",
-    output: str = "interference.png",
+    output: str | None = None,
 ) -> None:
     """Print how much two adapters get in each other's way, and draw it block by block.
 
     Args:
         adapters: two LoRA files of one base.
-        weights: of the blend.
+        weights: of the blend, one for each adapter, such as 0.6 0.4.
         base: the base they were made for: mini, a folder or a hub id.
-        output: PNG of cosine and overlaps by block.
+        output: PNG of cosine and overlaps by block; default: runs/interference/FIRST+SECOND.png.
 
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
@@ -83,9 +83,11 @@ def interference(
     print(f"| t | {first.name} | {second.name} | I(t) |\n|---|---|---|---|")
     for t, (norms, ratio) in effects.items():
         print(f"| {t} | {norms[0]:.3f} | {norms[1]:.3f} | {ratio:.3f} |")
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS).save(output)
-    print(f"look at {output}")
+    names = f"{first.name}+{second.name}".replace("/", "-")  # a name may have its folder before it
+    file = Path(output or f"runs/interference/{names}.png")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS).save(file)
+    print(f"look at {file}")
 
 
 def block_of(layer: str) -> str:

@@ -25,6 +25,12 @@ def test_the_report_names_every_block_and_draws_it(tiny_sd, adapter_files, tmp_p
         assert image.height > 22 * len(blocks)
 
 
+def test_the_picture_is_by_default_among_the_results(tiny_sd, adapter_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    interference(words(adapter_files), [0.6, 0.4], base=str(tiny_sd))
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")] == ["runs/interference/ink+oil.png"]
+
+
 def test_the_interaction_ratio_halves_with_the_strength(tiny_sd, adapter_files):
     adapters = [read_adapter(file) for file in adapter_files]
     probe, ratios = Probe(str(tiny_sd), adapters), []
@@ -46,10 +52,10 @@ def test_effects_are_those_of_the_dense_updates_and_a_block_of_nothing_has_none(
     nothing = replace(adapter, name="nothing", layers={n: u.scaled(0) for n, u in adapter.layers.items()})
     probe = Probe(str(tiny_sd), [adapter])
     (effect, none), _ = probe.interaction([adapter, nothing], [0.5, 0.5], (400,))
-    plain = probe.predict(400, {})
+    plain = probe.predicted(400, {})
     for layer, update in adapter.layers.items():
         probe.unet.get_submodule(layer).weight.data += update.dense()
-    assert effect == pytest.approx(float((probe.predict(400, {}) - plain).norm() / plain.norm()), rel=1e-4)
+    assert effect == pytest.approx(float((probe.predicted(400, {}) - plain).norm() / plain.norm()), rel=1e-4)
     assert none == 0
 
 
