@@ -90,6 +90,11 @@ class ComposedStyles(L.LightningModule):
             weights = [weights]
         if not ((weights or not adapters) and methods and strengths and guidance_scales):
             raise InputError("give at least one list of weights, one method, one strength and one guidance")
+        if other := [one for one in weights if len(one) != len(adapters)]:
+            raise InputError(
+                f"{len(adapters)} adapters and {len(other[0])} weights; with other adapters give model.weights, too: a "
+                "list for each blend, of one weight for each adapter"
+            )
         if CONTENT in prompt_baselines:
             raise InputError(
                 f"prompt_baselines has {CONTENT} alone, which is the base; name a style in them, or leave them out"

@@ -146,10 +146,8 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
             f"{condition.method} blends at most {method.at_most} adapters, not {len(mix.names)}; choose composite or "
             "switch"
         )
-    if CONTENT not in condition.prompt_template or ": " in condition.prompt_template:
-        raise InputError(
-            f"prompt template {condition.prompt_template!r} needs {CONTENT} where the content belongs, and no colon"
-        )
+    if CONTENT not in condition.prompt_template:
+        raise InputError(f"prompt template {condition.prompt_template!r} needs {CONTENT} where the content belongs")
     if condition.num_inference_steps < 1:
         raise InputError(f"num_inference_steps is {condition.num_inference_steps}; it must be at least 1")
     regions = options.regions

@@ -240,7 +240,8 @@ def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"Scorer {name!r} cannot be loaded: give 'mini', a folder with a CLIPModel in safetensors, its tokenizer "
-            "and its image processor, or the id of such a repository that is reachable or already downloaded."
+            "and its image processor, or the id of such a repository that is reachable or already downloaded. One that "
+            "has only pytorch_model.bin: convert it with CLIPModel.from_pretrained(ID).save_pretrained(FOLDER)."
         ) from error
     # without its files, the tokenizer has a vocabulary of two tokens, in silence
     text = model.config.text_config

@@ -54,7 +54,8 @@ class DinoEncoder:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(
                 f"DINOv2 {path_or_id!r} cannot be loaded: give a folder with the model in safetensors and its image "
-                "processor, or the id of such a repository that is reachable or already downloaded."
+                "processor, or the id of such a repository that is reachable or already downloaded. One that has only "
+                "pytorch_model.bin: convert it with AutoModel.from_pretrained(ID).save_pretrained(FOLDER)."
             ) from error
         if self.model.config.model_type not in DINOV2:
             raise InputError(f"{path_or_id!r} is a {self.model.config.model_type}; give a DINOv2.")
