@@ -3,49 +3,45 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentError
 from pathlib import Path
 
-from stylelora.console import USAGE, call, quiet, sentence
+from stylelora.console import call, quiet
+from stylelora.console.errors import sentence
+from stylelora.console.screens import answer
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-PARSER = {"default_config_files": [str(CONFIGS / "defaults.yaml")], "exit_on_error": False}
+DEFAULTS = CONFIGS / "defaults.yaml"
+PARSER = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate", "test", "predict")
-ROOMS = {
-    "preprocess": "preprocess",
-    "merge": "lora",
-    "interference": "evaluation",
-    "compare": "evaluation",
-    "study": "studies",
+FUNCTIONS = {
+    "preprocess": "stylelora.preprocess.preprocess",
+    "merge": "stylelora.lora.merge",
+    "interference": "stylelora.evaluation.interference",
+    "compare": "stylelora.evaluation.compare",
+    "study": "stylelora.studies.study",
 }
-FUNCTIONS = {verb: f"stylelora.{room}.{verb}" for verb, room in ROOMS.items()}
 
 
 def build_cli() -> type:
-    """Return the command line class; what it needs takes seconds to load, so `--help` does without."""
+    """Return the command line class; loading what it needs takes seconds, so `--help` does without."""
     import lightning.pytorch as L
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+    from lightning.pytorch.utilities import rank_zero_info
 
     import callbacks
-    from stylelora.runs.folder import run_folder, set_aside
+    from stylelora.runs.folder import place_run, set_aside
+    from stylelora.runs.next_steps import next_steps
 
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
         def __init__(self, **kwargs: object) -> None:
-            super().__init__(
-                L.LightningModule,
-                L.LightningDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                seed_everything_default=0,
-                save_config_kwargs={"overwrite": True},
-                parser_kwargs=dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False},
-                **kwargs,
-            )
+            options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
+            options |= {"seed_everything_default": 0, "save_config_kwargs": {"overwrite": True}}
+            options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False}}
+            super().__init__(L.LightningModule, L.LightningDataModule, **options, **kwargs)
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
@@ -60,37 +56,43 @@ def build_cli() -> type:
 
         def before_instantiate_classes(self) -> None:
             """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""
-            config = self.config[self.subcommand]
-            trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
-            folder = trainer.default_root_dir or run_folder(Path(str(file)), CONFIGS)
-            trainer.default_root_dir = str(Path(folder, "validate" if self.subcommand == "validate" else ""))
-            config.checkpoint.dirpath = str(Path(trainer.default_root_dir, "checkpoints"))
-            if "init_args" in (trainer.logger or {}):
-                trainer.logger.init_args.save_dir = trainer.default_root_dir
+            inside = "validate" if self.subcommand == "validate" else ""
+            place_run(self.config[self.subcommand], CONFIGS, inside)
 
         def before_fit(self) -> None:
-            """Move an earlier run out of the way, unless it is resumed."""
+            """Find the judge, move an earlier run out of the way unless it is resumed, and say where this one works."""
+            for callback in self.trainer.callbacks if self.subcommand == "fit" else ():
+                if isinstance(callback, callbacks.CLIPScore):
+                    callback.setup(self.trainer, self.model, "fit")  # Lightning does so after pictures are encoded
+            folder = Path(self.trainer.default_root_dir)
             if self.trainer.is_global_zero and self.config[self.subcommand].ckpt_path is None:
-                set_aside(Path(self.trainer.default_root_dir))
+                set_aside(folder)
+            rank_zero_info(f"{self.subcommand} on {self.trainer.strategy.root_device}; look into {folder}")
 
         before_predict = before_test = before_fit
+
+        def after_fit(self) -> None:
+            """Say what there is now, and what to type next."""
+            if self.trainer.is_global_zero:
+                print(next_steps(Path(self.trainer.default_root_dir)))
 
     return StyleCLI
 
 
 def main(args: list[str] | None = None) -> None:
     """Run a command line; `args` stands in for `sys.argv[1:]` in tests and notebooks."""
-    words = sys.argv[1:] if args is None else args
-    if words in ([], ["-h"], ["--help"]):
-        return print(USAGE)
+    words = list(sys.argv[1:] if args is None else args)
+    function = FUNCTIONS.get(words[0] if words else "")
     try:
+        if said := answer(words, function, DEFAULTS):
+            return print(said)
         quiet()
-        if words[0] in FUNCTIONS:
-            call(FUNCTIONS[words[0]], words[0], words[1:])
+        if function is not None:
+            call(function, words[0], words[1:])
         else:
-            build_cli()(args=args)
-    except (ValueError, ArgumentError) as error:  # jsonargparse wraps what a constructor raises
-        sys.exit(f"error: {sentence(error)}")
+            build_cli()(args=None if words == sys.argv[1:] else words)
+    except Exception as error:  # a defect is raised again
+        sys.exit(f"error: {sentence(error, words, function)}")
 
 
 if __name__ == "__main__":

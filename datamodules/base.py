@@ -81,7 +81,7 @@ class StyleDataModule(L.LightningDataModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer prompts than processes are no error
         if root is None and not (self.style and self.style.folder.is_dir()):
-            raise InputError("this style has no embedded pictures; give data.init_args.root a folder")
+            raise InputError("this style has no embedded pictures; give data.root a folder")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
         counts["samples_per_prompt"] = samples_per_prompt
         if not 0 < held_out < 1:
@@ -94,7 +94,7 @@ class StyleDataModule(L.LightningDataModule):
         self.style_name = style.name if root is None else folder.resolve().name
         self.trigger = trigger or made.get("trigger") or style.trigger
         if not self.trigger:
-            raise InputError("a style needs a trigger word; give data.init_args.trigger one")
+            raise InputError("a style needs a trigger word; give data.trigger one")
         interpolation = interpolation or made.get("interpolation") or style.interpolation
         template = template or made.get("template") or style.template
         framing = Framing(resolution, interpolation, buckets, no_upscale, source_size, upscale_interpolation)

@@ -178,7 +178,7 @@ class StyleLoRA(L.LightningModule):
         if not loss.isfinite().all():
             raise InputError(
                 f"the held-out loss of epoch {self.current_epoch} is not a number: the training has diverged; "
-                "lower model.init_args.learning_rate"
+                "lower model.learning_rate"
             )
         skill = skill_interval(loss.numpy(), base_loss.numpy())
         self.metrics = [SKILL.of(skill)]

@@ -1,7 +1,10 @@
 """The command line: help at once, and bad input refused in one sentence that leaves nothing behind."""
 
+import importlib
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +12,14 @@ import time
 
 import pytest
 
+import cli
+from stylelora.console.renamed import OPTIONS, PLACES
+from stylelora.console.screens import options_of, usage
+from stylelora.console.verbs import SECTIONS, VERBS
 from tests.runs import ROOT, fit_words, run_cli
+
+QUICK = ["fit", f"--config={ROOT / 'configs' / 'quickstart.yaml'}"]
+COMPOSE = ["predict", f"--config={ROOT / 'configs' / 'compose' / 'one.yaml'}"]
 
 
 def python(*words, cwd=ROOT, timeout=120):
@@ -32,12 +42,129 @@ def test_help_comes_at_once(words):
     assert "configs/quickstart.yaml" in run.stdout
 
 
-def test_the_verbs_of_the_help_are_those_of_the_parser():
-    import cli
+HEAVY = {"torch", "lightning", "diffusers", "transformers", "jsonargparse", "numpy"}
 
+
+@pytest.mark.parametrize("words", [["fit", "--help"], ["study", "--help"], ["train"], ["fit", "--config", "no.yaml"]])
+def test_answers_that_need_no_work_load_nothing_heavy(words):
+    run = python("-X", "importtime", "cli.py", *words)
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in run.stderr.splitlines()}
+    assert "ast" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_a_screen(verb, capsys):
+    cli.main([verb, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert 8 <= len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith(f"usage: python cli.py {verb}")
+    assert any(line.startswith(f"python cli.py {verb} --") for line in lines)
+    assert lines[-1].endswith("--help_all")
+    for line in lines:
+        if line.startswith("  --"):
+            assert len(line.split(maxsplit=1)) == 2, f"{line} says nothing"
+
+
+def classes():
+    shown = [(verb, section, dotted, names) for verb, rows in SECTIONS.items() for (section, dotted), names in rows]
+    return [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in shown]
+
+
+@pytest.mark.parametrize(("verb", "section", "dotted", "names"), classes())
+def test_what_is_read_as_text_is_what_python_sees(verb, section, dotted, names):
+    module, _, name = dotted.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    read = {option.name.removeprefix(f"--{section}."): option for option in options_of(dotted, f"--{section}.")}
+    assert list(read) == list(parameters)
+    assert set(names) <= set(parameters)
+    for name, parameter in parameters.items():
+        assert read[name].text, f"{name} of {dotted} is not documented"
+        if isinstance(parameter.default, int | float | str) and not isinstance(parameter.default, bool):
+            assert read[name].default == str(parameter.default)
+
+
+def test_help_shows_defaults_and_choices(capsys):
+    cli.main(["fit", "--help"])
+    said = capsys.readouterr().out
+    assert re.search(r"--model.rank .*\[16\]", said)
+    assert re.search(r"--model.guidance_scale .*\[what suits the base\]", said)
+    assert re.search(r"--trainer.devices .*\[1\]", said)  # from configs/defaults.yaml
+    cli.main(["preprocess", "--help"])
+    said = capsys.readouterr().out
+    assert re.search(r"--interpolation .*nearest, box, bilinear, bicubic, lanczos", said)
+
+
+def test_everything_is_said_on_demand(capsys):
+    assert run_cli(["predict", "--help_all"]) == (0, "")
+    said = capsys.readouterr().out
+    assert "--model.prompt_baselines\n" in said  # ours, which Lightning's list leaves out
+    assert "--trainer.limit_predict_batches" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "there is no verb 'train', did you mean 'fit'?"),
+        (["interferance"], "did you mean 'interference'?"),
+        (["--config", "x"], "give a verb before --config"),
+        (["fit"], "there is no data and no model; name a config with --config"),
+        (["fit", "--config"], "--config needs a file"),
+        (["fit", "--config", "configs"], "--config: configs is a folder"),
+        (["fit", "--config=no.yaml"], "--config: no.yaml does not exist; configs/README.md lists"),
+        (["fit", "--ckpt_path", "no.ckpt"], "--ckpt_path: no.ckpt does not exist"),
+        ([*QUICK, "--model.rnak=8"], "StyleLoRA has no option 'rnak', did you mean 'rank'?"),
+        ([*QUICK, "--model.rank=abc"], "model.rank is abc; give a whole number"),
+        ([*QUICK, "--modle.rank=8"], "python cli.py fit has no section 'modle', did you mean 'model'?"),
+        ([*QUICK, "--data=datamodules.Watercolour"], "no class datamodules.Watercolour, did you mean 'Watercolor'?"),
+        ([*QUICK, "stray"], "stray follows no option"),
+        ([*QUICK, "--trainer.accelerator=tpu"], "Requirement 'torch_xla"),
+        (["merge", "--wieghts", "1"], "python cli.py merge has no option 'wieghts', did you mean 'weights'?"),
+        (["study", "--question", "why"], "question is why; give styles or resolution"),
+        (["study"], "--question must be given"),
+    ],
+)
+def test_mistakes_get_one_sentence(words, message, tmp_path):
+    status, said = run_cli([*words, f"--trainer.default_root_dir={tmp_path}/run"] if words[:2] == QUICK else words)
+    one_sentence(status, said)
+    assert message in said
+    assert not list(tmp_path.iterdir())
+    if "verb" in message:
+        assert all(verb in said for verb in VERBS)
+
+
+@pytest.mark.parametrize("old", OPTIONS)
+def test_an_old_option_is_told_its_new_name(old):
+    """On the command line of whoever had it; in YAML: tests/configs/bad/old_name.yaml."""
+    words = {"arms": ["compare", "--runs", "a", "b"], "words": COMPOSE, "guidances": COMPOSE}.get(old, QUICK)
+    section = {"arms": "", "kernel": "data.", "upscale_kernel": "data."}.get(old, "model.")
+    status, said = run_cli([*words, f"--{section}{old}=1"])
+    one_sentence(status, said)
+    assert f"'{old}' is now called '{OPTIONS[old]}'" in said
+    owner = {"compare": "stylelora.evaluation.compare.compare", "predict": "lightning_modules.ComposedStyles"}
+    fit = "datamodules.StyleDataModule" if section == "data." else "lightning_modules.StyleLoRA"
+    assert f"--{OPTIONS[old]}" in [option.name for option in options_of(owner.get(words[0], fit))]
+
+
+@pytest.mark.parametrize("old", PLACES)
+def test_an_old_place_is_told_its_new_one(old):
+    words = {
+        "configs/mini": ["fit", "--config=configs/mini/generator.yaml"],
+        "lightning_modules.mini": [*QUICK, "--model=lightning_modules.mini.Generator"],
+        "datamodules.mini": [*QUICK, "--data=datamodules.mini.Icons"],
+        "datamodules.Evaluation": [*COMPOSE, "--data=datamodules.Evaluation"],
+    }[old]
+    status, said = run_cli(words)
+    one_sentence(status, said)
+    assert f"{old} is now {PLACES[old]}" in said
+
+
+def test_the_verbs_of_the_help_are_those_of_the_parser():
     verbs = cli.build_cli().subcommands()
     assert verbs
-    assert all(f"\n  {verb} " in cli.USAGE for verb in verbs)
+    assert all(f"\n  {verb} " in usage() for verb in verbs)
+    assert set(VERBS) == {*cli.VERBS, *cli.FUNCTIONS}
 
 
 def test_options_are_explained():
@@ -79,34 +206,34 @@ PICTURES = {
     "of another encoding": (write("3.txt", b"caf\xe9"), "3.txt is not UTF-8"),
     "too few": (remove("[3-7].*"), "at least 2 each are needed"),
 }
-OPTIONS = {
-    "missing folder": ("--data.init_args.root=no/such/folder", "the data folder no/such/folder does not exist"),
-    "resolution no multiple": ("--data.init_args.resolution=100", "must be a multiple of 64, such as 64 or 128"),
-    "resolution 0": ("--data.init_args.resolution=0", "must be a multiple of 64, such as 64 or 128"),
+BAD_OPTIONS = {
+    "missing folder": ("--data.root=no/such/folder", "the data folder no/such/folder does not exist"),
+    "resolution no multiple": ("--data.resolution=100", "must be a multiple of 64, such as 64 or 128"),
+    "resolution 0": ("--data.resolution=0", "must be a multiple of 64, such as 64 or 128"),
     "unknown interpolation": (
-        "--data.init_args.interpolation=blurry",
+        "--data.interpolation=blurry",
         "interpolation 'blurry' is unknown; choose one of nearest",
     ),
-    "batch too large": ("--data.init_args.batch_size=64", "one step needs 64 pictures but"),
-    "batch size 0": ("--data.init_args.batch_size=0", "batch_size must be at least 1"),
-    "no samples": ("--data.init_args.samples_per_prompt=0", "samples_per_prompt must be at least 1"),
-    "share": ("--data.init_args.held_out=1.5", "held_out is 1.5; it is a share between 0 and 1"),
+    "batch too large": ("--data.batch_size=64", "one step needs 64 pictures but"),
+    "batch size 0": ("--data.batch_size=0", "batch_size must be at least 1"),
+    "no samples": ("--data.samples_per_prompt=0", "samples_per_prompt must be at least 1"),
+    "share": ("--data.held_out=1.5", "held_out is 1.5; it is a share between 0 and 1"),
     "unknown target": (
-        '--model.init_args.target_modules=["to_q","to_x"]',
+        '--model.target_modules=["to_q","to_x"]',
         "no layer of this UNet matches to_x; available:",
     ),
-    "no targets": ("--model.init_args.target_modules=[]", "no LoRA targets were given"),
-    "rank 0": ("--model.init_args.rank=0", "LoRA rank must be at least 1, got 0"),
-    "rate 0": ("--model.init_args.learning_rate=0", "learning_rate 0.0"),
-    "no steps": ("--model.init_args.num_inference_steps=0", "num_inference_steps is 0"),
-    "unknown hub id": ("--model.init_args.base=no-owner/no-model", "base 'no-owner/no-model' is not in the local hub"),
-    "unknown base": ("--model.init_args.base=nothing", "base 'nothing' is not there"),
-    "base without unet": ("--model.init_args.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
-    "base without weights": ("--model.init_args.base={here}/no_weights", "unet holds no safetensors weights"),
-    "base cut off": ("--model.init_args.base={here}/cut_off", "unet holds no safetensors weights"),
-    "all captions dropped": ("--model.init_args.caption_dropout=1", "caption_dropout is 1.0; it is a share"),
-    "lr_decay_ratio": ("--model.init_args.lr_decay_ratio=2", "lr_decay_ratio is 2.0; it is a share between 0 and 1"),
-    "every 0th epoch": ("--model.init_args.sample_every_n_epochs=0", "sample_every_n_epochs is 0; it must be at least"),
+    "no targets": ("--model.target_modules=[]", "no LoRA targets were given"),
+    "rank 0": ("--model.rank=0", "LoRA rank must be at least 1, got 0"),
+    "rate 0": ("--model.learning_rate=0", "learning_rate 0.0"),
+    "no steps": ("--model.num_inference_steps=0", "num_inference_steps is 0"),
+    "unknown hub id": ("--model.base=no-owner/no-model", "base 'no-owner/no-model' is not in the local hub"),
+    "unknown base": ("--model.base=nothing", "base 'nothing' is not there"),
+    "base without unet": ("--model.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
+    "base without weights": ("--model.base={here}/no_weights", "unet holds no safetensors weights"),
+    "base cut off": ("--model.base={here}/cut_off", "unet holds no safetensors weights"),
+    "all captions dropped": ("--model.caption_dropout=1", "caption_dropout is 1.0; it is a share"),
+    "lr_decay_ratio": ("--model.lr_decay_ratio=2", "lr_decay_ratio is 2.0; it is a share between 0 and 1"),
+    "every 0th epoch": ("--model.sample_every_n_epochs=0", "sample_every_n_epochs is 0; it must be at least"),
     "no trigger": ("--data=datamodules.StyleDataModule", "a style needs a trigger word"),
 }
 
@@ -142,9 +269,9 @@ def test_bad_pictures_are_refused(case, tiny_sd, tiny_clip, pictures, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["style"]
 
 
-@pytest.mark.parametrize("case", OPTIONS)
+@pytest.mark.parametrize("case", BAD_OPTIONS)
 def test_bad_options_are_refused(case, tiny_sd, tiny_clip, pictures, bases, tmp_path):
-    word, message = OPTIONS[case]
+    word, message = BAD_OPTIONS[case]
     run = tmp_path / "runs" / "bad"
     status, said = run_cli(fit_words(tiny_sd, tiny_clip, pictures, run, word.format(here=bases)))
     one_sentence(status, said)
@@ -164,7 +291,7 @@ def test_an_error_of_ours_is_not_dressed_up_as_the_users(tiny_sd, tiny_clip, pic
 
 
 def test_a_process_of_its_own_says_the_same(tiny_sd, tiny_clip, pictures, tmp_path):
-    words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad", "--model.init_args.rank=0")
+    words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad", "--model.rank=0")
     run = python(str(ROOT / "cli.py"), *words, cwd=tmp_path)
     assert run.returncode == 1
     assert [line for line in run.stderr.splitlines() if "Seed set" not in line] == [
@@ -175,7 +302,6 @@ def test_a_process_of_its_own_says_the_same(tiny_sd, tiny_clip, pictures, tmp_pa
 
 def test_a_run_is_named_after_its_config(tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
     """runs/<path below configs/>, from whatever directory; other files by their own name."""
-    import cli
 
     class Parser(cli.build_cli()):
         def instantiate_classes(self):

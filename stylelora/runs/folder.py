@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def run_folder(config: Path, configs: Path) -> Path:
     """Return runs/<path of a run's config file below `configs`>, or runs/<its name> if it lies elsewhere."""
     name = config.resolve().with_suffix("")
     return Path("runs", name.relative_to(configs) if name.is_relative_to(configs) else name.name)
+
+
+def place_run(config: Any, configs: Path, inside: str = "") -> None:
+    """Let everything that a run writes go to its folder: the one it is given, or that of its config file.
+
+    Args:
+        config: what the command line was parsed to; `trainer`, `checkpoint` and loggers get the folder.
+        configs: the project's folder of configs.
+        inside: folder below the run's, "" for itself.
+    """
+    trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
+    folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs), inside)
+    trainer.default_root_dir, config.checkpoint.dirpath = str(folder), str(folder / "checkpoints")
+    for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
+        if "save_dir" in getattr(logger, "init_args", {}):  # true and false have none
+            logger.init_args.save_dir = str(folder)
 
 
 def free_name(folder: Path) -> Path:

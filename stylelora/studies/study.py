@@ -51,7 +51,7 @@ def study(question: Literal["styles", "resolution"]) -> None:
 def fit(config: Path) -> Path:
     """Train an adapter, with pictures after the last epoch only, which changes no bit; return the run's folder."""
     folder = run_folder(config, CONFIGS)
-    run("fit", config, folder, f"--model.init_args.sample_every_n_epochs={10**9}")
+    run("fit", config, folder, f"--model.sample_every_n_epochs={10**9}")
     return folder
 
 
@@ -59,7 +59,7 @@ def fit_and_test(config: Path) -> Path:
     """Train an adapter of the resolution study and judge it on whole pictures; return the run's folder."""
     folder = fit(config)
     adapter = folder / "adapter.safetensors"
-    words = f"--model.init_args.adapters=[{adapter}]"
+    words = f"--model.adapters=[{adapter}]"
     run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", words, adapters=[adapter])
     return folder
 

@@ -1,6 +1,7 @@
 """What a run leaves in its folder."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_adapter_checkpoint_and_result_are_of_the_epoch_that_one_rule_keeps(
 
 def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd, tiny_clip, pictures, tmp_path):
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "seldom", epochs=2)
-    assert run_cli([*words, f"--model.init_args.sample_every_n_epochs={10**9}"])[0] == 0
+    assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}"])[0] == 0
     assert [path.name for path in (tmp_path / "seldom" / "samples").glob("*.png")] == ["epoch=001.png"]
     for name in ("adapter.safetensors", "adapter-last.safetensors"):
         assert same(load_file(tmp_path / "seldom" / name), load_file(run / name))
@@ -144,6 +145,49 @@ def test_a_second_run_moves_the_first_aside(run, tiny_sd, tiny_clip, pictures, t
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["epoch=000", "epoch=000.png"]
     assert {json.loads(line)["epoch"] for line in (folder / "clip_score.jsonl").read_text().splitlines()} == {0}
     assert json.loads((folder / "result.json").read_text())["epochs"] == 1
+
+
+def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_path, capfd):
+    """And every logger of a list writes into its folder; nothing is said that helps nobody."""
+    folder = tmp_path / "runs" / "mine"
+    loggers = "[{class_path: CSVLogger}, {class_path: TensorBoardLogger, init_args: {name: board}}]"
+    status, _ = run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, f"--trainer.logger={loggers}"))
+    assert status == 0
+    assert (folder / "metrics.csv").is_file()
+    assert len(list((folder / "board").rglob("*tfevents*"))) == 1
+    said, noise = capfd.readouterr()
+    lines = said.splitlines()
+    for word, start in {
+        "adapter.safetensors": "adapter ", "samples/epoch=000.png": "pictures ", "result.json": "result "
+    }.items():  # fmt: skip
+        assert (folder / word).is_file()
+        assert [line for line in lines if line.startswith(start) and str(folder / word) in line], word
+    assert "trigger word wcstyle" in said
+    for command in (line.split("python ")[1] for line in lines if "python cli.py" in line):
+        assert f"{folder / 'adapter.safetensors'}" in command
+    predict = next(line for line in lines if "cli.py predict" in line)
+    words = shlex.split(predict.split("cli.py ")[1])
+    more = [f"--trainer.default_root_dir={tmp_path / 'pictures'}", "--data.prompts=[a cat]"]
+    more += ["--model.num_inference_steps=1", "--trainer.accelerator=cpu"]
+    assert run_cli([*words, *more])[0] == 0
+    assert (tmp_path / "pictures" / "grid.png").is_file()
+    assert "available: False" not in noise
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_logging_can_be_turned_off_and_left_to_lightning(value, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "x", f"--trainer.logger={value}")
+    assert run_cli(words)[0] == 0
+    assert bool(list((tmp_path / "runs" / "x").rglob("*tfevents*"))) == (value == "true")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_missing_judge_is_found_before_pictures_are_encoded(tiny_sd, pictures, tmp_path):
+    status, said = run_cli(fit_words(tiny_sd, "no/judge", pictures, tmp_path / "runs" / "x"))
+    assert status == 1
+    assert "no/judge" in said.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []  # no cache, no folder
 
 
 def test_validating_a_checkpoint_measures_what_training_did(run, tiny_sd, tiny_clip, pictures, tmp_path):

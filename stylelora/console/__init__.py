@@ -1,0 +1,66 @@
+"""What a program says to its user: help at once, no noise, and errors in a sentence."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+import warnings
+
+from stylelora.records import InputError
+
+NOISE = (
+    "Tip:",  # an advertisement
+    "GPU available: False",
+    "TPU available: False",
+    "HPU available: False",
+    "Loading `train_dataloader` to estimate",
+    "`Trainer.fit` stopped: `max_epochs=",
+)
+
+
+def quiet() -> None:
+    """Filter messages of the libraries below, for programs; as a library this package changes no filters."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # a bar for each load of a 30 ms model
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(NOISE))
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tensors in memory need none
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
+
+
+def call(module: str, name: str, words: list[str]) -> None:
+    """Run a function of ours as a program, its parameters as options, its docstring as the help.
+
+    Args:
+        module: where it is.
+        name: of the function, and of the verb.
+        words: the command line after the verb.
+    """
+    from jsonargparse import auto_cli
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
+    function = getattr(importlib.import_module(module), name)
+    try:
+        auto_cli(function, _lists(words), as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
+    except OSError as error:
+        raise InputError(f"{error.strerror or error}: {error.filename or 'while working'}") from error
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on where it was")
+
+
+def _lists(words: list[str]) -> list[str]:
+    """Let an option be followed by several values, `--weights 0.6 0.4`, which jsonargparse takes as one JSON list."""
+    joined: list[str] = []
+    values: list[str] = []
+    for word in [*words, "--"]:
+        if word.startswith("--"):
+            joined += values if len(values) < 2 else [json.dumps(values)]
+            values = []
+            joined.append(word)
+        else:
+            values.append(word)
+    return joined[:-1]

@@ -1,0 +1,173 @@
+"""What is wrong with a command line or a config, in one sentence of ours instead of the parser's."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from stylelora.console.renamed import new_option, new_place
+from stylelora.console.verbs import SECTIONS, TRAINER, VERBS
+from stylelora.records import InputError
+
+REFUSED = re.compile(
+    r"Option '([\w.]+)' is not accepted|not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)"
+)
+OWNER = re.compile(r"class_path '([\w.]+)'")
+NO_CLASS = re.compile(r"has no attribute|No module named|Expected a dot import path string|not enough values")
+KEY = re.compile(r'Parser key "([\w.]+)"')
+EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '(\w+)'>|typing\.Literal\[(.*?)\])")
+VALUE = re.compile(r"(?:Got|Given) value: (.*)")
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "list": "a list"}
+HOMES = {"model": "lightning_modules", "data": "datamodules"}
+SECTION_NAMES = sorted(
+    {option[2:].split(".")[0] for option in TRAINER if "." in option}
+    | {section for groups in SECTIONS.values() for (section, _), _ in groups}
+    | {"checkpoint", "sample_images", "save_adapter", "write_result"}
+)
+#: What people type -> the verb.
+MEANT = {"train": "fit", "sample": "predict", "generate": "predict", "evaluate": "test", "prepare": "preprocess"}
+
+
+def sentence(error: Exception, words: Sequence[str], function: str | None = None) -> str:
+    """Return what is wrong in one line, for errors that are the user's; raise any other again.
+
+    Args:
+        error: an InputError or what was raised from one; what jsonargparse says of a command line or a config, of which
+            the lines that list what it tried are left out; or what Lightning says of a machine that lacks something.
+        words: the command line.
+        function: module of the function behind the verb; None: Lightning runs it.
+    """
+    message = str(error)
+    if lacking := re.search(r"Requirement '.*' not met.*", message):
+        return lacking.group()
+    if type(error).__name__ == "MisconfigurationException":
+        return " ".join(message.split())
+    if not isinstance(error, argparse.ArgumentError):
+        return str(InputError.within(error))
+    if refused := REFUSED.search(message):
+        return _unknown(next(filter(None, refused.groups())), OWNER.findall(message), words[0], function)
+    if place := new_place(message):
+        return place
+    if NO_CLASS.search(message):
+        return _no_class(message)
+    if KEY.search(message) and EXPECTED.search(message):
+        return _mistyped(message)
+    if required := re.search(r"arguments are required: (.+)", message):
+        names = required.group(1).replace(f"{words[0]}.", "").split(", ")
+        if function is None:
+            return f"there is no {' and no '.join(names)}; name a config with --config, such as configs/quickstart.yaml"
+        given = " and ".join(f"--{name}" for name in names)
+        return f"{given} must be given; python cli.py {words[0]} --help shows an example"
+    if stray := re.search(r"unrecognized arguments: (.+)", message):
+        return f"{stray.group(1)} follows no option"
+    if empty := re.search(r"argument (--[\w.]+): expected one argument", message):
+        return f"{empty.group(1)}, or an option that begins so, has no value"
+    return " ".join(message.split())
+
+
+def _mistyped(message: str) -> str:
+    """Return a sentence about a value of the wrong type."""
+    *_, last = KEY.finditer(message)
+    keys = KEY.findall(message)
+    inner = message[last.end() :]
+    wanted = [
+        TYPES.get(kind, kind) if kind else " or ".join(choices.replace("'", "").split(", "))
+        for kind, choices in EXPECTED.findall(inner)
+        if kind != "NoneType"
+    ]
+    value = found.group(1) if (found := VALUE.search(inner)) else "something else"
+    renamed = f"; {value} is now called {new_option(value)}" if new_option(value) in " ".join(wanted).split() else ""
+    return f"{'.'.join(keys)} is {value}; give {' or '.join(dict.fromkeys(wanted))}{renamed}"
+
+
+def _no_class(message: str) -> str:
+    """Return a sentence about a class that is not there."""
+    section = found[0] if (found := KEY.findall(message)) else ""
+    path = OWNER.findall(message)[-1:] or re.findall(r"path string: (\S+)", message) or ["of that name"]
+    module, _, name = path[0].rpartition(".")
+    try:
+        known = [*importlib.import_module(module or HOMES.get(section, "")).__all__]
+    except (ImportError, AttributeError, ValueError):
+        known = []
+    more = f"; {module or HOMES[section]} has {', '.join(known)}" if known else ""
+    return f"there is no class {path[0]}{_meant(name, known) or more}"
+
+
+def _unknown(name: str, owners: list[str], verb: str, function: str | None) -> str:
+    """Return a sentence about an option that nothing has: its new name, or one that is spelt like it."""
+    section, dot, last = name.rpartition(".")
+    if new := new_option(name):
+        return f"{name!r} is now called '{section}{dot}{new}'"
+    who = f"python cli.py {verb}"
+    if owners:
+        module, _, who = owners[-1].rpartition(".")
+        known = list(inspect.signature(getattr(importlib.import_module(module), who)).parameters)
+    elif dot and section.split(".")[0] not in SECTION_NAMES:
+        first = name.split(".")[0]
+        return f"{who} has no section {first!r}{_meant(first, SECTION_NAMES)}"
+    else:
+        from stylelora.console.screens import options_of
+
+        options = [*TRAINER] if function is None else [option.name for option in options_of(f"{function}.{verb}")]
+        known = [option.removeprefix(f"--{section}.").removeprefix("--") for option in options]
+    return f"{who} has no option {name!r}{_meant(last, known, section + dot)}"
+
+
+def check_verb(word: str) -> None:
+    """Refuse what is no verb.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if word.startswith("-"):
+        raise InputError(f"give a verb before {word}: {', '.join(VERBS)}")
+    if word not in VERBS:
+        meant = f", did you mean '{MEANT[word]}'?" if word in MEANT else _meant(word, list(VERBS))
+        raise InputError(
+            f"there is no verb {word!r}{meant or ';'} The verbs are {', '.join(VERBS)}".replace("; T", "; t")
+        )
+
+
+def _meant(name: str, known: Sequence[str], before: str = "") -> str:
+    """Return a question about what is spelt like a name, "" if nothing is."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f", did you mean '{before}{close[0]}'?" if close else ""
+
+
+def check_files(words: Sequence[str]) -> None:
+    """Refuse a config or a checkpoint that is not there, before anything is loaded.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        option, equals, value = word.partition("=")
+        option, file = {"-c": "--config"}.get(option, option), value if equals else following
+        if option not in ("--config", "--ckpt_path") or file in ("best", "last", "null"):
+            continue
+        if file.startswith("--"):
+            raise InputError(f"{option} needs a file")
+        if not Path(file).is_file():
+            what = "is a folder" if Path(file).is_dir() else "does not exist"
+            more = "; configs/README.md lists the configs there are" if option == "--config" else ""
+            raise InputError(
+                f"{file} {what}; {place}" if (place := new_place(file)) else f"{option}: {file} {what}{more}"
+            )
+        if option == "--config":
+            _check_yaml(file)
+
+
+def _check_yaml(file: str) -> None:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{file} is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} holds no settings; configs/quickstart.yaml shows what one looks like")

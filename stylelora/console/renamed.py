@@ -1,0 +1,38 @@
+"""Names of earlier versions: whoever types one is told the new one."""
+
+from __future__ import annotations
+
+import re
+
+OPTIONS = {
+    "targets": "target_modules",
+    "guidance": "guidance_scale",
+    "guidances": "guidance_scales",
+    "sample_steps": "num_inference_steps",
+    "steps": "num_inference_steps",
+    "decay": "lr_decay_ratio",
+    "dropout": "lora_dropout",
+    "kernel": "interpolation",
+    "upscale_kernel": "upscale_interpolation",
+    "words": "prompt_baselines",
+    "arms": "conditions",
+}
+PLACES = {
+    "datamodules.Evaluation": "datamodules.EvaluationSet",
+    "lightning_modules.mini": "lightning_modules.pretraining",
+    "datamodules.mini": "datamodules.pretraining",
+    "configs/mini": "configs/pretraining",
+}
+
+
+def new_option(name: str) -> str | None:
+    """Return the new name of an option, None if it was never one."""
+    return OPTIONS.get(name.rpartition(".")[2].lstrip("-"))
+
+
+def new_place(message: str) -> str | None:
+    """Return a sentence about a module, class or folder that a message names by its old name, None if there is none."""
+    for old, new in PLACES.items():
+        if re.search(rf"(?<![\w/]){re.escape(old)}(?!\w)", message):
+            return f"{old} is now {new}"
+    return None

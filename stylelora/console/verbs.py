@@ -1,0 +1,91 @@
+"""The verbs of the command line: what each does, an example, and the options that its `--help` shows."""
+
+from __future__ import annotations
+
+#: Verb -> what it does, and words after it that make a good first example.
+VERBS = {
+    "fit": ("train a style LoRA", "--config configs/quickstart.yaml"),
+    "validate": ("sample and score a checkpoint", "--config FILE --ckpt_path CHECKPOINT"),
+    "predict": ("make pictures with adapters and blends", "--config configs/compose/one.yaml"),
+    "test": ("measure adapters and blends", "--config configs/evaluate/mini.yaml"),
+    "preprocess": ("turn pictures into a training set", "--source DIR --style NAME"),
+    "merge": ("blend LoRA files into one", "--adapters A B --weights 0.6 0.4 --output C"),
+    "interference": ("show how two LoRAs disturb each other", "--adapters A B --weights 0.6 0.4"),
+    "compare": ("compare finished tests", "--runs A B"),
+    "study": ("answer a question by its runs", "--question styles"),
+}
+
+#: Option of Lightning -> what it does. Lightning's own texts take paragraphs.
+TRAINER = {
+    "--config": "file with the run; its values replace the defaults shown here",
+    "--trainer.max_epochs": "passes over the pictures",
+    "--trainer.max_steps": "steps of training, if these come first",
+    "--trainer.accelerator": "cpu, gpu, mps or auto",
+    "--trainer.devices": "how many devices to use",
+    "--trainer.precision": "32-true, or bf16-mixed or 16-mixed on a GPU",
+    "--trainer.logger": "true, false, or the class path of another logger",
+    "--trainer.default_root_dir": "folder of the run; default: runs/ + the config's name",
+    "--ckpt_path": "checkpoint to go on from: runs/NAME/checkpoints/last.ckpt",
+    "--seed_everything": "seed of all that is random",
+}
+_RUN = ["--config", "--trainer.accelerator", "--trainer.devices", "--trainer.default_root_dir", "--seed_everything"]
+
+_STYLE_DATA = ("data", "datamodules.StyleDataModule")
+_BLEND = (
+    ("model", "lightning_modules.ComposedStyles"),
+    ["adapters", "weights", "base", "methods", "strengths", "guidance_scales", "num_inference_steps", "resolution"],
+)
+_SCORE = (("clip_score", "callbacks.CLIPScore"), ["scorer"])
+
+#: Verb -> (section, class) and the options of it that people set.
+SECTIONS = {
+    "fit": [
+        (
+            ("model", "lightning_modules.StyleLoRA"),
+            ["base", "rank", "alpha", "target_modules", "lora_dropout", "learning_rate", "lr_decay_ratio",
+             "num_inference_steps", "guidance_scale", "sample_every_n_epochs"],
+        ),
+        (
+            _STYLE_DATA,
+            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "prompts",
+             "samples_per_prompt"],
+        ),
+        _SCORE,
+    ],
+    "validate": [
+        (("model", "lightning_modules.StyleLoRA"), ["base", "rank", "alpha", "num_inference_steps", "guidance_scale"]),
+        (_STYLE_DATA, ["root", "trigger", "resolution", "batch_size", "held_out", "prompts", "samples_per_prompt"]),
+        _SCORE,
+    ],
+    "predict": [
+        _BLEND,
+        (("data", "datamodules.Prompts"), ["prompts", "file", "samples_per_prompt", "batch_size"]),
+        (("write_pictures", "callbacks.WritePictures"), ["columns"]),
+    ],
+    "test": [
+        (_BLEND[0], [*_BLEND[1], "prompt_baselines"]),
+        (("data", "datamodules.EvaluationSet"), ["styles", "prompts", "file", "samples_per_prompt", "batch_size"]),
+        (("evaluate", "callbacks.Evaluate"), ["content", "style", "distribution"]),
+    ],
+}  # fmt: skip
+
+#: Verb -> options of Lightning that it shows.
+SHOWN = {
+    "fit": list(TRAINER),
+    "validate": [*_RUN, "--ckpt_path"],
+    "predict": _RUN,
+    "test": _RUN,
+}
+
+#: Verb -> more examples.
+EXAMPLES = {
+    "fit": [
+        "--config configs/quickstart.yaml --data.root DIR --data.trigger zqstyle",
+        "--config configs/train/watercolor.yaml --model.rank 8 --trainer.max_epochs 5",
+    ],
+    "predict": ["--config configs/compose/one.yaml --data.prompts '[a cat, a dog]'"],
+    "preprocess": ["--source DIR --style NAME --trigger zqstyle --allow enlarged,jpeg"],
+    "merge": ["--adapters A --weights 1 --format kohya --output C   (for ComfyUI and A1111)"],
+    "compare": ["--runs A1,A2,A3 B1,B2,B3 --margin 0.1"],
+    "study": ["--question resolution"],
+}
