@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stylelora.runs.result import read_metrics
 
+
 def next_steps(folder: Path) -> str:
     """Return where the files of a finished training are, and what to type next.
 
