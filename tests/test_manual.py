@@ -3,6 +3,7 @@
 ```bash and ```python blocks are run, ```console ones (a GPU, minutes of work) only parsed. PICTURES is a folder.
 """
 
+import ast
 import functools
 import importlib
 import os
@@ -103,10 +104,12 @@ def test_a_wrong_command_is_seen(command, parse, monkeypatch):
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
-def test_programs_compile(page):
-    for language, text in blocks(page):
-        if language == "python":
-            compile(text, str(page), "exec")
+def test_programs_import_what_there_is(page):
+    for text in (text for language, text in blocks(page) if language == "python"):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], node.module
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
