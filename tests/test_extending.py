@@ -45,16 +45,12 @@ def changed(copy):
     ]
 
 
-def run(copy, program):
-    """Run a program where the copy is what is imported."""
-    done = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, text=True, timeout=300)
+def run(copy, *words):
+    """Run Python where the copy is what is imported."""
+    words = [sys.executable, *map(str, words)]
+    done = subprocess.run(words, cwd=copy, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def command(copy, *words):
-    """Run a command line of the copy."""
-    return run(copy, f"import cli\ncli.main({[str(word) for word in words]})")
 
 
 REDNESS = '''"""How red are pictures?"""
@@ -111,7 +107,7 @@ def test_a_measure_is_its_file_and_its_call(copy):
     text = text.replace("import torch\n", "import torch\n\nfrom stylelora.metrics.redness import REDNESS, redness\n", 1)
     added = "        reds = torch.cat([redness(batch) for batch in one.batches()])\n"
     call.write_text(text.replace(anchor, anchor + added + "        found.add_mean(one.name, REDNESS, reds)\n"))
-    said = run(copy, MEASURING)
+    said = run(copy, "-c", MEASURING)
     assert "'higher_is_better': False" in said
     assert said.count("'measure': 'redness'") == 1 + 7
     assert "share of red in all light" in said
@@ -160,7 +156,11 @@ def test_a_way_to_blend_is_one_file(copy, tiny_sd, adapter_files, tmp_path, file
     assert [path.as_posix() for path in changed(copy)] == [file]
     folder = tmp_path / "run"
     more = ("--model.init_args.methods=[sum, loudest]", "--model.init_args.weights=[[1, 0], [0.6, 0.4]]")
-    run(copy, f"import cli\ncli.main({words(tiny_sd, adapter_files, *more, f'--trainer.default_root_dir={folder}')})")
+    run(
+        copy,
+        "-c",
+        f"import cli\ncli.main({words(tiny_sd, adapter_files, *more, f'--trainer.default_root_dir={folder}')})",
+    )
     rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
     base, whole, both, one, other = (np.asarray(Image.open(folder / row["file_name"])).astype(int) for row in rows)
     assert [row["method"] for row in rows] == ["sum", "sum", "sum", "loudest", "loudest"]
@@ -196,8 +196,9 @@ def test_a_style_is_its_data_module_and_its_config(copy, tiny_sd, tmp_path):
     text = text.replace("datamodules.Watercolor", "datamodules.ink.Ink")
     (copy / "configs" / "train" / "mini" / "ink.yaml").write_text(text)
     assert len(changed(copy)) <= 2
-    command(
-        copy, "fit", "--config=configs/train/mini/ink.yaml", f"--model.base={tiny_sd}", "--model.num_inference_steps=1",
+    run(
+        copy, "cli.py", "fit", "--config=configs/train/mini/ink.yaml", f"--model.base={tiny_sd}",
+        "--model.num_inference_steps=1",
         f"--data.root={draw_pictures(tmp_path / 'ink')}", "--data.batch_size=2", "--data.held_out=0.4",
         "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
         "--clip_score.scorer=null",
@@ -213,11 +214,11 @@ def test_a_style_that_brings_its_pictures_is_known_to_preprocess(copy, tmp_path)
     draw_pictures(embedded / "ink", count=24)
     (embedded / "ink.json").write_text('{"trigger": "inkstyle", "interpolation": "box", "licence": "CC0"}')
     (copy / "datamodules" / "ink.py").write_text(INK.format(imported="STYLES", style='STYLES["ink"]'))
-    command(
-        copy, "preprocess", "--source", embedded / "ink", "--style", "ink", "--output", tmp_path / "set",
+    run(
+        copy, "cli.py", "preprocess", "--source", embedded / "ink", "--style", "ink", "--output", tmp_path / "set",
         "--resolution", 32, "--strict", "false", "--workers", 1,
     )  # fmt: skip
     settings = json.loads((tmp_path / "set" / "census.json").read_text())["settings"]
     assert (settings["trigger"], settings["interpolation"]) == ("inkstyle", "box")
-    found = run(copy, "from datamodules.ink import Ink; Ink().dataset.scan(); print(Ink().caption('a boat'))")
+    found = run(copy, "-c", "from datamodules.ink import Ink; Ink().dataset.scan(); print(Ink().caption('a boat'))")
     assert found == "inkstyle, a boat\n"
