@@ -34,17 +34,18 @@ class StyleDataModule(L.LightningDataModule):
         root: folder of pictures with `metadata.jsonl` or `.txt` captions; default: the style's embedded pictures.
         resolution: side in pixels of the square that pictures are brought to.
         batch_size: pictures per device and step.
-        repeats: how often each picture is seen per epoch.
+        repeats: how often each picture is shown per epoch.
         held_out: expected share of pictures that are never trained on, 0..1.
         prompts: content of the sampled pictures, without trigger word; default: the style's own.
         samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
         sample_batch_size: pictures made at once while sampling.
-        interpolation: nearest, box, bilinear, bicubic or lanczos; default: what `preprocess` was given for this folder,
-            else the style's own. `nearest` scales by whole factors only, crops or continues the border.
-        trigger: word that stands for the style; default: as of interpolation.
-        template: how captions and prompts are worded; default: as of interpolation, else "{trigger}, {text}".
-        keep_tags: captions are lists of tags, shown in other orders in other epochs, the first so many in their place;
-            null: captions stay as they are.
+        interpolation: how pictures are resized: nearest, box, bilinear, bicubic or lanczos; default: as `preprocess`
+            was given for this folder, else the style's own. `nearest`, for pixel art, scales by whole factors only and
+            then crops or continues the border.
+        trigger: word that stands for the style; default: as for interpolation.
+        template: how captions and prompts are worded; default: as for interpolation, else "{trigger}, {text}".
+        keep_tags: treat captions as lists of tags and show them in a new order every epoch, except for this many
+            leading tags; null: captions stay as they are.
         buckets: bring each picture to the size nearest to its shape, of at most the square's area and sides from half
             the resolution to twice, in the steps that the base allows (64 px for Stable Diffusion 1.5, 16 for mini).
         no_upscale: enlarge no picture; one that does not fill its bucket gets a smaller one, its own size rounded down.

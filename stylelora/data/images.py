@@ -14,7 +14,7 @@ from stylelora.records import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Resampling kernels by the names Pillow gives them.
+#: Ways to resize, by the names Pillow gives them.
 INTERPOLATIONS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 
 
@@ -38,7 +38,7 @@ def fit(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.
     Args:
         image: RGB.
         size: width and height of the result in pixels.
-        interpolation: one of KERNELS.
+        interpolation: one of INTERPOLATIONS.
 
     Raises:
         InputError: for an unknown interpolation.
