@@ -11,7 +11,7 @@ import lightning.pytorch as L
 from stylelora.distributed import gather_rows
 from stylelora.evaluation.adapters import doubts, styles_of
 from stylelora.evaluation.judges import load_judges
-from stylelora.evaluation.measure import measure
+from stylelora.evaluation.measure_all import measure_all
 from stylelora.evaluation.page import page
 from stylelora.evaluation.pictures import MadePictures, StylePictures
 from stylelora.evaluation.summary import summary
@@ -83,7 +83,7 @@ class Evaluate(L.Callback):
         styles = [
             StylePictures(name, data.images(name, "train"), data.images(name, "held_out")) for name in data.styles
         ]
-        found = measure(MadePictures.of_rows(rows, self.styles, root), styles, losses, **self.judges)
+        found = measure_all(MadePictures.of_rows(rows, self.styles, root), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
         write_lines(found.lines(), root / "values.jsonl")
         (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")

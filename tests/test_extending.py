@@ -73,7 +73,7 @@ MEASURING = """
 import torch
 from pathlib import Path
 from PIL import Image
-from stylelora.evaluation.measure import measure
+from stylelora.evaluation.measure_all import measure_all
 from stylelora.evaluation.page import page
 from stylelora.evaluation.pictures import MadePictures
 from stylelora.evaluation.summary import summary
@@ -90,7 +90,7 @@ for i in range(7):
     Image.new("RGB", (8, 8), (60 + i, 30, 30)).save(f"{i}.png")
     rows.append({"condition": "base", "trigger": True, "method": "sum", "strength": 1.0, "weights": [], "adapters": {},
                  "seed": 0, "content": f"thing {i}", "prompt": f"thing {i}", "file_name": f"{i}.png"})
-found = measure(MadePictures.of_rows(rows, {}, Path()), [], [], [Judge()], [], [])
+found = measure_all(MadePictures.of_rows(rows, {}, Path()), [], [], [Judge()], [], [])
 (metric,) = [one for one in found.metrics if one.quantity.measure == "redness"]
 assert abs(metric.value - sum((60 + i) / (120 + i) for i in range(7)) / 7) < 1e-6
 print(metric.as_record())

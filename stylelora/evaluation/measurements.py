@@ -17,7 +17,7 @@ from stylelora.records import Endpoint, Metric, Quantity
 
 @dataclass
 class Measurements:
-    """Grows while a test is measured; see `measure`.
+    """Grows while a test is measured; see `measure_all`.
 
     Attributes:
         pictures: that were measured.

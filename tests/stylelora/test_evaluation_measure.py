@@ -6,7 +6,7 @@ import torch
 
 from stylelora.data.images import to_pil
 from stylelora.evaluation import measure_style as of_styles
-from stylelora.evaluation.measure import measure
+from stylelora.evaluation.measure_all import measure_all
 from stylelora.evaluation.measure_blends import measure_blends, measure_response
 from stylelora.evaluation.measure_skill import measure_skill
 from stylelora.evaluation.measurements import Measurements
@@ -54,7 +54,7 @@ def metrics(found):
     return {str(metric): metric for metric in found.metrics}
 
 
-def tests(found):
+def endpoints(found):
     return {str(test): test for test in found.tests}
 
 
@@ -97,9 +97,9 @@ def test_attainment_leak_and_both_score_are_what_was_put_in(found):
     blend = "a 0.7 + b 0.3"
     both, flip = (metrics(found)[f"{blend}: {name}[e]"].value for name in ("both_score", "coin_flip"))
     assert both > flip + 0.2  # all pictures have both, though the prompts' own spread lowers the minimum
-    assert tests(found)[f"{blend}: both_above_coin_flip[e]"].p_holm < 0.05
-    p_values = [test.p_value for test in tests(found).values()]
-    assert all(test.p_holm >= test.p_value for test in tests(found).values())
+    assert endpoints(found)[f"{blend}: both_above_coin_flip[e]"].p_holm < 0.05
+    p_values = [test.p_value for test in endpoints(found).values()]
+    assert all(test.p_holm >= test.p_value for test in endpoints(found).values())
     assert len(p_values) == 5  # two adapters, three blends: declared, no more
     assert f"| {blend} |" in summary(found)
 
@@ -109,7 +109,7 @@ def test_a_coin_flip_in_disguise_is_not_taken_for_a_blend(found):
     heads = np.arange(PROMPTS * SEEDS) * 7 % 10 < 7
     near["a 0.7 + b 0.3"] = {s: np.where(heads, near["a 1"][s], near["b 1"][s]) for s in ("ink", "oil")}
     measure_style(found, "e", near)
-    assert tests(found)["a 0.7 + b 0.3: both_above_coin_flip[e]"].p_holm > 0.05
+    assert endpoints(found)["a 0.7 + b 0.3: both_above_coin_flip[e]"].p_holm > 0.05
 
 
 def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
@@ -118,13 +118,13 @@ def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
     assert scales.keys() == {"ink"}
     assert not [name for name in metrics(found) if "attainment" in name and name.endswith("/oil")]
     assert not [name for name in metrics(found) if "both_score" in name]
-    assert tests(found)["b 1: style_gain[e]/oil"].p_holm > 0.05
-    blends = [name for name in tests(found) if "both_above_coin_flip" in name]
+    assert endpoints(found)["b 1: style_gain[e]/oil"].p_holm > 0.05
+    blends = [name for name in endpoints(found) if "both_above_coin_flip" in name]
     assert len(blends) == 3  # declared, though they cannot be measured: they count in Holm's number
     for name in blends:
-        test = tests(found)[name]
+        test = endpoints(found)[name]
         assert (test.difference, test.p_value, test.p_holm) == (None, 1.0, 1.0)
-    ink = tests(found)["a 1: style_gain[e]/ink"]
+    ink = endpoints(found)["a 1: style_gain[e]/ink"]
     assert ink.p_holm == pytest.approx(5 * ink.p_value)
     assert "no attainment of oil: " in summary(found)
     assert "no attainment of ink" not in summary(found)
@@ -133,10 +133,10 @@ def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
 
 def test_a_second_judge_makes_twice_as_many_tests_to_adjust_for(found):
     measure_style(found, "e", similarities(AMOUNTS))
-    alone = tests(found)["a 1: style_gain[e]/ink"]
+    alone = endpoints(found)["a 1: style_gain[e]/ink"]
     measure_style(found, "f", similarities(AMOUNTS, seed=1))
-    assert len(tests(found)) == 10
-    both = tests(found)["a 1: style_gain[e]/ink"]
+    assert len(endpoints(found)) == 10
+    both = endpoints(found)["a 1: style_gain[e]/ink"]
     assert both.p_value == alone.p_value
     assert both.p_holm == pytest.approx(2 * alone.p_holm)
 
@@ -224,7 +224,7 @@ def coloured(root, rename=lambda name: name):
 def test_a_blend_stands_beside_mixed_pixels_and_a_cut_and_pictures_are_encoded_once(tmp_path):
     pictures, styles = coloured(tmp_path)
     judge = Colours()
-    found = measure(pictures, styles, [], [judge], [judge], [judge])
+    found = measure_all(pictures, styles, [], [judge], [judge], [judge])
     blend = {name.split(": ")[1]: one for name, one in metrics(found).items() if name.startswith("a 0.5 + b 0.5: ")}
     for control in ("pixel_average", "cut"):  # a both-score is fooled by either
         assert blend[f"both_score_of_{control}[colours]"].ci_low > blend["coin_flip[colours]"].ci_high
@@ -249,8 +249,8 @@ def test_names_may_hold_whatever_separates_other_names(tmp_path):
     pictures, styles = coloured(tmp_path, rename)
     judge = Colours()
     judge.name = "org/net: [v2]"
-    found = measure(pictures, styles, [], [judge], [judge], [judge])
-    plain = measure(*coloured(tmp_path), [], [Colours()], [Colours()], [Colours()])
+    found = measure_all(pictures, styles, [], [judge], [judge], [judge])
+    plain = measure_all(*coloured(tmp_path), [], [Colours()], [Colours()], [Colours()])
     assert main_table(found)[0] == main_table(plain)[0]
     assert {"style gain, ink", "attainment of oil", "both"} <= set(main_table(found)[0])
     assert [cells[1:] for cells in main_table(found)[1]] == [cells[1:] for cells in main_table(plain)[1]]

@@ -16,7 +16,7 @@ from stylelora.metrics.encoders import ImageEncoder, ImageTextEncoder
 from stylelora.metrics.inception import Inception
 
 
-def measure(
+def measure_all(
     pictures: MadePictures,
     styles: Sequence[StylePictures],
     losses: Sequence[dict],
