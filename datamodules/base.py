@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
-from datamodules.sampler import EpochSampler, ShareSampler, batches_of
+from datamodules.batches import EpochSampler, ShareSampler, batches_of
 from stylelora.base.load import check_resolution, native_resolution, read_config, resolve_base, size_step
 from stylelora.data.cache import Cache
 from stylelora.data.captions import Wording

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.base import StyleDataModule
+from datamodules.batches import ShareSampler, batches_of
 from datamodules.prompts import Prompts
-from datamodules.sampler import ShareSampler, batches_of
 from stylelora.base.load import resolve_base, size_step
 from stylelora.data.dataset import Side, StyleDataset
 from stylelora.records import InputError

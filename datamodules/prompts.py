@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
-from datamodules.sampler import ShareSampler
+from datamodules.batches import ShareSampler
 from stylelora.data.captions import read_prompts
 from stylelora.data.styles import PROMPTS
 from stylelora.records import InputError

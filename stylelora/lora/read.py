@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stylelora.lora.check_file import CONFIG, check_alpha, check_header, check_layers, read_file, some
 from stylelora.lora.factors import Factors
-from stylelora.lora.keys import CONFIG, check_alpha, check_header, check_layers, read_file, some
 from stylelora.records import InputError
 
 # Every layer of SD 1.5's UNet that can carry a LoRA; SD 2's and the mini base's are named alike.

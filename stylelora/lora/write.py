@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stylelora.lora.check_file import CONFIG, check_alpha, check_layers, read_file, some
 from stylelora.lora.inject import ADAPTER
-from stylelora.lora.keys import CONFIG, check_alpha, check_layers, read_file, some
 from stylelora.records import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules import Anime, Cartoon, Pixelart, StyleDataModule, Watercolor
-from datamodules.sampler import EpochSampler, ShareSampler, batches_of
+from datamodules.batches import EpochSampler, ShareSampler, batches_of
 from stylelora.records import InputError
 from tests.datamodules.contract import StyleContract
 
