@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 import time
+import typing
 
 import pytest
 
 import cli
-from stylelora.console.renamed import OPTIONS, PLACES
+from stylelora.console.renamed import GROUPED, OPTIONS, PLACES
 from stylelora.console.screens import options_of, usage
 from stylelora.console.verbs import SECTIONS, VERBS
+from stylelora.preprocess.preprocess import preprocess
 from tests.runs import ROOT, fit_words, run_cli
 
 QUICK = ["fit", f"--config={ROOT / 'configs' / 'quickstart.yaml'}"]
@@ -145,6 +147,15 @@ def test_an_old_option_is_told_its_new_name(old):
     owner = {"compare": "stylelora.evaluation.compare.compare", "predict": "lightning_modules.ComposedStyles"}
     fit = "datamodules.StyleDataModule" if section == "data." else "lightning_modules.StyleLoRA"
     assert f"--{OPTIONS[old]}" in [option.name for option in options_of(owner.get(words[0], fit))]
+
+
+@pytest.mark.parametrize("old", GROUPED)
+def test_an_option_of_preprocess_is_told_its_group(old):
+    group, _, name = GROUPED[old].partition(".")
+    status, said = run_cli(["preprocess", "--source=a", "--style=b", f"--{old}=1"])
+    one_sentence(status, said)
+    assert f"'{old}' is now called '{GROUPED[old]}'" in said
+    assert name in typing.get_type_hints(preprocess)[group].__dataclass_fields__
 
 
 @pytest.mark.parametrize("old", PLACES)

@@ -17,6 +17,20 @@ OPTIONS = {
     "words": "prompt_baselines",
     "arms": "conditions",
 }
+#: Options of `preprocess` that are in groups now.
+GROUPED = {
+    "crop": "pictures.crop",
+    "resize": "pictures.resize",
+    "background": "pictures.background",
+    "caption_template": "captioning.template",
+    "blip": "captioning.blip",
+    "scorer": "captioning.scorer",
+    "vocabulary": "captioning.vocabulary",
+    "device": "captioning.device",
+    "max_enlargement": "limits.enlargement",
+    "min_sharpness": "limits.sharpness",
+    "min_jpeg_quality": "limits.jpeg_quality",
+}
 PLACES = {
     "datamodules.Evaluation": "datamodules.EvaluationSet",
     "lightning_modules.mini": "lightning_modules.pretraining",
@@ -27,7 +41,8 @@ PLACES = {
 
 def new_option(name: str) -> str | None:
     """Return the new name of an option, None if it was never one."""
-    return OPTIONS.get(name.rpartition(".")[2].lstrip("-"))
+    name = name.lstrip("-")
+    return GROUPED.get(name) or OPTIONS.get(name.rpartition(".")[2])
 
 
 def new_place(message: str) -> str | None:

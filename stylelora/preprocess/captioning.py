@@ -175,7 +175,7 @@ def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionO
     if source == "metadata":
         return listed.get(Path(os.path.normpath(path)))
     fields = {"name": words_of(path.stem), "folder": words_of(path.parent.name)}
-    template = "{name}" if source == "filename" else options.made.template
+    template = {"filename": "{name}", "template": options.made.template}[source]
     if any(not words and f"{{{field}}}" in template for field, words in fields.items()):
         return None
     return template.format(**fields)

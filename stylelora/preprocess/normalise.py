@@ -245,14 +245,14 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Read what a run has found so far; a line that was not written to its end is left out."""
+    """Return what a run has found so far, without a line that was not finished and rows of an older version."""
     rows = (read_census(folder) or {}).get("files", [])
     if (folder / ROWS).is_file():
         for line in (folder / ROWS).read_text(encoding="utf-8").split("\n"):
             with contextlib.suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
     names = [field.name for field in fields(Row)]
-    return [Row(**{name: _frozen(row[name]) for name in names}) for row in rows]
+    return [Row(**{name: _frozen(row[name]) for name in names}) for row in rows if row.keys() >= set(names)]
 
 
 def _frozen(value: object) -> object:

@@ -14,8 +14,10 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model
 
 from stylelora.base.conditioning import Conditioning
+from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS
 from stylelora.diffusion.conditions import Blends, Condition, sample_condition
 from stylelora.lora.blend import added, blend
+from stylelora.lora.compose import METHODS
 from stylelora.lora.factors import Factors, truncated
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.mix import BlendOptions
@@ -36,7 +38,7 @@ homogeneous               Y   Y         Y    Y          Y    Y     Y     Y      
 twice_the_same_is_itself  Y   Y         Y    Y          0.8  0.6   0.4   0.6     Y         Y        Y      Y      0.8
 result_is_a_lora          Y   Y         0.1  Y          0.5  Y     Y     Y       -         -        -      -      Y
 """  # noqa: E501
-SAMPLING = ("composite", "anchored", "switch", "k_lora")
+SAMPLING = tuple(SAMPLING_METHODS)
 LAYERS = ("to_q", "to_v", "to_out.0", "conv1", "proj_in")
 SCHEDULER = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
 GUIDANCE, STEPS = 3.0, 3
@@ -239,3 +241,8 @@ def test_cell(given, row, method, cell):
         assert got < 1e-6  # PEFT has roots of weights in float32; `denoise`, here of the base, predicts in float32
     else:
         assert got < 1e-12
+
+
+def test_the_matrix_has_every_method():
+    head = MATRIX.split("\n")[1].split()
+    assert set(head) - {"truncated", "peft_linear"} == {*METHODS, *SAMPLING_METHODS}
