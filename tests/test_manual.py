@@ -176,5 +176,5 @@ def test_blocks_run(page, workshop):
             elif words[0] not in IGNORED:
                 run(workshop, [sys.executable, *words[1:]])
     if page.name == "README.md" and page.parent == ROOT:
-        for name in ("runs/quickstart/result.json", "runs/mystyle/samples", "mystyle.safetensors", "house.png"):
+        for name in ("runs/quickstart/result.json", "runs/rehearsal/samples", "blend.safetensors", "house.png"):
             assert (workshop / name).exists(), name
