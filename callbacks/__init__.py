@@ -1,4 +1,4 @@
-"""What is measured and written while a module trains; callbacks know nothing of one another."""
+"""Callbacks: what is measured and written while a module runs; none knows of another."""
 
 from callbacks.clip_score import CLIPScore
 from callbacks.evaluate import Evaluate

@@ -1,4 +1,4 @@
-"""Does a picture made with the adapter still show what its prompt says?"""
+"""CLIP score while training: do samples of the adapter still show what their prompts say?"""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from stylelora.runs.pictures import BASE
 
 
 class CLIPScore(L.Callback):
-    """Scores the pictures that validation makes, and the base's, against their prompts without trigger words.
+    """Scores the samples of validation, and the base's, against their prompts without trigger words.
 
     Logs `val/clip_score` and `val/clip_score_base`; `fit` appends each picture's to `clip_score.jsonl` in the run's
     folder. `metrics` holds the last validation's means with intervals over prompts, nothing if it made no scores.
 
     Args:
-        scorer: CLIP that scores: mini, a folder or a hub id, best one that is no part of the base; null: no scores.
+        scorer: CLIP model that scores: mini, a folder or a hub id; preferably one that is not part of the base; null
+            means no scores.
     """
 
     def __init__(self, scorer: str | None = "mini") -> None:
@@ -36,12 +37,12 @@ class CLIPScore(L.Callback):
         return ClipEncoder(self.scorer, trainer.strategy.root_device)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the judge now: that it is missing should be known before hours of training."""
+        """Load the judge now, so that a missing one is noticed before hours of training."""
         if stage in ("fit", "validate") and self.encoder is None and self.scorer is not None:
             self.encoder = self.load_encoder(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the file afresh, unless a run is resumed, which `setup` cannot know yet."""
+        """Start with an empty file, unless the run is resumed, which `setup` cannot know yet."""
         self.path = Path(trainer.default_root_dir, "clip_score.jsonl")
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ class CLIPScore(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, *_: object
     ) -> None:
-        """Score a batch of samples; other batches pass."""
+        """Score a batch of samples; ignore other batches."""
         if self.encoder is not None and isinstance(outputs, SampleBatch) and not trainer.sanity_checking:
             self.rows += score_samples(self.encoder, outputs)
 

@@ -1,4 +1,4 @@
-"""Numbers of `test` that a reviewer can check."""
+"""What `test` measures, and the files it writes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ log = logging.getLogger(__name__)
 
 
 class Evaluate(L.Callback):
-    """Measures what `test` makes; writes `evaluation.html`, and a line for each picture.
+    """Measures the pictures of `test`; writes `evaluation.html` and what was measured of each picture.
 
-    `values.jsonl` has what was measured of each picture that was made, `losses.jsonl` the losses of each held-out one.
+    `values.jsonl` has a line for each sampled picture, `losses.jsonl` one for each held-out picture.
 
-    Every metric carries the name of the network that judged, for numbers of two networks cannot be compared.
+    Every metric carries the name of its judge, since numbers of different judges cannot be compared.
 
     Args:
-        content: CLIPs that judge what pictures show: mini, folders or hub ids, best none that the generator contains.
-        style: judge in which style: mini-style, or folders or hub ids of CSD.
-        distribution: judge how far sets of pictures are apart: mini, efficientnet-lite0, folders or hub ids of DINOv2.
-        inception: TorchScript file of the Inception of FID (`inception-2015-12-05.pt`); null: no FID.
+        content: CLIP models that judge the content; mini, folders or hub ids, preferably none that is part of the base.
+        style: models that judge the style; mini-style, or folders or hub ids of CSD.
+        distribution: models that judge how close pictures are to real ones; mini, efficientnet-lite0, or folders or hub
+            ids of DINOv2.
+        inception: TorchScript file of the Inception of FID; `inception-2015-12-05.pt`; null: no FID.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Evaluate(L.Callback):
         self.tests: list[Endpoint] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the judges now: that one is missing should be known before hours of sampling."""
+        """Load the judges now, so that a missing one is noticed before hours of sampling."""
         if stage != "test" or self.judges:
             return
         adapters, data = pl_module.adapters, trainer.datamodule.styles
@@ -62,7 +63,7 @@ class Evaluate(L.Callback):
         self.judges = load_judges(self.names, self.inception, trainer.strategy.root_device)
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        """Write pictures at once, and keep losses."""
+        """Write pictures immediately, and keep the losses."""
         del pl_module
         for row in outputs:
             if "losses" in row:
@@ -71,7 +72,7 @@ class Evaluate(L.Callback):
                 self.rows.append(save_picture(row, Path(trainer.default_root_dir)))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Join what all processes made, and measure it in one."""
+        """Gather the results of all processes, and measure them in the first."""
         rows, self.rows = gather_rows(self.rows, key="index"), []
         losses, self.losses = gather_rows(self.losses, key="index"), []
         if not rows or not trainer.is_global_zero:
@@ -89,4 +90,4 @@ class Evaluate(L.Callback):
         (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{metric}": metric.value for metric in found.metrics}, 0)
-        print(summary(found) + f"\nlook at {root / 'evaluation.html'}")
+        print(summary(found) + f"\nopen {root / 'evaluation.html'}")

@@ -1,4 +1,4 @@
-"""The pictures of every epoch, to be looked at."""
+"""Sample sheets: the pictures of every epoch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from stylelora.records import SampleBatch
 
 
 class SampleImages(L.Callback):
-    """Writes the sampled pictures of an epoch one by one, and as a grid with the base's pictures at the left.
+    """Writes the samples of each epoch as files, and as a grid with the base's pictures on the left.
 
     Files are `samples/epoch=003/000.png ...` and `samples/epoch=003.png` in the run's folder; the grid also goes to
-    TensorBoard. Prompts and seeds are the same every epoch, so that grids can be leafed through.
+    TensorBoard. Prompts and seeds are the same every epoch, so that grids can be compared.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        """Keep a batch of samples; other batches pass."""
+        """Keep a batch of samples; ignore other batches."""
         del pl_module
         if isinstance(outputs, SampleBatch) and not trainer.sanity_checking:
             names = ("index", "content", "seed", "image", "base_image")

@@ -1,4 +1,4 @@
-"""The trained adapter as a file that diffusers loads."""
+"""The trained adapter, as a file that diffusers can load."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stylelora.runs.result import git_hash
 
 
 class SaveAdapter(L.Callback):
-    """Writes `adapter.safetensors`, of the epoch that is kept, and `adapter-last.safetensors`.
+    """Writes `adapter.safetensors`, the adapter of the kept epoch, and `adapter-last.safetensors`.
 
-    The module says which epoch that is, as `val/kept_epoch`. Modules without an adapter pass.
+    The module says which epoch that is, as `val/kept_epoch`. Modules without an adapter are ignored.
     """
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of `predict`, a grid of them, and a list of how each was made."""
+"""Output of `predict`: pictures, a grid of them, and a record of how each was made."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from stylelora.runs.pictures import save_picture, write_grids, write_lines
 
 
 class WritePictures(L.Callback):
-    """Writes what a module predicts into the run's folder: `pictures/*.png`, `grid.png` and `pictures.jsonl`.
+    """Writes the predicted pictures into the run's folder: `pictures/*.png`, `grid.png` and `pictures.jsonl`.
 
-    Every PNG says how it was made, in the field `parameters` that the common viewers read and as JSON in `stylelora`.
-    The grid has a line for each prompt and seed, and the base first; a long one is cut into `grid-2.png` and so on.
+    Every PNG records how it was made: in the field `parameters`, which common viewers read, and as JSON in `stylelora`.
+    The grid has a row for each prompt and seed, and the base first; a long one goes on in `grid-2.png` and so on.
 
     Args:
-        columns: what the grid's columns are: label (the blends), method, guidance or strength; the others are lines.
+        columns: grid columns: label, method, guidance_scale or strength; label is the blend, and everything else goes
+            into rows.
     """
 
     def __init__(self, columns: Literal["label", "method", "guidance_scale", "strength"] = "label") -> None:
@@ -26,7 +27,7 @@ class WritePictures(L.Callback):
         self.rows: list[dict] = []
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        """Write a batch's pictures at once: they need no memory then, and a later error does not lose them."""
+        """Write a batch's pictures immediately: they free their memory, and a later error does not lose them."""
         del pl_module
         self.rows += [save_picture(row, Path(trainer.default_root_dir)) for row in outputs]
 
@@ -39,4 +40,4 @@ class WritePictures(L.Callback):
         root = Path(trainer.default_root_dir)
         write_lines(rows, root / "pictures.jsonl")
         grids = write_grids(rows, root, self.columns)
-        print(f"{len(rows)} pictures are in {root / 'pictures'}; look at {', '.join(map(str, grids))}")
+        print(f"{len(rows)} pictures are in {root / 'pictures'}; open {', '.join(map(str, grids))}")

@@ -1,4 +1,4 @@
-"""What a run came to, in one file."""
+"""The result of a run, in one file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WriteResult(L.Callback):
         self.tests: list[Endpoint] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start the clock; from here on a failure is written down."""
+        """Start the clock; from here on a failure is recorded."""
         del trainer, pl_module
         if stage in ("fit", "test"):
             self.started = time.monotonic()
@@ -75,7 +75,7 @@ class WriteResult(L.Callback):
         return {"epoch": self.epoch, "metrics": [metric.as_record() for metric in self.kept_metrics]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from those before."""
+        """Restore them from a checkpoint."""
         self.epoch = state_dict["epoch"]
         self.kept_metrics = [Metric.of_record(record) for record in state_dict["metrics"]]
 

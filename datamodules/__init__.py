@@ -1,4 +1,4 @@
-"""Where pictures come from: one class per style, a docstring and a `Style` each; base.py does the rest."""
+"""Data modules: one class per style, with a docstring and a `Style`; base.py does the rest."""
 
 from datamodules.anime import Anime
 from datamodules.base import StyleDataModule

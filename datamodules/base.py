@@ -1,4 +1,4 @@
-"""The data of one style: a folder of captioned pictures becomes latents, held-out latents and prompts."""
+"""The data of one style: captioned pictures, as latents to train on, held-out latents, and prompts to sample."""
 
 from __future__ import annotations
 
@@ -31,29 +31,31 @@ class StyleDataModule(L.LightningDataModule):
     from the cache as they are needed, so memory does not grow with the set.
 
     Args:
-        root: folder of pictures with `metadata.jsonl` or `.txt` captions; default: the style's embedded pictures.
-        resolution: side in pixels of the square that pictures are brought to.
-        batch_size: pictures per device and step.
+        root: folder of pictures and captions; captions in `metadata.jsonl` or in `.txt` files beside the pictures;
+            default: the style's embedded pictures.
+        resolution: side in pixels of the square training pictures; pictures are resized and cropped to it.
+        batch_size: pictures per step and device.
         repeats: how often each picture is shown per epoch.
-        held_out: expected share of pictures that are never trained on, 0..1.
-        prompts: content of the sampled pictures, without trigger word; default: the style's own.
-        samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
-        sample_batch_size: pictures made at once while sampling.
-        interpolation: how pictures are resized: nearest, box, bilinear, bicubic or lanczos; default: as `preprocess`
-            was given for this folder, else the style's own. `nearest`, for pixel art, scales by whole factors only and
-            then crops or continues the border.
-        trigger: word that stands for the style; default: as for interpolation.
-        template: how captions and prompts are worded; default: as for interpolation, else "{trigger}, {text}".
-        keep_tags: treat captions as lists of tags and show them in a new order every epoch, except for this many
-            leading tags; null: captions stay as they are.
-        buckets: bring each picture to the size nearest to its shape, of at most the square's area and sides from half
-            the resolution to twice, in the steps that the base allows (64 px for Stable Diffusion 1.5, 16 for mini).
-        no_upscale: enlarge no picture; one that does not fill its bucket gets a smaller one, its own size rounded down.
-        flip: show a picture of the training set mirrored half of the time.
-        source_size: for studies of resolution: cut the middle square out of each picture of the training set, reduce it
-            to this side in pixels by averaging, and enlarge it again; held-out pictures stay as they are.
-        upscale_interpolation: interpolation of that enlargement.
-        cache: folder of the cached latents and text embeddings.
+        held_out: share of pictures that are never trained on, 0..1; an expected share, for a picture's hash decides.
+        prompts: prompts of the samples, without trigger word; default: the style's own.
+        samples_per_prompt: sample pictures per prompt; their seeds are 0, 1, ...
+        sample_batch_size: pictures sampled at once.
+        interpolation: how pictures are resized: nearest, box, bilinear, bicubic or lanczos; default: the folder's, else
+            the style's (`preprocess` records it in the folder). `nearest`, for pixel art, scales by whole factors only
+            and then crops or continues the border.
+        trigger: trigger word of the style; captions and prompts get it; default: the folder's, else the style's.
+        template: wording of captions and prompts; such as "{trigger}, {text}"; default: the folder's, else the style's.
+        keep_tags: shuffle caption tags every epoch, except this many leading ones; null: no shuffling.
+        buckets: aspect-ratio buckets, instead of cropping all to squares; a picture goes to the size nearest to its
+            shape, of at most the square's area and sides from half the resolution to twice, in the steps that the base
+            allows (64 px for Stable Diffusion 1.5, 16 for mini).
+        no_upscale: never enlarge a picture; one that does not fill its bucket gets a smaller one: its own size, rounded
+            down.
+        flip: mirror training pictures half of the time; left and right are swapped, at random.
+        source_size: for resolution studies: reduce training pictures to this side in pixels; the middle square is cut
+            out, reduced by averaging and enlarged again; held-out pictures stay as they are.
+        upscale_interpolation: interpolation that enlarges them again after source_size.
+        cache: folder for cached latents and text embeddings.
     """
 
     style: Style | None = None
@@ -82,11 +84,11 @@ class StyleDataModule(L.LightningDataModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer prompts than processes are no error
         if root is None and not (self.style and self.style.folder.is_dir()):
-            raise InputError("this style has no embedded pictures; give data.root a folder")
+            raise InputError("this style comes without pictures; give data.root a folder of them")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
         counts["samples_per_prompt"] = samples_per_prompt
         if not 0 < held_out < 1:
-            raise InputError(f"held_out is {held_out}; it is a share between 0 and 1")
+            raise InputError(f"held_out is {held_out}; give a share between 0 and 1")
         if low := [name for name, value in counts.items() if value < 1]:
             raise InputError(f"{' and '.join(low)} must be at least 1")
         style = self.style or Style(name="", trigger="")
@@ -95,7 +97,7 @@ class StyleDataModule(L.LightningDataModule):
         self.style_name = style.name if root is None else folder.resolve().name
         self.trigger = trigger or made.get("trigger") or style.trigger
         if not self.trigger:
-            raise InputError("a style needs a trigger word; give data.trigger one")
+            raise InputError("the style has no trigger word; give one with data.trigger")
         interpolation = interpolation or made.get("interpolation") or style.interpolation
         template = template or made.get("template") or style.template
         framing = Framing(resolution, interpolation, buckets, no_upscale, source_size, upscale_interpolation)
@@ -126,7 +128,7 @@ class StyleDataModule(L.LightningDataModule):
         return self.dataset.wording.caption(text)
 
     def prepare_data(self) -> None:
-        """Scan the folder and fill the cache, in the first process only; all errors and warnings are raised here."""
+        """Scan the folder and fill the cache, in the first process only; all errors and warnings come from here."""
         base = resolve_base(self.trainer.lightning_module.base)
         check_resolution(base, self.resolution)
         self._compare_resolution(base)
@@ -141,7 +143,7 @@ class StyleDataModule(L.LightningDataModule):
         self.dataset.encode(self._open_cache(), [*map(self.caption, self.contents), *self.contents])
 
     def _compare_resolution(self, base: Path) -> None:
-        """Warn of a resolution at which the base itself makes poor pictures."""
+        """Warn about a resolution at which the base itself makes poor pictures."""
         native = native_resolution(base)
         if self.resolution * 2 <= native or self.resolution >= native * 2:
             log.warning(
@@ -176,7 +178,7 @@ class StyleDataModule(L.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader:
-        """Return batches of the training set, shuffled: see `StyleDataset.batch`."""
+        """Return shuffled batches of the training set; see `StyleDataset.batch`."""
         dataset, world, rank = self.dataset, self.trainer.world_size, self.trainer.global_rank
         buckets, wording = dataset.sizes["train"] * self.repeats, dataset.wording
         sampler = EpochSampler(buckets, self.batch_size, world, rank, int(os.environ.get("PL_GLOBAL_SEED", 0)))
@@ -195,7 +197,7 @@ class StyleDataModule(L.LightningDataModule):
         return DataLoader(range(len(buckets)), self.batch_size, sampler=sampler, collate_fn=collate)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Return two loaders: the held-out latents, a batch of one size each, and the prompts to sample, squares."""
+        """Return two loaders: held-out latents, with one size per batch, and prompts to sample as squares."""
         dataset, world, rank = self.dataset, self.trainer.world_size, self.trainer.global_rank
         batches = batches_of(dataset.sizes["held_out"], self.batch_size)
         count = len(self.contents) * self.samples_per_prompt

@@ -1,4 +1,4 @@
-"""Which pictures a process gets, so that the number of processes does not change the training."""
+"""Which pictures each process gets: the number of processes does not change what is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stylelora.seeds import generator
 
 
 class EpochSampler(DistributedSampler):
-    """Shuffles per epoch; step k sees the same pictures with one process as with several at the same global batch.
+    """Shuffles every epoch; step k sees the same pictures for any number of processes with one global batch size.
 
     It is a DistributedSampler so that Lightning leaves it in place and tells it the epoch. Unlike its parent it never
     repeats a sample to make shares equal; what does not fill a global batch is left to another epoch.

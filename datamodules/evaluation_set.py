@@ -1,4 +1,4 @@
-"""Prompts to be judged by, and real pictures of the styles to judge them with."""
+"""Data of a test: prompts to sample, and real pictures of the styles to compare with."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from stylelora.records import InputError
 
 
 class EvaluationSet(Prompts):
-    """Contents of pictures, and the training and held-out pictures of styles, divided as they were for training.
+    """Prompts, and the training and held-out pictures of styles, split as they were for training.
 
     Args:
-        styles: data modules as the adapters were trained with; each goes by the name of its style.
-        prompts: contents without trigger words; left out, as `file`: the captions of all held-out pictures, once each.
-        file: text file with one content per line, instead of `prompts`.
-        samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
-        batch_size: pictures made at once.
+        styles: data modules of the styles; with the options that the adapters were trained with.
+        prompts: prompts without trigger words; default: captions of held-out pictures (each once, if there is no `file`
+            either).
+        file: text file with one prompt per line, instead of `prompts`.
+        samples_per_prompt: pictures per prompt; their seeds are 0, 1, ...
+        batch_size: pictures sampled at once.
 
     Raises:
         InputError: if there are no styles or two of one name, or as `Prompts`.
@@ -41,13 +42,13 @@ class EvaluationSet(Prompts):
     ) -> None:
         names = [style.style_name for style in styles]
         if not names or len(set(names)) < len(names):
-            raise InputError(f"give styles with different names, not {', '.join(names) or 'none'}")
+            raise InputError(f"give at least one style, and none twice; the styles are {', '.join(names) or 'none'}")
         self.own_prompts = prompts is None and file is None
         super().__init__([""] if self.own_prompts else prompts, file, samples_per_prompt, batch_size)
         self.styles = dict(zip(names, styles, strict=True))
 
     def prepare_data(self) -> None:
-        """Find the pictures, in one process only; everything that is wrong with a folder is said here."""
+        """Find the pictures, in one process only; everything that is wrong with a folder is reported here."""
         base = resolve_base(self.trainer.lightning_module.hparams.base)
         for style in self.styles.values():
             style.dataset.scan()
@@ -69,7 +70,7 @@ class EvaluationSet(Prompts):
         return sha256("\n".join([*sorted(self.prompts), *pictures]).encode()).hexdigest()
 
     def images(self, name: str, side: Side) -> Images:
-        """Return the pictures of a style, whole, of the sizes that training brings them to.
+        """Return the pictures of a style, at the sizes that training uses but not degraded.
 
         Args:
             name: of the style.

@@ -1,4 +1,4 @@
-"""Prompts to make pictures of."""
+"""Prompts to sample."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stylelora.records import InputError
 
 
 class Prompts(L.LightningDataModule):
-    """Contents of pictures, without trigger words, each with several seeds.
+    """Prompts without trigger words, each with one or more seeds.
 
     Args:
-        prompts: contents; default: eight things that every base knows.
-        file: text file with one content per line, instead of `prompts`.
-        samples_per_prompt: pictures per prompt, with seeds 0, 1, ...
-        batch_size: pictures made at once.
+        prompts: prompts without trigger words; default: eight built-in prompts.
+        file: text file with one prompt per line, instead of `prompts`.
+        samples_per_prompt: pictures per prompt; their seeds are 0, 1, ...
+        batch_size: pictures sampled at once.
 
     Raises:
         InputError: if there are no prompts, or both a list and a file.
@@ -35,13 +35,15 @@ class Prompts(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if prompts is not None and file is not None:
-            raise InputError("give prompts or a file of prompts, not both")
+            raise InputError("give data.prompts or data.file, not both")
         if file is not None:
             prompts = read_prompts(Path(file))
         self.prompts = list(PROMPTS if prompts is None else prompts)
         self.samples_per_prompt, self.batch_size = samples_per_prompt, batch_size
         if not self.prompts or samples_per_prompt < 1 or batch_size < 1:
-            raise InputError("there is nothing to make: give at least one prompt, one sample per prompt, one per batch")
+            raise InputError(
+                "there is nothing to sample: data needs at least one prompt, samples_per_prompt 1 and batch_size 1"
+            )
 
     def predict_dataloader(self) -> DataLoader:
         """Return batches of `index`, `content` and `seed`, lists; each process gets its share.

@@ -1,4 +1,4 @@
-"""Pictures of blended adapters."""
+"""Sampling with blended adapters."""
 
 from __future__ import annotations
 
@@ -43,22 +43,24 @@ from stylelora.runs.pictures import BASE, NO_TRIGGER
 
 
 class ComposedStyles(L.LightningModule):
-    """Blends adapters by weight, and makes what every prompt looks like with every weighting and method.
+    """Blends adapters by weight, and samples every prompt with every blend and method.
 
     Args:
-        adapters: LoRA files of one base; none: the base alone.
-        weights: one list per blend, of one weight per adapter, such as [[1, 0], [0.6, 0.4]], or a single list.
-        base: `mini`, a folder in diffusers' layout, or a hub id; the one the adapters were made for.
-        methods: how to blend; every blend is made with each. `stylelora/lora/compose.py` explains those that blend
-            weights, `stylelora/diffusion/blend_while_sampling.py` those that blend predictions while sampling.
-        strengths: every blend is made with its weights multiplied by each of these.
-        guidance_scales: how strongly pictures follow their prompt (classifier-free guidance); every blend is made with
-            each; default: what suits the base.
-        options: of the methods.
-        prompt_baselines: prompts that name a style to the base alone, such as "a watercolor painting of {}", where {}
-            is the content; what adapters have to beat.
-        num_inference_steps: denoising steps of each picture; default: what suits the base.
-        scheduler: sampler, a class such as diffusers.EulerDiscreteScheduler; default: the base's own.
+        adapters: LoRA files, all for the same base; none: the base alone.
+        weights: one weight per adapter, in one list per blend; such as [[1, 0], [0.6, 0.4]]; a single list is a single
+            blend.
+        base: base model: `mini`, a diffusers folder or a hub id; the one that the adapters were trained on.
+        methods: blending methods, such as sum, ties or composite; every blend is made with each.
+            `stylelora/lora/compose.py` explains those that blend weights, `stylelora/diffusion/blend_while_sampling.py`
+            those that blend predictions while sampling.
+        strengths: factors on all weights; every blend is made with each.
+        guidance_scales: guidance scales (CFG); how strongly pictures follow their prompt; every blend is made with
+            each; default: depends on the base.
+        options: options of the blending methods.
+        prompt_baselines: prompts that name a style to the base alone; such as "a watercolor painting of {}", where {}
+            is the content. This is what adapters have to beat.
+        num_inference_steps: denoising steps of each picture; default: depends on the base.
+        scheduler: sampler, as a class such as diffusers.EulerDiscreteScheduler; default: the base's own.
         resolution: side of the pictures in pixels; default: the base's own.
     """
 
@@ -89,15 +91,16 @@ class ComposedStyles(L.LightningModule):
         if weights and not isinstance(weights[0], list):
             weights = [weights]
         if not ((weights or not adapters) and methods and strengths and guidance_scales):
-            raise InputError("give at least one list of weights, one method, one strength and one guidance")
+            raise InputError("give at least one list of weights, one method, one strength and one guidance scale")
         if other := [one for one in weights if len(one) != len(adapters)]:
             raise InputError(
-                f"{len(adapters)} adapters and {len(other[0])} weights; with other adapters give model.weights, too: a "
-                "list for each blend, of one weight for each adapter"
+                f"{len(adapters)} adapters but {len(other[0])} weights; give model.weights one list for each blend, "
+                f"with one weight for each adapter"
             )
         if CONTENT in prompt_baselines:
             raise InputError(
-                f"prompt_baselines has {CONTENT} alone, which is the base; name a style in them, or leave them out"
+                f"prompt_baselines contains {CONTENT} alone, which is the base itself; name a style in each, or "
+                f"remove it"
             )
         self.adapters = read_adapters(adapters)
         self.blends = Blends(self.adapters)
@@ -154,7 +157,9 @@ class ComposedStyles(L.LightningModule):
             return
         first, *others = self.conditions
         if self.hparams.guidance_scales is not None and len(self.hparams.guidance_scales) != 1:
-            raise InputError("a test has one base and so one guidance scale; give guidance_scales one")
+            raise InputError(
+                "a test compares with one base and so needs one guidance scale; give guidance_scales a single value"
+            )
         ones = torch.eye(len(self.adapters)).tolist()
         alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
         prompt_baselines = [condition for condition in others if condition.prompt_template != CONTENT]
@@ -166,7 +171,7 @@ class ComposedStyles(L.LightningModule):
         self._tested = True
 
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
-        """Make the pictures of all conditions from the same initial noise.
+        """Sample all conditions from the same initial noise.
 
         Returns:
             a row for each prompt and condition: `index` (place of the prompt, place of the condition), `content`,
@@ -210,7 +215,7 @@ class ComposedStyles(L.LightningModule):
         return encode_texts(self.tokenizer, self.text_encoder, texts)
 
     def test_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> list[dict]:
-        """Make pictures (loader 0), or measure the loss on held-out pictures of a style (loader 1).
+        """Sample prompts (loader 0), or measure the loss on a style's held-out pictures (loader 1).
 
         Returns:
             rows as of `predict_step`; or `index`, `condition`, `style`, `sha256` and `losses`, at the bank's

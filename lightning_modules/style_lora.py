@@ -1,4 +1,4 @@
-"""Trains one style LoRA."""
+"""Training of one style LoRA."""
 
 from __future__ import annotations
 
@@ -25,28 +25,31 @@ from stylelora.seeds import seed_of
 
 
 class StyleLoRA(L.LightningModule):
-    """UNet with one LoRA (Hu et al. 2021): W x + alpha / rank * B A x, only A and B are trained, in float32.
+    """Trains one LoRA of a UNet (Hu et al. 2021): W x + alpha / rank * B A x; only A and B are trained, in float32.
 
-    On held-out pictures, with noise and timesteps fixed per picture, it logs `val/loss`, `val/skill` and
+    On held-out pictures, with fixed noise and timesteps for each, it logs `val/loss`, `val/skill` and
     `val/kept_epoch`, the epoch that is kept (`stylelora.runs.kept`); for prompts it returns a SampleBatch. Skill is
-    1 - loss / loss of the base on the same draws: 0 is the base, and unlike a loss it can be compared between data
+    1 - loss / loss of the base on the same draws: 0 is the base. Unlike losses, skills can be compared between data
     sets.
 
     Args:
-        base: `mini`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
-        rank: rank of the LoRA; a higher one can learn more, and its file is larger.
-        alpha: the LoRA's update is multiplied by alpha / rank; the file says so, and programs that load it do it, too.
-        lora_dropout: probability, below 1, of dropping an input of the LoRA while training.
-        caption_dropout: share of pictures trained with the empty prompt, so that guidance works with the adapter.
-        target_modules: layers that get a LoRA, by the last parts of their names, such as to_q, conv1 or attn2.to_k.
-        learning_rate: of the optimiser, AdamW.
-        lr_decay_ratio: share of all steps, the last ones, in which the learning rate falls linearly to 0; 0: it never
-            falls.
-        weight_decay: of the optimiser, AdamW.
-        num_inference_steps: denoising steps of each sample picture; default: what suits the base (30 for SD 1.5).
-        guidance_scale: how strongly sample pictures follow their prompt (classifier-free guidance; 1: no guidance);
-            default: what suits the base (7.5 for SD 1.5).
-        sample_every_n_epochs: make and score sample pictures in every n-th epoch, and in the last.
+        base: base model: `mini`, a diffusers folder or a hub id; for example
+            stable-diffusion-v1-5/stable-diffusion-v1-5.
+        rank: rank of the LoRA; a higher rank can learn more and makes a larger file.
+        alpha: the update is multiplied by alpha / rank; the file records it, so programs that load it scale by it, too.
+        lora_dropout: dropout on the LoRA's inputs while training; a probability, 0 to below 1.
+        caption_dropout: share of pictures trained with an empty prompt; classifier-free guidance with the adapter needs
+            some; 0 to below 1.
+        target_modules: layers that get a LoRA; given by the last parts of their names, such as to_q, conv1 or
+            attn2.to_k.
+        learning_rate: learning rate of AdamW.
+        lr_decay_ratio: final share of the steps with a falling learning rate; over them it falls linearly to 0; with 0
+            it stays constant.
+        weight_decay: weight decay of AdamW.
+        num_inference_steps: denoising steps of each sample picture; default: depends on the base (30 for SD 1.5).
+        guidance_scale: guidance scale (CFG) of the samples; how strongly they follow their prompt; 1 means no guidance;
+            default: depends on the base (7.5 for SD 1.5).
+        sample_every_n_epochs: sample and score every n epochs, and after the last one.
     """
 
     def __init__(
@@ -73,9 +76,9 @@ class StyleLoRA(L.LightningModule):
                 f"num_inference_steps is {num_inference_steps} and learning_rate {learning_rate}; both must be above 0"
             )
         if not 0 <= lr_decay_ratio <= 1:
-            raise InputError(f"lr_decay_ratio is {lr_decay_ratio}; it is a share between 0 and 1")
+            raise InputError(f"lr_decay_ratio is {lr_decay_ratio}; give a share between 0 and 1")
         if not 0 <= caption_dropout < 1:
-            raise InputError(f"caption_dropout is {caption_dropout}; it is a share of at least 0 and below 1")
+            raise InputError(f"caption_dropout is {caption_dropout}; give a share from 0 to below 1")
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
@@ -148,7 +151,7 @@ class StyleLoRA(L.LightningModule):
         return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given).mean(1).cpu()
 
     def _sample(self, batch: dict) -> SampleBatch:
-        """Make the prompts' pictures, and once per run what the base makes of their content."""
+        """Sample the prompts, and once per run let the base sample their content."""
         vae, empty = self._autoencoder(), Conditioning.of_batch(batch, "empty_")
 
         def pictures(prompts: Conditioning) -> Tensor:
@@ -166,7 +169,7 @@ class StyleLoRA(L.LightningModule):
         return SampleBatch(batch["index"], batch["prompt"], batch["content"], batch["seed"], images, base_images)
 
     def _autoencoder(self) -> torch.nn.Module:
-        """Return the autoencoder, loaded at the first picture and once in a run."""
+        """Return the autoencoder, which is loaded once, for the first picture."""
         self._vae = self._vae or [load_vae(resolve_base(self.base))]
         return self._vae[0].to(self.device)
 
@@ -177,8 +180,8 @@ class StyleLoRA(L.LightningModule):
         base_loss = torch.stack([row["base_loss"] for row in rows]).double()
         if not loss.isfinite().all():
             raise InputError(
-                f"the held-out loss of epoch {self.current_epoch} is not a number: the training has diverged; "
-                "lower model.learning_rate"
+                f"the held-out loss of epoch {self.current_epoch} is not a number: training has diverged; lower "
+                f"model.learning_rate"
             )
         skill = skill_interval(loss.numpy(), base_loss.numpy())
         self.metrics = [SKILL.of(skill)]
@@ -190,7 +193,7 @@ class StyleLoRA(L.LightningModule):
             self.log("val/kept_epoch", float(self.kept.offer(self.current_epoch, skill.value)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
-        """AdamW on the adapter alone; a rate that falls does so per step."""
+        """Return AdamW on the adapter alone; a falling learning rate falls with every step."""
         optimizer = torch.optim.AdamW(
             adapter_parameters(self.unet), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
         )
@@ -216,16 +219,19 @@ class StyleLoRA(L.LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Refuse the adapter of other layers, which `strict_loading = False` would load in part.
+        """Refuse a checkpoint with other layers, which `strict_loading = False` would load in part.
 
         Raises:
-            InputError: for other layers, or to train on from a checkpoint that does not say which epoch is kept.
+            InputError: for other layers, or for resuming from a checkpoint that does not say which epoch is kept.
         """
         if different := self._trained() ^ set(checkpoint["state_dict"]):
             raise InputError(
                 f"the checkpoint holds an adapter for other layers ({len(different)} differ, such as "
-                f"{min(different)}); resume with the base and targets it was made with"
+                f"{min(different)}); resume with the base and target_modules that it was trained with"
             )
         if "kept" not in checkpoint and self.trainer.state.fn == "fit":
-            raise InputError("the checkpoint is of an older version and does not say which epoch is kept; train anew")
+            raise InputError(
+                "the checkpoint is of an older version and does not say which epoch is kept; train again without "
+                "--ckpt_path"
+            )
         self.kept = KeptEpoch(**checkpoint.get("kept", {}))

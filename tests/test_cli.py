@@ -91,7 +91,7 @@ def test_help_shows_defaults_and_choices(capsys):
     cli.main(["fit", "--help"])
     said = capsys.readouterr().out
     assert re.search(r"--model.rank .*\[16\]", said)
-    assert re.search(r"--model.guidance_scale .*\[what suits the base\]", said)
+    assert re.search(r"--model.guidance_scale .*\[depends on the base\]", said)
     assert re.search(r"--trainer.devices .*\[1\]", said)  # from configs/defaults.yaml
     cli.main(["preprocess", "--help"])
     said = capsys.readouterr().out
@@ -120,11 +120,11 @@ def test_everything_is_said_on_demand(capsys):
         ([*QUICK, "--model.rank=abc"], "model.rank is abc; give a whole number"),
         ([*QUICK, "--modle.rank=8"], "python cli.py fit has no section 'modle', did you mean 'model'?"),
         ([*QUICK, "--data=datamodules.Watercolour"], "no class datamodules.Watercolour, did you mean 'Watercolor'?"),
-        ([*QUICK, "stray"], "stray follows no option"),
+        ([*QUICK, "stray"], "stray does not belong to an option"),
         ([*QUICK, "--trainer.accelerator=tpu"], "Requirement 'torch_xla"),
         (["merge", "--wieghts", "1"], "python cli.py merge has no option 'wieghts', did you mean 'weights'?"),
         (["study", "--question", "why"], "question is why; give styles or resolution"),
-        (["study"], "--question must be given"),
+        (["study"], "--question is missing"),
     ],
 )
 def test_mistakes_get_one_sentence(words, message, tmp_path):
@@ -228,7 +228,7 @@ BAD_OPTIONS = {
     "batch too large": ("--data.batch_size=64", "one step needs 64 pictures but"),
     "batch size 0": ("--data.batch_size=0", "batch_size must be at least 1"),
     "no samples": ("--data.samples_per_prompt=0", "samples_per_prompt must be at least 1"),
-    "share": ("--data.held_out=1.5", "held_out is 1.5; it is a share between 0 and 1"),
+    "share": ("--data.held_out=1.5", "held_out is 1.5; give a share between 0 and 1"),
     "unknown target": (
         '--model.target_modules=["to_q","to_x"]',
         "no layer of this UNet matches to_x; available:",
@@ -242,10 +242,10 @@ BAD_OPTIONS = {
     "base without unet": ("--model.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
     "base without weights": ("--model.base={here}/no_weights", "unet holds no safetensors weights"),
     "base cut off": ("--model.base={here}/cut_off", "unet holds no safetensors weights"),
-    "all captions dropped": ("--model.caption_dropout=1", "caption_dropout is 1.0; it is a share"),
-    "lr_decay_ratio": ("--model.lr_decay_ratio=2", "lr_decay_ratio is 2.0; it is a share between 0 and 1"),
+    "all captions dropped": ("--model.caption_dropout=1", "caption_dropout is 1.0; give a share from 0"),
+    "lr_decay_ratio": ("--model.lr_decay_ratio=2", "lr_decay_ratio is 2.0; give a share between 0 and 1"),
     "every 0th epoch": ("--model.sample_every_n_epochs=0", "sample_every_n_epochs is 0; it must be at least"),
-    "no trigger": ("--data=datamodules.StyleDataModule", "a style needs a trigger word"),
+    "no trigger": ("--data=datamodules.StyleDataModule", "the style has no trigger word"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a program says to its user: help at once, no noise, and errors in a sentence."""
+"""The command line's side of the program: fast help, no noise, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISE = (
 
 
 def quiet() -> None:
-    """Filter messages of the libraries below, for programs; as a library this package changes no filters."""
+    """Silence noisy messages of other libraries; only programs do, importing the package changes no filters."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # a bar for each load of a 30 ms model
@@ -33,7 +33,7 @@ def quiet() -> None:
 
 
 def call(module: str, name: str, words: list[str]) -> None:
-    """Run a function of ours as a program, its parameters as options, its docstring as the help.
+    """Run one of our functions as a program: parameters become options, the docstring the help.
 
     Args:
         module: where it is.
@@ -49,7 +49,7 @@ def call(module: str, name: str, words: list[str]) -> None:
     except OSError as error:
         raise InputError(f"{error.strerror or error}: {error.filename or 'while working'}") from error
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on where it was")
+        sys.exit("stopped; run the same command again to continue")
 
 
 def _lists(words: list[str]) -> list[str]:

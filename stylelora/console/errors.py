@@ -1,4 +1,4 @@
-"""What is wrong with a command line or a config, in one sentence of ours instead of the parser's."""
+"""Errors of a command line or a config, in one plain sentence instead of the parser's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEANT = {"train": "fit", "sample": "predict", "generate": "predict", "evaluate":
 
 
 def sentence(error: Exception, words: Sequence[str], function: str | None = None) -> str:
-    """Return what is wrong in one line, for errors that are the user's; raise any other again.
+    """Return a user's error as one line; raise any other error again.
 
     Args:
         error: an InputError or what was raised from one; what jsonargparse says of a command line or a config, of which
@@ -62,11 +62,11 @@ def sentence(error: Exception, words: Sequence[str], function: str | None = None
         if function is None:
             return f"there is no {' and no '.join(names)}; name a config with --config, such as configs/quickstart.yaml"
         given = " and ".join(f"--{name}" for name in names)
-        return f"{given} must be given; python cli.py {words[0]} --help shows an example"
+        return f"{given} is missing; python cli.py {words[0]} --help shows an example"
     if stray := re.search(r"unrecognized arguments: (.+)", message):
-        return f"{stray.group(1)} follows no option"
+        return f"{stray.group(1)} does not belong to an option"
     if empty := re.search(r"argument (--[\w.]+): expected one argument", message):
-        return f"{empty.group(1)}, or an option that begins so, has no value"
+        return f"{empty.group(1)}, or an option that begins with it, has no value"
     return " ".join(message.split())
 
 
@@ -86,7 +86,7 @@ def _mistyped(message: str) -> str:
 
 
 def _no_class(message: str) -> str:
-    """Return a sentence about a class that is not there."""
+    """Return a sentence about a class that does not exist."""
     section = found[0] if (found := KEY.findall(message)) else ""
     path = OWNER.findall(message)[-1:] or re.findall(r"path string: (\S+)", message) or ["of that name"]
     module, _, name = path[0].rpartition(".")
@@ -99,7 +99,7 @@ def _no_class(message: str) -> str:
 
 
 def _unknown(name: str, owners: list[str], verb: str, function: str | None) -> str:
-    """Return a sentence about an option that nothing has: its new name, or one that is spelt like it."""
+    """Return a sentence about an unknown option: its new name, or a similar one."""
     section, dot, last = name.rpartition(".")
     if new := new_option(name):
         return f"{name!r} is now called '{section}{dot}{new}'"
@@ -119,7 +119,7 @@ def _unknown(name: str, owners: list[str], verb: str, function: str | None) -> s
 
 
 def check_verb(word: str) -> None:
-    """Refuse what is no verb.
+    """Refuse an unknown verb.
 
     Raises:
         InputError: if it is none.
@@ -134,13 +134,13 @@ def check_verb(word: str) -> None:
 
 
 def _meant(name: str, known: Sequence[str], before: str = "") -> str:
-    """Return a question about what is spelt like a name, "" if nothing is."""
+    """Return a question about a similar name, "" if there is none."""
     close = difflib.get_close_matches(name, known, 1)
     return f", did you mean '{before}{close[0]}'?" if close else ""
 
 
 def check_files(words: Sequence[str]) -> None:
-    """Refuse a config or a checkpoint that is not there, before anything is loaded.
+    """Refuse a missing config or checkpoint before anything is loaded.
 
     Raises:
         InputError: if one is missing.
@@ -154,7 +154,7 @@ def check_files(words: Sequence[str]) -> None:
             raise InputError(f"{option} needs a file")
         if not Path(file).is_file():
             what = "is a folder" if Path(file).is_dir() else "does not exist"
-            more = "; configs/README.md lists the configs there are" if option == "--config" else ""
+            more = "; configs/README.md lists the configs" if option == "--config" else ""
             raise InputError(
                 f"{file} {what}; {place}" if (place := new_place(file)) else f"{option}: {file} {what}{more}"
             )
@@ -168,6 +168,6 @@ def _check_yaml(file: str) -> None:
     try:
         settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file} is no YAML file: {' '.join(str(error).split())}") from error
+        raise InputError(f"{file} is not a YAML file:  {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise InputError(f"{file} holds no settings; configs/quickstart.yaml shows what one looks like")
+        raise InputError(f"{file} has no settings; configs/quickstart.yaml is an example")

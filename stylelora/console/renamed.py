@@ -1,4 +1,4 @@
-"""Names of earlier versions: whoever types one is told the new one."""
+"""Names of earlier versions, and what they are called now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--help` on one screen, at once: the docstrings are read as text, so nothing heavy is loaded."""
+"""`--help` on one screen, without delay: docstrings are read as text, so nothing heavy is loaded."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ HELP = {"-h", "--help"}
 
 
 class Option(NamedTuple):
-    """An option: its name, what its docstring says of it, and its default as a user would type it, or ""."""
+    """An option: name, text of the docstring, and default as a user would type it, or ""."""
 
     name: str
     text: str
     default: str
 
     def line(self, column: int) -> str:
-        """Return it on one line, cut to its first clause."""
+        """Return the option on one line, cut to its first clause."""
         text = re.split(r"; |(?<!\.)\.(?: |$)", self.text)[0]
         default = f"  [{textwrap.shorten(self.default, 30, placeholder=' ...')}]" if self.default else ""
         room = WIDTH - column - 4 - len(default)
         return f"  {self.name:<{column}}  {textwrap.shorten(text, room, placeholder=' ...')}{default}"
 
     def paragraph(self) -> str:
-        """Return all that is said of it."""
+        """Return the option with its whole text."""
         text = self.text + f" [{self.default}]" * bool(self.default)
         return f"  {self.name}\n{textwrap.fill(text, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
 
 
 def answer(words: list[str], function: str | None, defaults: Path) -> str | None:
-    """Return what needs no work, such as a `--help`; None if there is work to do. `--help_all` is made ready for it.
+    """Return a `--help` screen; None if there is work to do, for which `--help_all` is prepared.
 
     Args:
         words: the command line; `--help_all` becomes `--help`, as the parsers behind call it.
@@ -73,8 +73,8 @@ def usage() -> str:
         "",
         *lines,
         "",
-        "begin: python cli.py fit --config configs/quickstart.yaml",
-        "options of a verb: python cli.py VERB --help; ready-made runs: configs/README.md",
+        "start with: python cli.py fit --config configs/quickstart.yaml",
+        "options of a verb: python cli.py VERB --help; example configs: configs/README.md",
     ])  # fmt: skip
 
 
@@ -101,11 +101,11 @@ def screen(verb: str, function: str | None = None, defaults: dict | None = None)
     column = max(len(option.name) for group in groups for option in group)
     lines += [option.line(column) for group in groups for option in group]
     lines += ["", *(f"python cli.py {verb} {words}" for words in [VERBS[verb][1], *EXAMPLES.get(verb, [])])]
-    return "\n".join([*lines, f"all options, in full: python cli.py {verb} --help_all"])
+    return "\n".join([*lines, f"all options in full: python cli.py {verb} --help_all"])
 
 
 def full(verb: str) -> str:
-    """Return everything that is said of the options of a Trainer verb's own sections."""
+    """Return the full help of the project's own options of a Trainer verb."""
     sections = [(dotted, options_of(dotted, f"--{section}.")) for (section, dotted), _ in SECTIONS[verb]]
     return "\n".join(
         "\n".join([f"{dotted}:", *(option.paragraph() for option in options), ""]) for dotted, options in sections
@@ -113,7 +113,7 @@ def full(verb: str) -> str:
 
 
 def lightning_options(names: list[str], defaults: dict) -> list[Option]:
-    """Return some options of Lightning, with the defaults that the project gives them."""
+    """Return some of Lightning's options, with the project's defaults."""
     found = []
     for name in names:
         value = defaults
@@ -125,7 +125,7 @@ def lightning_options(names: list[str], defaults: dict) -> list[Option]:
 
 
 def options_of(dotted: str, prefix: str = "--") -> list[Option]:
-    """Return the options of a class or function of ours from its docstring and signature, without importing it.
+    """Return the options of one of our classes or functions, from its source, without importing it.
 
     Args:
         dotted: path, such as callbacks.CLIPScore.
@@ -146,7 +146,7 @@ def options_of(dotted: str, prefix: str = "--") -> list[Option]:
 
 
 def _find(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
-    """Return the definition of a name, also where a package only passes it on."""
+    """Return the definition of a name, also where a package re-exports it."""
     top, *rest = module.split(".")
     path = Path(find_spec(top).origin).parent.joinpath(*rest)
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -6,27 +6,27 @@ from __future__ import annotations
 VERBS = {
     "fit": ("train a style LoRA", "--config configs/quickstart.yaml"),
     "validate": ("sample and score a checkpoint", "--config FILE --ckpt_path CHECKPOINT"),
-    "predict": ("make pictures with adapters and blends", "--config configs/compose/one.yaml"),
+    "predict": ("generate pictures with adapters", "--config configs/compose/one.yaml"),
     "test": ("measure adapters and blends", "--config configs/evaluate/mini.yaml"),
     "preprocess": ("turn pictures into a training set", "--source DIR --style NAME"),
     "merge": ("blend LoRA files into one", "--adapters A B --weights 0.6 0.4 --output C"),
-    "interference": ("show how two LoRAs disturb each other", "--adapters A B --weights 0.6 0.4"),
+    "interference": ("measure how two LoRAs interfere", "--adapters A B --weights 0.6 0.4"),
     "compare": ("compare finished tests", "--runs A B"),
-    "study": ("answer a question by its runs", "--question styles"),
+    "study": ("run a study and print its tables", "--question styles"),
 }
 
 #: Option of Lightning -> what it does. Lightning's own texts take paragraphs.
 TRAINER = {
-    "--config": "file with the run; its values replace the defaults shown here",
-    "--trainer.max_epochs": "passes over the pictures",
-    "--trainer.max_steps": "steps of training, if these come first",
+    "--config": "config of the run; its values replace the defaults shown here",
+    "--trainer.max_epochs": "number of epochs",
+    "--trainer.max_steps": "number of training steps, if reached first",
     "--trainer.accelerator": "cpu, gpu, mps or auto",
-    "--trainer.devices": "how many devices to use",
+    "--trainer.devices": "number of devices",
     "--trainer.precision": "32-true, or bf16-mixed or 16-mixed on a GPU",
     "--trainer.logger": "true, false, or the class path of another logger",
-    "--trainer.default_root_dir": "folder of the run; default: runs/ + the config's name",
-    "--ckpt_path": "checkpoint to go on from: runs/NAME/checkpoints/last.ckpt",
-    "--seed_everything": "seed of all that is random",
+    "--trainer.default_root_dir": "output folder; default: runs/ + the config's path",
+    "--ckpt_path": "checkpoint to resume from, such as runs/NAME/checkpoints/last.ckpt",
+    "--seed_everything": "random seed",
 }
 _RUN = ["--config", "--trainer.accelerator", "--trainer.devices", "--trainer.default_root_dir", "--seed_everything"]
 

@@ -221,7 +221,7 @@ def test_prompts_do_not_share_their_noise(words, tmp_path, monkeypatch):
     [
         (("--model.init_args.guidance_scales=[1, 2]",), "one guidance scale"),
         (("--model.init_args.prompt_baselines=[an ink painting]",), "needs {} where the content belongs"),
-        (("--data.init_args.styles=[]",), "give styles with different names"),
+        (("--data.init_args.styles=[]",), "give at least one style, and none twice"),
         (("--evaluate.content=[nowhere/nothing]",), "cannot be loaded"),
         (("--evaluate.inception=gone.pt",), "gone.pt"),
         (("--data.init_args.prompts=[]",), "at least one prompt"),

@@ -58,7 +58,7 @@ def test_styles_have_triggers_of_their_own():
 def test_a_folder_needs_a_trigger(pictures):
     with pytest.raises(InputError, match="trigger"):
         StyleDataModule(root=str(pictures))
-    with pytest.raises(InputError, match="no embedded pictures"):
+    with pytest.raises(InputError, match="this style comes without pictures"):
         StyleDataModule(trigger="zqx")
 
 
