@@ -209,6 +209,7 @@ def test_a_style_is_its_data_module_and_its_config(copy, tiny_sd, tmp_path):
     assert json.loads((folder / "result.json").read_text())["status"] == "success"
 
 
+@pytest.mark.slow
 def test_a_style_that_brings_its_pictures_is_known_to_preprocess(copy, tmp_path):
     embedded = copy / "stylelora" / "data" / "embedded"
     draw_pictures(embedded / "ink", count=24)

@@ -111,6 +111,7 @@ def test_numbers_do_not_depend_on_the_order_of_conditions(words, run, tmp_path):
     assert metrics(tmp_path / "other") == metrics(run)
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_batch_size(words, run, tmp_path):
     code, said = run_cli(words(tmp_path / "other", "--data.init_args.batch_size=1"))
     assert code == 0, said
@@ -134,6 +135,7 @@ def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
     assert said.count("| primary |") == 1
 
 
+@pytest.mark.slow
 def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, tmp_path, caplog):
     more = (
         "--data.init_args.trigger=inkstyle",
@@ -160,6 +162,7 @@ def test_held_out_pictures_that_may_have_been_trained_on_are_said(words, tmp_pat
     assert "ink may have been trained on some of the pictures of ink that it is measured with" in caplog.text
 
 
+@pytest.mark.slow
 def test_methods_strengths_and_weights_other_than_1_are_measured_too(words, tmp_path):
     more = ("--model.init_args.methods=[sum, composite]", "--model.init_args.strengths=[0.5, 1]")
     code, said = run_cli(words(tmp_path, *more, weights="[[0.6, 0], [0.6, 0.4]]"))

@@ -143,6 +143,7 @@ def test_switch_takes_turns():
     assert switch_order((0.6, 0.4), 10) == [0, 1, 0, 1, 0, 0, 1, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_switch_comes_nearer_to_composite_with_more_steps(unet, pair, inputs):
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
     start, text = inputs["x"], inputs["text"]

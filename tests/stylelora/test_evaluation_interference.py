@@ -15,22 +15,22 @@ def words(files):
     return [str(file) for file in files]
 
 
-def test_the_report_names_every_block_and_draws_it(tiny_sd, adapter_files, tmp_path, capsys):
-    interference(words(adapter_files), [0.6, 0.4], base=str(tiny_sd), output=str(tmp_path / "a.png"))
+def test_the_report_names_every_block_and_draws_it_among_the_results(
+    tiny_sd, adapter_files, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    interference(words(adapter_files), [0.6, 0.4], base=str(tiny_sd))
     said = capsys.readouterr().out
     blocks = by_block(*(read_adapter(file) for file in adapter_files))
     assert {name.split(".")[0] for name in blocks} == {"down_blocks", "mid_block", "up_blocks"}
     assert all(f"| {name} |" in said for name in blocks)
-    with Image.open(tmp_path / "a.png") as image:
+    pictures = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")]
+    assert pictures == ["runs/interference/ink+oil.png"]
+    with Image.open(pictures[0]) as image:
         assert image.height > 22 * len(blocks)
 
 
-def test_the_picture_is_by_default_among_the_results(tiny_sd, adapter_files, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    interference(words(adapter_files), [0.6, 0.4], base=str(tiny_sd))
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")] == ["runs/interference/ink+oil.png"]
-
-
+@pytest.mark.slow
 def test_the_interaction_ratio_halves_with_the_strength(tiny_sd, adapter_files):
     adapters = [read_adapter(file) for file in adapter_files]
     probe, ratios = Probe(str(tiny_sd), adapters), []

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.sparse.csgraph import connected_components
 
-from stylelora.data import embedded
+from stylelora.data.styles import STYLES
 from stylelora.preprocess.duplicates import NEAR, duplicate_groups, perceptual_hash
 from stylelora.records import InputError
 
-PICTURES = sorted(embedded.folder("watercolor").glob("*.jpg"))[:20]
+PICTURES = sorted(STYLES["watercolor"].folder.glob("*.jpg"))[:20]
 
 
 def distance(first, second):
