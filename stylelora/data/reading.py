@@ -1,4 +1,4 @@
-"""Reading one picture, in whatever state it is: upright, opaque, 8-bit sRGB, with a note of every change."""
+"""Read one picture in any state as upright, opaque, 8-bit sRGB, with a note of every change."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _decoding = threading.Lock()
 
 @dataclass(frozen=True)
 class Reading:
-    """A picture, and what had to be done to the file to get it.
+    """A picture, and what was changed to get it.
 
     Attributes:
         image: RGB, 8 bit, sRGB, upright, without metadata.
@@ -125,7 +125,7 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
             warnings.simplefilter("always")
             opened = _open(data, max_pixels)
             if Path(path).suffix.lower() not in FORMATS[opened.format]:
-                notes.append(f"the file is {opened.format}, which its name does not say")
+                notes.append(f"the file is {opened.format}, contrary to its name")
             image = _decode(opened, data, notes)
             image, opacity = to_srgb(image, opened.info.get("icc_profile", b""), notes)
         warned = [w.message for w in warned if w.category is not Image.DecompressionBombWarning]  # we have max_pixels
@@ -133,7 +133,7 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything, zlib.error to KeyError
         raise InputError(f"{printable(path)} {_reason(error)}") from error
     if opacity is not None and opacity.getextrema()[0] < 255:
-        notes.append(f"transparency laid on {background}")
+        notes.append(f"transparency flattened onto {background}")
         image = lay_on(colour, image, opacity)
     image.info = {}  # else the old profile would go into what is saved
     tables = getattr(opened, "quantization", {})
@@ -170,7 +170,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):  # its message has an address in memory
-        return f"is no picture that can be read ({', '.join(FORMATS)}) or has a broken header; replace or remove it"
+        return f"is not a readable picture ({', '.join(FORMATS)}) or has a broken header; replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {2 * Image.MAX_IMAGE_PIXELS} pixels, too large to decode; make it smaller or remove it"
     return f"is cut short or damaged ({_one_line(error)}); replace or remove it"
@@ -188,11 +188,11 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
             data = path.read_bytes()
             after = path.stat()
         except OSError as error:
-            raise InputError(f"is not readable ({error.strerror}); mend or remove it") from error
+            raise InputError(f"is not readable ({error.strerror}); fix or remove it") from error
         if (before.st_mtime_ns, before.st_size, len(data)) == (after.st_mtime_ns, after.st_size, after.st_size):
             break
     else:
-        raise InputError("changes while it is read; try again when nothing writes to it")
+        raise InputError("changed while it was read; try again when nothing writes to it")
     if not data:
         raise InputError("is empty; replace or remove it")
     return data
@@ -221,7 +221,7 @@ def _decode(opened: ImageFile.ImageFile, data: bytes, notes: list[str]) -> Image
     except Exception:  # there are as many kinds as ways to break EXIF
         exif = Image.Exif()
     if not exif and opened.info.get("exif"):
-        notes.append("EXIF empty or unreadable, left out")
+        notes.append("EXIF empty or unreadable, ignored")
     orientation = exif.get(ExifTags.Base.Orientation)
     opened.load()
     if opened.format in ("JPEG", "MPO"):
@@ -235,7 +235,7 @@ def _decode(opened: ImageFile.ImageFile, data: bytes, notes: list[str]) -> Image
         if isinstance(transparent := opened.info.get("transparency"), tuple):  # a colour, cut like the others
             opened.info["transparency"] = tuple(value >> 8 for value in transparent)
     if orientation in _UPRIGHT:
-        notes.append(f"turned upright (EXIF orientation {orientation})")
+        notes.append(f"rotated upright (EXIF orientation {orientation})")
         if opened.format != "TIFF":  # which Pillow has turned in `load`
             image = image.transpose(_UPRIGHT[orientation])
     return image

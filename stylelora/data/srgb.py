@@ -49,7 +49,7 @@ def eight_bits(image: Image.Image, bits: int, inverted: bool = False) -> Image.I
     pixels = np.asarray(image).astype(np.int64)
     full = 2**bits - 1
     if pixels.min() < 0 or pixels.max() > full:
-        raise InputError("has 32 bits per pixel, of no known range; save it with 8 or 16")
+        raise InputError("has 32 bits per pixel of unknown range; save it with 8 or 16")
     transparent = pixels == image.info.get("transparency", -1)
     if inverted:
         pixels = full - pixels
@@ -71,7 +71,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> tupl
         InputError: if the range of the values is not known; to be read after a name.
     """
     if image.mode == "F":
-        raise InputError("has floating-point pixels, of no known range; save it with 8 or 16 bits")
+        raise InputError("has floating-point pixels of unknown range; save it with 8 or 16 bits")
     if not image.mode.startswith("RGB"):
         notes.append(f"{_NAMES.get(image.mode, image.mode)} converted to RGB")
     colours = "L" if image.mode in _GREYS else "CMYK" if image.mode == "CMYK" else "RGB"
@@ -102,7 +102,7 @@ def _from_profile(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Ima
             flags=flags,
         )
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        notes.append(f"colour profile unusable, left out ({' '.join(str(error).split())})")
+        notes.append(f"unusable colour profile ignored ({' '.join(str(error).split())})")
         return plain
     changed = ImageChops.difference(plain, converted).getextrema()
     if max(high for _, high in changed) <= 1:  # it was sRGB, under whatever name: the rest is rounding

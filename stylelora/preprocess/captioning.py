@@ -1,4 +1,4 @@
-"""Find a caption for every picture, from sources in a declared order."""
+"""Find a caption for every picture, from several sources in order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BATCH = 64  # pictures that a captioner is given at once
 
 @dataclass(frozen=True)
 class Captioning:
-    """How captions are made where nobody has written one.
+    """How automatic captions are made, where nobody has written one.
 
     Attributes:
         template: wording for the source `template`; {name} is the file's name in words, {folder} its folder's.
@@ -58,7 +58,7 @@ class Captioning:
 
 @dataclass(frozen=True)
 class CaptionOptions:
-    """Where captions are looked for, and what is done with them.
+    """Where captions are looked for, and how they are cleaned.
 
     Attributes:
         sources: some of `captions.SOURCES`; the first that has a caption gives it.
@@ -76,12 +76,12 @@ class CaptionOptions:
         if unknown := [name for name in self.sources if name not in SOURCES]:
             raise InputError(f"caption source {unknown[0]!r} is unknown; choose from {', '.join(SOURCES)}")
         if len(set(self.sources)) < len(self.sources) or not self.sources:
-            raise InputError("captions must name at least one source, and none twice")
+            raise InputError("captions must name at least one source and none twice")
         check_template(self.made.template, ("name", "folder"))
 
 
 def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
-    """Load the networks that the options name, before any work that would be lost if one cannot be had.
+    """Load the networks that the options name first, so that a missing one costs no work.
 
     Raises:
         InputError: if a network, the device or the vocabulary cannot be used.
@@ -104,7 +104,7 @@ def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that this machine does not have.
+    """Refuse a device that this machine lacks.
 
     Raises:
         InputError: with what to do.
@@ -145,7 +145,7 @@ def find_captions(
     why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
     listed = metadata(listings) if "metadata" in options.sources else {}
     if lost := sorted(str(path) for path in listed if not os.path.isfile(path)):
-        log.warning("metadata names %d files that are not there, such as %s", len(lost), printable(lost[0]))
+        log.warning("metadata names %d missing files, such as %s", len(lost), printable(lost[0]))
     asking = list(rows)
     for source in options.sources:
         if source in captioners:
@@ -166,7 +166,7 @@ def find_captions(
 
 
 def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionOptions) -> str | InputError | None:
-    """Look for a caption in words that somebody wrote."""
+    """Look for a caption that somebody wrote."""
     if source == "sidecar":
         try:
             return sidecar(path)
@@ -182,7 +182,7 @@ def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionO
 
 
 def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path) -> list[str | None]:
-    """Let a network describe pictures; what an unfinished run has had described is not asked again.
+    """Let a network describe pictures; answers of an unfinished run are used again.
 
     Args:
         captioner: the network.

@@ -1,4 +1,4 @@
-"""What was found in a raw folder: a table for the terminal, a page to look at."""
+"""Report on a raw folder: a table for the terminal and an HTML page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDE = 96  # px of a picture there
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the source and all that is known of it.
+    """One file of the source and everything known about it.
 
     Attributes:
         row: what became of the picture.
@@ -59,7 +59,7 @@ def _kinds(entries: Sequence[Entry], settings: dict) -> Iterator[tuple[str, str,
 
 
 def table(entries: Sequence[Entry], settings: dict) -> str:
-    """Return what was found, a line for each verdict and for each kind of problem."""
+    """Return the report for the terminal: a line for each verdict and each kind of problem."""
     verdicts = Counter(entry.row.verdict for entry in entries)
     verdicts["caption files"] = verdicts.pop("caption", 0)
     lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count), _sources(entries)]
@@ -88,7 +88,7 @@ def as_json(entries: Sequence[Entry], settings: dict) -> dict:
 
 
 def page(entries: Sequence[Entry], settings: dict, folder: Path, written: bool = True) -> str:
-    """Return one HTML page that needs nothing else: counts, problems, sizes, and the pictures.
+    """Return a self-contained HTML page: counts, problems, sizes, and the pictures.
 
     Args:
         entries: all files.

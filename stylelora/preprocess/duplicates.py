@@ -26,7 +26,7 @@ _LEAST_BITS = 12
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Pictures of which each is a duplicate of another.
+    """A group of pictures that are duplicates of one another.
 
     Attributes:
         members: their positions, ascending, at least two.
@@ -76,7 +76,7 @@ def duplicate_groups(sha256: Sequence[str], hashes: Sequence[int], distance: int
     """
     if not 0 <= distance <= 31:
         raise InputError(
-            f"a distance of {distance} bits between duplicates makes no sense; give 0 to 31, such as {NEAR}"
+            f"a distance of {distance} bits between duplicates is out of range; give 0 to 31, such as {NEAR}"
         )
     copies: dict[str, list[int]] = {}
     for index, (content, _) in enumerate(zip(sha256, hashes, strict=True)):

@@ -1,4 +1,4 @@
-"""Everything that lies below a source folder, with a verdict on each: picture, caption, or why it is neither."""
+"""List everything below a source folder, with a verdict: picture, caption, or why it is neither."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Found:
 
 
 def find_files(folder: Path | str) -> list[Found]:
-    """List every file below a folder, and every folder that is not looked into.
+    """List every file below a folder, and every folder that is not searched.
 
     Symlinks to files are followed, symlinks to folders are not: the walk ends whatever they point to.
 
@@ -63,7 +63,7 @@ def find_files(folder: Path | str) -> list[Found]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"the folder {printable(folder)} does not exist; give a folder of pictures")
+        raise InputError(f"the folder {printable(folder)} does not exist; give a folder with pictures")
     found: list[Found] = []
     folders = [folder]
     while folders:
@@ -79,13 +79,13 @@ def find_files(folder: Path | str) -> list[Found]:
             if not entry.is_dir(follow_symlinks=False):
                 found.append(_verdict(path))
             elif entry.name.startswith(".") or entry.name.lower() in SYSTEM_FOLDERS:
-                found.append(Found(path, "ignored", "hidden or system folder, not looked into"))
+                found.append(Found(path, "ignored", "hidden or system folder, not searched"))
             else:
                 folders.append(path)
                 if path.suffix.lower() in SUFFIXES:
                     found.append(Found(path, "ignored", "a folder that is named like a picture; its files are listed"))
     if not found:
-        raise InputError(f"the folder {printable(folder)} is empty; put pictures there or give another")
+        raise InputError(f"the folder {printable(folder)} is empty; put pictures there or give another folder")
     if found[0].path == folder:
         raise InputError(f"{printable(folder)} is a {found[0].reason}; give another")
     return sorted(found, key=lambda one: one.path.relative_to(folder).as_posix())
@@ -102,7 +102,7 @@ def _verdict(path: Path) -> Found:
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
     except OSError as error:
-        what = "symlink that leads nowhere" if path.is_symlink() else "file that cannot be looked at"
+        what = "broken symlink" if path.is_symlink() else "file that cannot be accessed"
         return Found(path, "skipped", f"{what} ({error.strerror})")
     if name in SYSTEM_FILES or name.startswith("._"):
         return Found(path, "ignored", "system file")
@@ -113,10 +113,12 @@ def _verdict(path: Path) -> Found:
     if kind != stat.S_IFREG:
         return Found(path, "skipped", f"{_SPECIAL.get(kind, 'neither file nor folder')}, not a file")
     if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # how Python keeps bytes that are no UTF-8
-        return Found(path, "skipped", "its name is not UTF-8 and could not be written down; rename it")
+        return Found(path, "skipped", "its name is not valid UTF-8; rename it")
     if suffix in SUFFIXES:
         return Found(path, "picture")
     if suffix in CAPTION_SUFFIXES or name in LISTINGS:
         return Found(path, "caption")
-    reason = f"{suffix} is not read; save pictures as PNG or JPEG" if suffix else "no suffix that says what it is"
+    reason = (
+        f"{suffix} is not supported; save pictures as PNG or JPEG" if suffix else "has no suffix that tells its type"
+    )
     return Found(path, "ignored" if is_paper(path) else "skipped", reason)

@@ -1,4 +1,4 @@
-"""One picture of a raw folder becomes a clean PNG and a row of the census."""
+"""Turn each raw picture into a clean PNG and a row of the report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Conversion:
         interpolation: how pictures are resized; `nearest` keeps pixel art at one pixel per cell.
         resize: `keep` the sizes, or `down`: bring the shorter side down to the resolution; nothing is enlarged.
         crop: `keep` the shape, or `square`: cut the middle out.
-        background: colour that transparent pictures are laid on, a name or #rrggbb.
+        background: colour that transparent pictures are flattened onto, a name or #rrggbb.
     """
 
     resolution: int
@@ -53,7 +53,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one source file.
+    """What happened to one source file.
 
     Attributes:
         source: path below the source folder.
@@ -90,7 +90,7 @@ class Row:
 
 
 def output_name(source: str) -> str:
-    """Return a name for a source's PNG that every system takes: readable, flat, and its own even if stems are equal."""
+    """Return a readable name for a source's PNG that is valid everywhere and unique even if stems are equal."""
     stem = unicodedata.normalize("NFC", str(Path(source).with_suffix("")))
     readable = "".join(char if char.isalnum() or char in "-_" else "_" for char in stem).strip("_")
     readable = _SPLITS.sub(r"\1s", readable)
@@ -145,10 +145,12 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
     except InputError as error:
         return Row(name, "rejected", (str(error).removeprefix(f"{printable(source)} "),))
     except MemoryError:
-        return Row(name, "rejected", ("is too large for the memory; make it smaller",))
+        return Row(name, "rejected", ("does not fit into memory; make it smaller",))
     notes = reading.notes
     if grid and conversion.interpolation == "nearest":
-        notes += (f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: brought back to its size",)
+        notes += (
+            f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: reduced to its original pixels",
+        )
     image.save(target, "PNG")
     return Row(
         source=name,
@@ -175,14 +177,14 @@ def file_sha256(path: Path) -> str:
 
 
 def row_key(sha256: str, conversion: Conversion) -> str:
-    """Return what a row depends on."""
+    """Return the hash of what a row depends on."""
     return hashlib.sha256(f"{VERSION} {sha256} {asdict(conversion)}".encode()).hexdigest()
 
 
 def normalise_all(
     sources: Sequence[str], root: Path, folder: Path, conversion: Conversion, earlier: Sequence[Path], workers: int
 ) -> list[Row]:
-    """Normalise pictures in several processes; what a killed or an earlier run has made is used again.
+    """Normalise pictures in several processes; results of interrupted and earlier runs are reused.
 
     Args:
         sources: paths below `root`.

@@ -1,4 +1,4 @@
-"""The program `preprocess`: a folder of raw pictures becomes a training set, checked before you train on it."""
+"""The program `preprocess`: a folder of raw pictures becomes a checked training set."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """What is done to pictures besides converting them to RGB PNGs.
+    """How pictures are changed, besides being converted to RGB PNGs.
 
     Attributes:
         resize: keep sizes, or bring the shorter side down to the resolution; nothing is ever enlarged here.
         crop: keep the shape, or cut the middle square out.
-        background: colour that transparent pictures are laid on, a name or #rrggbb.
+        background: colour that transparent pictures are flattened onto, a name or #rrggbb.
     """
 
     resize: Literal["keep", "down"] = "down"
@@ -66,29 +66,29 @@ def preprocess(
     captioning: Captioning = Captioning(),
     limits: Limits = Limits(),
 ) -> None:
-    """Turn a folder of raw pictures into a training set: PNGs, captions, a census. The source is never changed.
+    """Turn a folder of raw pictures into a training set: PNGs, captions and a report. The source is never changed.
 
     Args:
-        source: folder of pictures in any format, with sub-folders.
+        source: folder of pictures in any common format, with sub-folders.
         style: name of the style; an embedded one, such as watercolor, brings its trigger, interpolation and template.
-        trigger: word that stands for the style; taken out of captions, since training puts it in front.
-        resolution: side in pixels that you will train at; pictures are checked for it.
-        output: folder to write; default: data/STYLE. What an earlier run wrote there is replaced.
-        captions: where captions are looked for, in this order: sidecar (.txt or .caption beside the picture), metadata
+        trigger: trigger word of the style; it is removed from captions, since training puts it in front.
+        resolution: training resolution in pixels, 512 for SD 1.5, 64 for mini; pictures are checked for it.
+        output: folder to write; default: data/STYLE. A training set that an earlier run wrote there is replaced.
+        captions: caption sources, tried in this order; sidecar (.txt or .caption beside the picture), metadata
             (metadata.jsonl or .csv), filename, template, blip, retrieval (nearest text of a vocabulary).
-        remove: phrases to take out of captions, with commas between, such as "a watercolor painting of".
-        allow: problems that may pass, with commas between: unreadable, skipped, no-caption, no-trigger, shared-words,
+        remove: phrases to remove from captions, separated by commas; such as "a watercolor painting of".
+        allow: problems to accept, separated by commas; unreadable, skipped, no-caption, no-trigger, shared-words,
             long-caption, duplicate, near-duplicate, enlarged, enlarged-pixels, blurred, jpeg.
-        drop: problems whose pictures are left out, with commas between, named as for `allow`.
+        drop: problems whose pictures are left out, separated by commas; named as for `allow`.
         interpolation: how pictures are resized; nearest is for pixel art: it brings enlarged pixels back to one pixel
             each and never mixes pixels. Default: the style's own, or lanczos.
-        template: how training words a caption; default: "{trigger}, {text}".
-        strict: write nothing while there are problems that are neither allowed nor dropped.
+        template: wording of captions in training; default: "{trigger}, {text}".
+        strict: write nothing while there are problems; unless they are allowed or dropped.
         base: base whose tokenizer counts the tokens of captions.
-        workers: processes; default: one per core that may be used.
-        pictures: what is done to pictures.
-        captioning: how captions are made where nobody has written one.
-        limits: beyond which limits a picture is a problem.
+        workers: number of processes; default: one per available core.
+        pictures: how pictures are changed.
+        captioning: automatic captions; how they are made where nobody has written one.
+        limits: thresholds of the checks; beyond them a picture has a problem.
 
     Raises:
         InputError: if the options contradict each other, or there are problems.
@@ -123,24 +123,24 @@ def preprocess(
         if (strict and blocking) or not any(entry.used for entry in entries):
             report.write_text(page(entries, settings, partial, written=False), encoding="utf-8")
             raise InputError(
-                f"{target} was not written, see {report}: mend the files, or let their problems pass with --allow "
+                f"{target} was not written, see {report}: fix the files, accept their problems with --allow "
                 f"{','.join(name for name in ADVICE if name in blocking)}, or leave the files out with --drop"
                 if blocking
-                else f"{target} was not written, see {report}: no picture of {root} is left"
+                else f"{target} was not written, see {report}: no usable picture of {root} is left"
             )
         write_training_set(entries, settings, partial)
         put_in_place(partial, target)
         report.unlink(missing_ok=True)
-    print(f"{sum(entry.used for entry in entries)} pictures are in {target}; look at {target / 'census.html'}")
+    print(f"{sum(entry.used for entry in entries)} pictures are in {target}; open {target / 'census.html'}")
 
 
 def _listed(value: list[str] | str) -> list[str]:
-    """Return a list, also of words with commas between them, which are easier to type."""
+    """Return a list, also from comma-separated words, which are easier to type."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def other_files(files: Sequence[Found], root: Path) -> list[Row]:
-    """Return rows of the files that are no pictures; a caption file that stands beside no picture is skipped."""
+    """Return rows of the files that are not pictures; a caption file without a picture is skipped."""
     wanted = {caption for found in files if found.kind == "picture" for caption in beside(found.path)}
     rows = []
     for found in files:
@@ -148,7 +148,7 @@ def other_files(files: Sequence[Found], root: Path) -> list[Row]:
             rows.append(Row(_below(root, found), "caption", ()))
         elif found.kind == "caption":
             verdict = "ignored" if is_paper(found.path) else "skipped"
-            rows.append(Row(_below(root, found), verdict, ("text that no picture belongs to",)))
+            rows.append(Row(_below(root, found), verdict, ("text without a picture",)))
         elif found.kind != "picture":
             rows.append(Row(_below(root, found), found.kind, (found.reason,)))
     return rows
@@ -170,7 +170,7 @@ def judge(
     settings: dict,
     tokenizer: CLIPTokenizer,
 ) -> list[Entry]:
-    """Put together what is known of every file, and decide which are used.
+    """Collect what is known of every file, and decide which ones are used.
 
     Args:
         rows: what became of the files.
@@ -190,7 +190,7 @@ def judge(
             found += caption_problems(name, trained[name], settings["trigger"], tokenizer)
             if shared and caption.text.lower().split()[: len(shared)] == shared:
                 words = " ".join(shared)
-                found.append(Problem("shared-words", name, f"begins with {words!r}, as most captions do", words))
+                found.append(Problem("shared-words", name, f"begins with {words!r}, like most captions", words))
         elif row.file_name:
             found.append(Problem("no-caption", name, why[name]))
         problems[name] = found
@@ -220,6 +220,6 @@ def _check_options(settings: dict, workers: int) -> None:
     if unknown := sorted(set(names) - set(ADVICE)):
         raise InputError(f"no problem is called {unknown[0]!r}; they are {', '.join(ADVICE)}")
     if len(set(names)) < len(names):
-        raise InputError("a problem is named twice in allow and drop; it can only be one of both")
+        raise InputError("a problem is named twice in allow and drop; name each once")
     check_template(settings["template"])
     opaque_colour(settings["background"])

@@ -1,4 +1,4 @@
-"""Problems that would spoil a training, found before it."""
+"""Problems that would spoil the training, found before it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ADVICE = {
     "skipped": "save it as PNG or JPEG, or remove it; if allowed, it is left out",
     "no-caption": "write one in a .txt file beside the picture, or name more sources with --captions; "
     "if allowed, the picture is left out",
-    "no-trigger": "put {trigger} into --template; if allowed, no word of yours will call up the style",
-    "shared-words": 'take them out with --remove "WORDS"; if allowed, they stand for the style beside the trigger',
-    "long-caption": "shorten it; if allowed, its end is ignored",
+    "no-trigger": "put {trigger} into --template; if allowed, no trigger word will call up the style",
+    "shared-words": 'remove them with --remove "WORDS"; if allowed, the style is tied to them, too',
+    "long-caption": "shorten it; if allowed, its end is cut off",
     "duplicate": "remove or drop it; if allowed, the picture counts twice",
-    "near-duplicate": "remove or drop it; if allowed, both are trained on, or both held out",
+    "near-duplicate": "remove or drop it; if allowed, both stay on the same side of the split",
     "enlarged": "find larger pictures or train at a lower resolution; if allowed, training enlarges them",
-    "enlarged-pixels": "give --interpolation nearest if this is pixel art; if allowed, its hard squares are learned",
+    "enlarged-pixels": "give --interpolation nearest if this is pixel art; if allowed, its blocky pixels are learned",
     "blurred": "replace or drop it; if allowed, its blur is learned",
-    "jpeg": "find a better copy; if allowed, its blocks are learned",
+    "jpeg": "find a better copy; if allowed, its JPEG artefacts are learned",
 }
 
 ARTICLES = ("a", "an", "the")
@@ -37,7 +37,7 @@ ARTICLES = ("a", "an", "the")
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond which limits a picture is a problem.
+    """Thresholds beyond which a picture has a problem.
 
     Attributes:
         enlargement: largest factor by which training may enlarge a picture.
@@ -68,12 +68,12 @@ class Problem:
 
     @property
     def advice(self) -> str:
-        """Return what to do about it."""
+        """Return what to do about the problem."""
         return ADVICE[self.name].replace("WORDS", self.words)
 
 
 def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limits) -> list[Problem]:
-    """Find what is wrong with one picture by itself.
+    """Find the problems of one picture.
 
     Args:
         row: of the picture.
@@ -103,7 +103,7 @@ def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limi
 
 
 def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTokenizer) -> list[Problem]:
-    """Find what is wrong with the text that a picture is trained with.
+    """Find the problems of the text that a picture is trained with.
 
     Args:
         source: path of the picture below the source folder.
@@ -116,7 +116,7 @@ def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTok
         found.append(Problem("no-trigger", source, f"{trained!r} lacks {trigger!r}"))
     count = len(tokenizer(trained, verbose=False).input_ids)
     if count > tokenizer.model_max_length:
-        found.append(Problem("long-caption", source, f"{count} tokens, and only {tokenizer.model_max_length} are read"))
+        found.append(Problem("long-caption", source, f"{count} tokens, only {tokenizer.model_max_length} are used"))
     return found
 
 
@@ -142,7 +142,7 @@ def shared_start(texts: Sequence[str]) -> list[str]:
 
 
 def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]]:
-    """Find pictures that are equal or nearly so.
+    """Find pictures that are equal or nearly equal.
 
     Args:
         rows: of pictures, those first that are rather kept.

@@ -1,4 +1,4 @@
-"""The folder that preprocess leaves: pictures, captions, census; written whole or not at all."""
+"""The folder that `preprocess` writes, completely or not at all: pictures, captions, report."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from stylelora.runs.folder import free_name
 
 
 def partial_of(target: Path) -> Path:
-    """Return the folder that a training set is made in; what a killed run leaves there is used again."""
+    """Return the folder that a training set is built in; what an interrupted run leaves there is reused."""
     return target.with_name(f".{target.name}.partial")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other runs out of it.
+    """Make a folder and lock out other runs.
 
     Raises:
         InputError: if another run is in it.
@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -> None:
-    """Write captions and census beside the pictures that lie in the folder, and remove what does not belong.
+    """Write captions and report beside the pictures in the folder, and remove everything else.
 
     `metadata.jsonl` holds the content in `text`, for our DataModules and Hugging Face's imagefolder; the `.txt` files
     hold the whole text with trigger, as kohya's trainer wants it.
@@ -74,7 +74,7 @@ def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -
 
 
 def put_in_place(folder: Path, target: Path) -> None:
-    """Replace an earlier training set by a new one; whenever it is killed, both are whole.
+    """Replace an earlier training set by a new one; if interrupted, both stay complete.
 
     What was changed or added by hand since is not deleted: the old folder is then renamed, and that is said.
     """
@@ -87,27 +87,27 @@ def put_in_place(folder: Path, target: Path) -> None:
         else:
             aside = free_name(target)
             target.rename(aside)
-            print(f"{target} was changed by hand since it was written; it is now {aside}")
+            print(f"{target} was changed by hand since it was written, so it was kept as {aside}")
     folder.rename(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def is_untouched(folder: Path) -> bool:
-    """Tell whether a training set is as it was written."""
+    """Tell whether a training set is unchanged since it was written."""
     written = (read_census(folder) or {}).get("written", {})
     there = {path.name: path for path in folder.iterdir()}
     return set(there) == {*written, CENSUS} and all(file_sha256(there[name]) == sha for name, sha in written.items())
 
 
 def check_target(root: Path, target: Path) -> None:
-    """Refuse an output that would mix with the source or with somebody else's files.
+    """Refuse an output that would mix with the source or with other files.
 
     Raises:
         InputError: with what to do.
     """
     here = root.resolve()
     if here == target or here in target.parents or target in here.parents:
-        raise InputError(f"{target} lies in {root} or around it; write the training set elsewhere")
+        raise InputError(f"{target} is inside {root} or contains it; write the training set elsewhere")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; give output a folder")
     if target.is_dir() and any(target.iterdir()) and read_census(target) is None:

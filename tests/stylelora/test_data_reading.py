@@ -90,7 +90,7 @@ def test_transparency_shows_the_background(read, background, colour):
     share = opacity / 255
     reading, pixels = read(encoded(rgba, "PNG"), background=background)
     assert np.array_equal(pixels, np.rint(share * pattern() + (1 - share) * colour))
-    assert reading.notes == (f"transparency laid on {background}",)
+    assert reading.notes == (f"transparency flattened onto {background}",)
 
     grey = encoded(rgba.convert("LA"), "PNG")
     values = np.asarray(rgba.convert("L"))[..., None]
@@ -188,7 +188,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_once_more(tmp_path, monkey
     if changes == 1:
         assert np.array_equal(np.asarray(read_picture(path).image), pattern())
     else:
-        with pytest.raises(InputError, match=r"a.png changes while it is read; try again when nothing writes to it"):
+        with pytest.raises(InputError, match=r"a.png changed while it was read; try again when nothing writes to it"):
             read_picture(path)
     assert len(reads) == 2
 

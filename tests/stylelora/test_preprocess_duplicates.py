@@ -94,5 +94,5 @@ def test_flat_and_regular_pictures_are_duplicates_by_their_bytes_only():
 
 def test_nothing_has_no_duplicates_and_nonsense_is_refused():
     assert duplicate_groups([], []) == []
-    with pytest.raises(InputError, match="32 bits between duplicates makes no sense; give 0 to 31"):
+    with pytest.raises(InputError, match="32 bits between duplicates is out of range; give 0 to 31"):
         duplicate_groups(["a"], [1], 32)

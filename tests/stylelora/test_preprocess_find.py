@@ -41,7 +41,7 @@ def test_every_file_of_the_hostile_folder_gets_its_verdict(tmp_path):
 
 def test_no_file_is_lost(tmp_path):
     make_hostile_folder(tmp_path)
-    skipped = {one.path for one in find_files(tmp_path) if "not looked into" in one.reason}
+    skipped = {one.path for one in find_files(tmp_path) if "not searched" in one.reason}
     below = {os.path.join(folder, name) for folder, _, names in os.walk(tmp_path) for name in names}
     assert {path for path in below if not any(path.startswith(f"{one}/") for one in skipped)} <= {
         str(one.path) for one in find_files(tmp_path)
