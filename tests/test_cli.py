@@ -149,6 +149,14 @@ def test_an_old_option_is_told_its_new_name(old):
     assert f"--{OPTIONS[old]}" in [option.name for option in options_of(owner.get(words[0], fit))]
 
 
+def test_a_module_that_cannot_be_imported_says_what_it_lacks(tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text("import not_installed\n\n__all__ = ['Model']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, said = run_cli([*QUICK, "--model=own_module.Model"])
+    one_sentence(status, said)
+    assert "own_module cannot be imported: No module named 'not_installed'" in said
+
+
 @pytest.mark.parametrize("old", GROUPED)
 def test_an_option_of_preprocess_is_told_its_group(old):
     group, _, name = GROUPED[old].partition(".")

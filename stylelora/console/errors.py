@@ -90,11 +90,18 @@ def _no_class(message: str) -> str:
     section = found[0] if (found := KEY.findall(message)) else ""
     path = OWNER.findall(message)[-1:] or re.findall(r"path string: (\S+)", message) or ["of that name"]
     module, _, name = path[0].rpartition(".")
+    home = module or HOMES.get(section, "")
     try:
-        known = [*importlib.import_module(module or HOMES.get(section, "")).__all__]
-    except (ImportError, AttributeError, ValueError):
+        known = [*importlib.import_module(home).__all__]
+    except ImportError as error:
+        if not f"{home}.".startswith(f"{error.name}."):  # it exists, but something that it needs does not
+            return f"{home} cannot be imported: {error}"
         known = []
-    more = f"; {module or HOMES[section]} has {', '.join(known)}" if known else ""
+    except (AttributeError, ValueError):
+        known = []
+    if name in known:
+        return " ".join(message.split())
+    more = f"; {home} has {', '.join(known)}" if known else ""
     return f"there is no class {path[0]}{_meant(name, known) or more}"
 
 
