@@ -223,7 +223,7 @@ PICTURES = {
     "listing with a broken line": (listing('{"file_name": "9.b'), "metadata.jsonl line 9 is not"),
     "listing with a number": (listing('{"file_name": "1.bmp", "text": 1}'), "metadata.jsonl line 9 is not"),
     "of another encoding": (write("3.txt", b"caf\xe9"), "3.txt is not UTF-8"),
-    "too few": (remove("[3-7].*"), "at least 2 each are needed"),
+    "too few": (remove("[3-7].*"), "each needs at least 2"),
 }
 BAD_OPTIONS = {
     "missing folder": ("--data.root=no/such/folder", "the data folder no/such/folder does not exist"),
@@ -246,10 +246,10 @@ BAD_OPTIONS = {
     "rate 0": ("--model.learning_rate=0", "learning_rate 0.0"),
     "no steps": ("--model.num_inference_steps=0", "num_inference_steps is 0"),
     "unknown hub id": ("--model.base=no-owner/no-model", "base 'no-owner/no-model' is not in the local hub"),
-    "unknown base": ("--model.base=nothing", "base 'nothing' is not there"),
+    "unknown base": ("--model.base=nothing", "base 'nothing' does not exist"),
     "base without unet": ("--model.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
-    "base without weights": ("--model.base={here}/no_weights", "unet holds no safetensors weights"),
-    "base cut off": ("--model.base={here}/cut_off", "unet holds no safetensors weights"),
+    "base without weights": ("--model.base={here}/no_weights", "unet has no safetensors weights"),
+    "base cut off": ("--model.base={here}/cut_off", "unet has no safetensors weights"),
     "all captions dropped": ("--model.caption_dropout=1", "caption_dropout is 1.0; give a share from 0"),
     "lr_decay_ratio": ("--model.lr_decay_ratio=2", "lr_decay_ratio is 2.0; give a share between 0 and 1"),
     "every 0th epoch": ("--model.sample_every_n_epochs=0", "sample_every_n_epochs is 0; it must be at least"),

@@ -35,7 +35,7 @@ def resolve_base(name: str) -> Path:
     if folder.is_dir():
         return _checked(folder)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"base {name!r} is not there; give 'mini', an existing folder or a hub id like owner/name")
+        raise InputError(f"base {name!r} does not exist; give 'mini', an existing folder or a hub id like owner/name")
     from huggingface_hub import snapshot_download
 
     patterns = [f"{part}/{file}" for part in PARTS for file in ("*.json", "*.txt", "model.safetensors")]
@@ -58,7 +58,7 @@ def _checked(folder: Path) -> Path:
     kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
     channels = read_config(folder, "unet").get("in_channels"), read_config(folder, "vae").get("latent_channels")
     if kind != "StableDiffusionPipeline" or channels[0] != channels[1]:
-        raise InputError(f"{folder} holds a {kind}, not a text-to-image Stable Diffusion 1.x or 2.x; give one of these")
+        raise InputError(f"{folder} is a {kind}, not a text-to-image Stable Diffusion 1.x or 2.x; give one of these")
     return folder
 
 
@@ -70,7 +70,7 @@ def _load(kind: Any, folder: Path, part: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; training must not notice
             module = kind.from_pretrained(folder / part, torch_dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder / part} holds no safetensors weights that can be loaded; fetch it again") from error
+        raise InputError(f"{folder / part} has no safetensors weights that can be loaded; download it again") from error
     return module.eval().requires_grad_(False)
 
 

@@ -189,7 +189,7 @@ class Wording:
     def __post_init__(self) -> None:
         check_template(self.template)
         if self.keep_tags is not None and self.keep_tags < 0:
-            raise InputError(f"keep_tags is {self.keep_tags}; it is a number of tags, at least 0")
+            raise InputError(f"keep_tags is {self.keep_tags}; give a number of tags, at least 0")
 
     @property
     def orders(self) -> int:

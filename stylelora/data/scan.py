@@ -79,7 +79,7 @@ def scan_folder(folder: Path | str) -> list[Picture]:
 
 
 def check_decodable(folder: Path, pictures: Iterable[Picture]) -> None:
-    """Decode pictures, for a file may end too soon or be damaged behind a sound header.
+    """Decode pictures, since a file may be truncated or damaged behind a sound header.
 
     Args:
         folder: where they are, for the message.
@@ -132,7 +132,7 @@ def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[
             raise InputError(f'{listing} line {number} is not {{"file_name": ..., "text": ...}}') from error
     lost = sorted(set(captions) - set(names))
     if lost:
-        raise InputError(f"{listing} names {len(lost)} pictures that are not there ({_some(lost)})")
+        raise InputError(f"{listing} names {len(lost)} missing pictures ({_some(lost)})")
     return captions, groups
 
 
@@ -163,7 +163,7 @@ def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Pic
     train = [picture for picture in pictures if int(picture.group[:8], 16) >= below]
     if len(held) < 2 or len(train) < 2:
         raise InputError(
-            f"{len(pictures)} pictures split into {len(train)} for training and {len(held)} held out, at least 2 each "
-            "are needed; add pictures or change held_out"
+            f"{len(pictures)} pictures split into {len(train)} for training and {len(held)} held out, but each needs "
+            f"at least 2; add pictures or change held_out"
         )
     return train, held

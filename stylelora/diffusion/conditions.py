@@ -1,4 +1,4 @@
-"""One way to make pictures: which adapters, how much of each, blended how; from prompts to latents."""
+"""A condition: which adapters, how much of each, blended how; from prompts to latents."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
         raise InputError(f"num_inference_steps is {condition.num_inference_steps}; it must be at least 1")
     regions = options.regions
     if regions is not None and mix.names and not (method and method.regions):
-        raise InputError(f"{condition.method} has no regions; choose composite, or leave them out")
+        raise InputError(f"{condition.method} has no regions; choose composite, or remove them")
     if regions is not None and len(regions) != len(adapters):
         raise InputError(f"{len(adapters)} adapters and {len(regions)} regions; give each adapter one region")
     for region in regions or ():
@@ -160,7 +160,7 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
 
 
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
-    """Return a content with the trigger words of adapters before it."""
+    """Return a content after the trigger words of adapters."""
     triggers = [adapter.metadata["trigger"] for adapter in adapters if "trigger" in adapter.metadata]
     return ", ".join([*distinct(triggers), content])
 

@@ -1,4 +1,4 @@
-"""Which style is each adapter of, and is it tested as it was trained?"""
+"""Which style does each adapter have, and is it tested as it was trained?"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def styles_of(adapters: Sequence[Adapter]) -> dict[str, str]:
     """
     styles = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in adapters}
     if len(set(styles.values())) < len(styles):
-        raise InputError("two adapters are of one style, and so cannot be told apart; test them in two runs")
+        raise InputError("two adapters are of the same style, which one test cannot tell apart; test them in two runs")
     return styles
 
 
@@ -48,7 +48,7 @@ def doubts(adapters: Sequence[Adapter], data: Mapping[str, StyleData], base: str
     """
     styles = styles_of(adapters)
     if lacking := [f"{name} ({style})" for name, style in styles.items() if style not in data]:
-        yield f"no data of the style of {', '.join(lacking)}, so style and skill of these are not measured"
+        yield f"no data for the style of {', '.join(lacking)}, so their style and skill are not measured"
     for adapter in adapters:
         style, notes = data.get(styles[adapter.name]), adapter.metadata
         here = [("base", Path(base).name), ("resolution", str(side))]
@@ -57,13 +57,13 @@ def doubts(adapters: Sequence[Adapter], data: Mapping[str, StyleData], base: str
             if notes.get("held_out") != content_hash(style.held_out):
                 yield (
                     f"{adapter.name} may have been trained on some of the pictures of {styles[adapter.name]} that it "
-                    "is measured with: its file names no or other held-out ones; give the style the root and held_out "
-                    "that it was trained with"
+                    "is measured with: its file names other held-out pictures, or none; give the style the root and "
+                    "held_out of its training"
                 )
         there = notes | {"base": Path(notes.get("base", base)).name}
         if other := dict.fromkeys(
             f"{name} {there[name]}, not {value}" for name, value in here if there.get(name, value) != value
         ):
-            yield f"{adapter.name} was trained with {'; '.join(other)}: what is measured is not what it was made for"
+            yield f"{adapter.name} was trained with {'; '.join(other)}; the test differs"
     if unused := [style for style in data if style not in styles.values()]:
-        yield f"no adapter of the styles {', '.join(unused)}, so there is no scale for their attainment"
+        yield f"no adapter of the styles {', '.join(unused)}, so their attainment has no scale"

@@ -1,4 +1,4 @@
-"""Finished tests side by side, picture by picture."""
+"""The program `compare`: finished tests side by side, picture by picture."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def compare(
     primary: str = "attainment",
     margin: float | None = None,
 ) -> None:
-    """Compare tests that made the same prompts and seeds: every side with the first.
+    """Compare tests with the same prompts and seeds: every side with the first.
 
     Attainment is on one scale for all, of each style of the first side's condition: 0 is its base, 1 that condition.
 
     Args:
-        runs: sides to compare, each a folder that `test` wrote, or several of the same recipe trained with different
-            seeds, joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values speak for other training seeds, too,
-            and the i-th run of a side is paired with the i-th of the first.
-        conditions: name of one condition for each side, as its first run has it; default: the last one of each.
-        primary: metric that was declared before looking, such as attainment, clip_score or skill, of the styles of the
-            first side's condition; its p-values are adjusted by Holm, over sides, styles and judges. Those of all
-            others are exploratory and adjusted as false discoveries.
-        margin: largest difference of the primary metric, in its own units, that does not matter; given, equivalence is
-            tested, too, and adjusted by Holm. 0.1 of attainment is usual.
+        runs: folders of tests to compare, each with the first; several of one recipe with different training seeds are
+            joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values cover other training seeds, too, and the
+            i-th run of a side is paired with the i-th of the first.
+        conditions: one condition per side, by its name in the side's first run; default: the last one of each.
+        primary: metric declared before looking, such as attainment or skill; of the styles of the first side's
+            condition. Its p-values are adjusted by Holm, over sides, styles and judges. Those of all others are
+            exploratory and adjusted as false discoveries.
+        margin: largest difference of the primary metric that does not matter; in the metric's own units; if given,
+            equivalence is tested, too, and adjusted by Holm. 0.1 of attainment is usual.
 
     Raises:
         InputError: if runs or conditions cannot be compared.
     """
     runs, conditions = ([one] if isinstance(one, str) else one for one in (runs, conditions))
     if len(runs) < 2 or (conditions is not None and len(conditions) != len(runs)):
-        raise InputError("give at least two runs, and either no conditions or one for each run")
+        raise InputError("give at least two runs, and either no conditions or one per run")
     first, *others = [
         read_side(run, condition) for run, condition in zip(runs, conditions or [None] * len(runs), strict=True)
     ]
@@ -55,14 +55,14 @@ def compare(
         said += differing(first, side)
         series = with_attainment(side, scales)
         if alone := sorted(map(str, reference.keys() ^ series.keys())):
-            said.append(f"left out, for only one of {side.runs} and {first.runs} has it: {', '.join(alone)}")
+            said.append(f"left out, since only one of {side.runs} and {first.runs} has it: {', '.join(alone)}")
         styles = first.styles or side.styles
         for quantity in (quantity for quantity in reference if quantity in series):
             kind = "primary" if is_called(quantity, primary) and is_of(quantity, styles) else "exploratory"
             one, this = reference[quantity], series[quantity]
             key = f"{side.label}: {quantity}"
             if not np.isfinite([one.values, this.values]).all():
-                said.append(f"left out, for some pictures have no number: {key}")
+                said.append(f"left out, since some pictures have no value: {key}")
                 continue
             test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
             p_values[kind][key] = test.p_value
@@ -71,7 +71,7 @@ def compare(
                 p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
     if not p_values["primary"]:
         known = ", ".join(sorted({quantity.measure for quantity in reference}))
-        raise InputError(" ".join([f"no metric of both is called {primary}; choose from {known}.", *said[1:]]))
+        raise InputError(" ".join([f"no metric of both sides is called {primary}; choose from {known}.", *said[1:]]))
     adjusted = holm(p_values["primary"]) | false_discoveries(p_values["exploratory"])
     equal = holm(p_values["equal"])
     said += [
@@ -88,7 +88,7 @@ def scales_of(first: Side, said: list[str]) -> dict[Quantity, Calibration]:
     """Return the scale of each of the first side's styles by its similarity's quantity; what has none is said."""
     scales = {}
     if not first.styles:
-        said.append("no attainment: the first has no style of its own, so nothing is 1; give --primary style")
+        said.append("no attainment: the first side has no style of its own to be 1; give --primary style")
     for quantity, one in first.series.items():
         if quantity.measure == STYLE.name and is_of(quantity, first.styles):
             scale = calibrate(first.base[quantity].values, one.values, one.units)
@@ -96,7 +96,7 @@ def scales_of(first: Side, said: list[str]) -> dict[Quantity, Calibration]:
                 scales[quantity] = scale
             else:
                 span = cell(scale.span)
-                said.append(f"no attainment: the first is not surely nearer to it than its base, {quantity} {span}")
+                said.append(f"no attainment: the first is not clearly nearer to it than its base, {quantity} {span}")
     return scales
 
 
@@ -127,8 +127,10 @@ def is_of(quantity: Quantity, styles: Sequence[str]) -> bool:
 def speaks_for(train_seeds: int) -> str:
     """Return for what the table speaks."""
     if train_seeds == 1:
-        return "One training seed on each side: intervals and p-values speak for these adapters, not for their recipes."
-    return f"{train_seeds} training seeds on each side: intervals and p-values allow for other ones."
+        return (
+            "One training seed on each side: intervals and p-values are about these adapters only, not their recipes."
+        )
+    return f"{train_seeds} training seeds on each side: intervals and p-values cover other training seeds, too."
 
 
 def false_discoveries(p_values: dict[str, float]) -> dict[str, float]:

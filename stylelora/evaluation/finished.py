@@ -1,4 +1,4 @@
-"""What a finished test measured, picture by picture."""
+"""Read what a finished test measured, picture by picture."""
 
 from __future__ import annotations
 
@@ -86,17 +86,17 @@ def read_finished(folder: Path) -> Finished:
     """
     files = [folder / name for name in ("result.json", "values.jsonl", "losses.jsonl", "pictures.jsonl")]
     if missing := [file.name for file in files if not file.is_file()]:
-        said = f"{folder} has no {', '.join(missing)} and so holds no finished test"
-        raise InputError(f"{said}; give folders that `python cli.py test` wrote, or test again")
+        said = f"{folder} has no {', '.join(missing)} so it is not a finished test"
+        raise InputError(f"{said}; give folders written by `python cli.py test`, or run the test again")
     try:
         result = json.loads(files[0].read_text())
         rows, losses, made = map(read_lines, files[1:])
     except json.JSONDecodeError as error:
-        raise InputError(f"a file in {folder} is not whole ({error}); test again") from error
+        raise InputError(f"a file in {folder} is incomplete ({error}); run the test again") from error
     if result["status"] != "success":
-        raise InputError(f"the test in {folder} ended as {result['status']}; test again")
+        raise InputError(f"the test in {folder} ended as {result['status']}; run it again")
     if not rows or not made or "method" not in rows[0] or isinstance(rows[0]["values"], dict):
-        raise InputError(f"the test in {folder} has no pictures, or is of an older version; test again")
+        raise InputError(f"the test in {folder} has no pictures, or is of an older version; run it again")
     conditions: dict[str, dict[Quantity, dict]] = {}
     for row in rows:
         own = conditions.setdefault(row["condition"], {})

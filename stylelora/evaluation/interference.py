@@ -1,4 +1,4 @@
-"""What two adapters do to each other, measured before any picture is made."""
+"""The program `interference`: what two adapters do to each other, before any picture is made."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def interference(
     base: str = "mini",
     output: str | None = None,
 ) -> None:
-    """Print how much two adapters get in each other's way, and draw it block by block.
+    """Print how much two adapters interfere, and draw it block by block.
 
     Args:
-        adapters: two LoRA files of one base.
-        weights: of the blend, one for each adapter, such as 0.6 0.4.
-        base: the base they were made for: mini, a folder or a hub id.
+        adapters: two LoRA files of the same base.
+        weights: their weights in the blend, such as 0.6 0.4.
+        base: base model: mini, a diffusers folder or a hub id; the one that the adapters were trained on.
         output: PNG of cosine and overlaps by block; default: runs/interference/FIRST+SECOND.png.
 
     Raises:
@@ -59,14 +59,14 @@ def interference(
     weights = [weights] if isinstance(weights, int | float) else weights
     mix = MixSpec.of([adapter.name for adapter in given], weights)
     if len(mix.names) != 2:
-        raise InputError("interference is of two adapters, each with a weight above 0")
+        raise InputError("interference needs two adapters, each with a weight above 0")
     first, second = given = [adapter for adapter in given if adapter.name in mix.names]
     probe = Probe(base, given)
     effects = {t: probe.interaction(given, mix.weights, (t,)) for t in TIMESTEPS}  # refuses what does not fit
     if not (blocks := by_block(first, second)):
-        raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere in one")
+        raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere")
     if alone := len(first.layers.keys() ^ second.layers.keys()):
-        print(f"{alone} layers that only one of both has are left out of the table of blocks")
+        print(f"{alone} layers that only one adapter has are left out of the table")
     print(f"measuring {len(blocks)} blocks one by one", flush=True)
     for name, row in blocks.items():
         row["effects"], row["I"] = probe.interaction([_only(one, name) for one in given], mix.weights, MIDDLE)
@@ -87,7 +87,7 @@ def interference(
     file = Path(output or f"runs/interference/{names}.png")
     file.parent.mkdir(parents=True, exist_ok=True)
     heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS).save(file)
-    print(f"look at {file}")
+    print(f"open {file}")
 
 
 def block_of(layer: str) -> str:

@@ -28,7 +28,9 @@ def load_judges(
     known: dict[str, str] = {}
     for judge in (judge for some in names.values() for judge in some):
         if (other := known.setdefault(name_of(judge), judge)) != judge:
-            raise InputError(f"{other} and {judge} have one name, which metrics go by; rename one of the folders")
+            raise InputError(
+                f"{other} and {judge} have the same name, by which metrics are told apart; rename one of the folders"
+            )
     loaders = {"content": ClipEncoder, "style": load_image_encoder, "distribution": load_image_encoder}
     judges = {role: [load(name, device) for name in dict.fromkeys(names[role])] for role, load in loaders.items()}
     if inception is not None:

@@ -1,4 +1,4 @@
-"""A test as one page to look at."""
+"""The HTML page of a test."""
 
 from __future__ import annotations
 

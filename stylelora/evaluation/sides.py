@@ -46,7 +46,7 @@ def read_side(runs: str, condition: str | None) -> Side:
     folders = [Path(run) for run in runs.split(",") if run]
     if not folders or len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError(
-            f"{runs or 'nothing'} is no list of runs; give different folders, joined by commas without spaces"
+            f"{runs or 'nothing'} is not a list of runs; give different folders, joined by commas without spaces"
         )
     finished = [read_finished(folder) for folder in folders]
     name, _ = finished[0].condition(condition)
@@ -59,12 +59,14 @@ def read_side(runs: str, condition: str | None) -> Side:
         same = next((other for other, own in run.recipes.items() if own == recipe), None)
         if same is None:
             raise InputError(
-                f"{run.folder} has no condition of the weights of {name}; it has {', '.join(run.conditions)}"
+                f"{run.folder} has no condition with the weights of {name}; it has {', '.join(run.conditions)}"
             )
         found.append(run.conditions[same])
     for number, run in enumerate(finished):
         if weights and any(run.adapters == other.adapters for other in finished[:number]):
-            raise InputError(f"{run.folder} has the adapters of a run before it; join runs of different training seeds")
+            raise InputError(
+                f"{run.folder} has the same adapters as an earlier run; join runs of different training seeds"
+            )
     return Side(runs, name, list(weights), finished, joined(found), joined([one.conditions[BASE] for one in finished]))
 
 
@@ -76,15 +78,15 @@ def check_comparable(first: Side, side: Side) -> None:
     """
     if len(side.finished) != len(first.finished):
         raise InputError(
-            f"{side.runs} has another number of runs than {first.runs}; give as many training seeds on each side"
+            f"{side.runs} and {first.runs} differ in their number of runs; give as many training seeds on each side"
         )
     for run in (*first.finished, *side.finished):
         if run.dataset != first.finished[0].dataset:
             where = f"{run.folder} and {first.finished[0].folder}"
-            raise InputError(f"{where} have other prompts or held-out pictures; test both with the same data")
+            raise InputError(f"{where} differ in prompts or held-out pictures; test both with the same data")
     for quantity in first.series.keys() & side.series.keys():
         if first.series[quantity].pictures != side.series[quantity].pictures:
-            raise InputError(f"{side.runs} and {first.runs} have other prompts or seeds; test both with the same data")
+            raise InputError(f"{side.runs} and {first.runs} differ in prompts or seeds; test both with the same data")
 
 
 def differing(first: Side, side: Side) -> list[str]:

@@ -1,4 +1,4 @@
-"""One blended update per layer, and into a UNet or a file."""
+"""Blend adapters layer by layer, for a UNet or a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def blend(
     method: Method = "sum",
     options: BlendOptions = BlendOptions(),
 ) -> dict[str, Factors]:
-    """Blend adapters layer by layer; a layer that only some of them have is blended of these.
+    """Blend adapters layer by layer; a layer that only some have is blended from those.
 
     Args:
         adapters: of one base; names must differ.
@@ -52,7 +52,7 @@ def blend(
         having = {name: adapter for name, adapter in used.items() if layer in adapter.layers}
         shapes = {(len(one.layers[layer].up), one.inputs[layer]) for one in having.values()}
         if len(shapes) > 1:
-            raise InputError(f"{' and '.join(having)} differ in the shape of {layer}; blend adapters of one base")
+            raise InputError(f"{' and '.join(having)} differ in the shape of {layer}; blend adapters of the same base")
         parts = [Part(name, shares[name], adapter.layers[layer]) for name, adapter in having.items()]
         updates[layer] = merged(parts, layer, method, options).scaled(mix.strength)
     return updates
@@ -75,7 +75,7 @@ def check_fit(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> dic
 
 @contextmanager
 def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterator[None]:
-    """Run the block on the UNet with updates added to its weights; then its weights are exactly as before.
+    """Run the block with updates added to the UNet's weights, then restore the weights exactly.
 
     Args:
         unet: without adapters.

@@ -1,4 +1,4 @@
-"""What an adapter file must hold: one complete LoRA with known key names and a usable alpha."""
+"""Checks of an adapter file: one complete LoRA with known key names and a usable alpha."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
     """
     matches = {key: _KEY.fullmatch(key) for key in state}
     if not any(matches.values()):
-        raise InputError(f"{source} holds no LoRA weights of a UNet in diffusers' format; it holds {some(state)}.")
+        raise InputError(f"{source} has no LoRA weights of a UNet in diffusers' format; it has {some(state)}.")
     strangers = [key for key, match in matches.items() if not match]
     if strangers:
         raise InputError(f"{source} holds keys that are not LoRA weights of a UNet: {some(strangers)}.")
@@ -84,7 +84,7 @@ def check_header(header: Mapping[str, str], source: str) -> dict[str, object]:
     except json.JSONDecodeError as error:
         raise InputError(f"{source} has an unreadable header entry {CONFIG} ({error}).") from error
     if not isinstance(config, dict) or "unet.lora_alpha" not in config:
-        raise InputError(f"{source} does not say its alpha, so the strength it was trained with is unknown.")
+        raise InputError(f"{source} does not record its alpha, so the strength it was trained with is unknown.")
     return {key.removeprefix("unet."): value for key, value in config.items() if key.startswith("unet.")}
 
 

@@ -31,7 +31,7 @@ FULL_RANK: set[str] = set()
 
 
 def method(name: str, full_rank: bool = False) -> Callable[[Callable[..., Factors]], Callable[..., Factors]]:
-    """Make a function a method that can be chosen.
+    """Register a function as a blending method.
 
     Args:
         name: of the method.

@@ -1,4 +1,4 @@
-"""Add one LoRA adapter to a UNet, and switch it off for a while."""
+"""Add one LoRA adapter to a UNet, and disable it temporarily."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def adapter_disabled(unet: UNet2DConditionModel) -> Iterator[None]:
 
 
 def adapter_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
-    """List what the optimiser may change.
+    """List the trainable parameters.
 
     Args:
         unet: model with an adapter.
@@ -111,7 +111,7 @@ def adapter_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
 
 
 def adaptable_modules(unet: nn.Module) -> dict[str, nn.Module]:
-    """List the modules that can carry a LoRA.
+    """List the modules that can get a LoRA.
 
     Args:
         unet: model without an adapter.

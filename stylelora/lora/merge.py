@@ -1,4 +1,4 @@
-"""Several LoRA files become one."""
+"""The program `merge`: several LoRA files become one."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ def merge(
     protection: float = 1.0,
     seed: int = 0,
 ) -> None:
-    """Blend LoRA files into one, which is used at strength 1.
+    """Blend LoRA files into one, to be used at strength 1.
 
     Args:
-        adapters: LoRA files of one base, such as those that `fit` writes.
-        weights: one per adapter, 0 or more; their sum is the strength of the blend.
-        output: file to write, in a folder that exists or is made.
-        method: how to blend; sum adds the updates up exactly. `stylelora/lora/compose.py` explains the others.
-        rank: of the file, which then holds the nearest update of that rank; default: exact, the sum of the ranks.
-        format: key names of diffusers, or those of kohya, which ComfyUI, A1111 and others read.
-        density: ties, dare and knots_ties: share of entries that are kept; above 0, at most 1.
-        protection: np_lora: how much each adapter is kept out of the others, 0..1.
-        seed: dare: of its random draws.
+        adapters: LoRA files of the same base; such as those that `fit` writes.
+        weights: one weight per adapter, 0 or more; their sum is the strength of the blend.
+        output: file to write, such as blend.safetensors; its folder is made if needed.
+        method: blending method; sum adds the updates exactly, and `stylelora/lora/compose.py` explains the others.
+        rank: rank of the merged file; which then holds the nearest update of that rank; default: exact (the sum of the
+            ranks).
+        format: key names: diffusers, or kohya for ComfyUI and A1111.
+        density: ties, dare, knots_ties: share of entries that are kept; above 0, at most 1.
+        protection: np_lora: how much each adapter is protected from the others, 0..1.
+        seed: dare: seed of its random draws.
 
     Raises:
         InputError: if files, weights or options cannot be used.
@@ -52,15 +53,15 @@ def merge(
     options = BlendOptions(density=density, protection=protection, seed=seed)
     updates = blend(given, amounts, method, options)
     if not updates:
-        raise InputError("all weights are 0, which is the base itself; give at least one above 0")
+        raise InputError("all weights are 0, which is the base itself; give at least one weight above 0")
     if rank is None and method in FULL_RANK:
-        raise InputError(f"{method} gives updates of full rank; give the rank of the file, such as --rank 32")
+        raise InputError(f"{method} makes full-rank updates; give the file a rank, such as --rank 32")
     if rank is not None:
         if rank < 1:
             raise InputError(f"rank is {rank}; it must be at least 1")
         whole, updates = updates, {layer: truncated(update, rank) for layer, update in updates.items()}
         lost = _lost(whole, updates)
-        much = ", which is much; a higher rank loses less" if lost > 0.5 else ""
+        much = ", which is a lot; a higher rank loses less" if lost > 0.5 else ""
         print(f"{lost:.1%} of the blend's norm lie beyond rank {rank} and are lost{much}")
     inputs = {layer: shape for adapter in given for layer, shape in adapter.inputs.items()}
     state, rank = as_state(updates, inputs)
@@ -74,7 +75,7 @@ def merge(
         notes["trigger"] = ", ".join(distinct(triggers))
     bases = sorted({parent["base"] for parent in parents if "base" in parent})
     if len(bases) > 1:
-        print(f"the adapters were made for different bases ({', '.join(bases)}); the file names none")
+        print(f"the adapters were made for different bases ({', '.join(bases)}); the file will name no base")
     elif bases:
         notes["base"] = bases[0]
     save = save_kohya if format == "kohya" else save_adapter

@@ -1,4 +1,4 @@
-"""How much of each adapter, and how: what every method of blending is given.
+"""Weights and options of a blend, as every method gets them.
 
 With weights w_i the strength is s = sum w_i and the mixture pi_i = w_i / s; adapters of weight 0 are dropped first.
 """
@@ -15,11 +15,11 @@ from stylelora.records import InputError
 
 @dataclass(frozen=True)
 class BlendOptions:
-    """How a method blends, beside the weights.
+    """Options of the blending methods, besides the weights.
 
     Args:
         density: ties, dare and knots_ties: share of entries that are kept; above 0, at most 1.
-        protection: np_lora: how much each adapter is kept out of the others, 0..1.
+        protection: np_lora: how much each adapter is protected from the others, 0..1.
         seed: dare: of its random draws.
         base_unconditional: composite and anchored: for the empty prompt the base predicts alone.
         regions: composite: where each adapter counts, one entry for each: left, right, top, bottom, or a picture that
@@ -35,7 +35,7 @@ class BlendOptions:
     batched: bool = True
 
     def check(self) -> None:
-        """Refuse what is no share.
+        """Refuse shares that are out of range.
 
         Raises:
             InputError: if density is not above 0 and at most 1, or protection not 0..1.
@@ -48,7 +48,7 @@ class BlendOptions:
 
 @dataclass(frozen=True)
 class MixSpec:
-    """Which adapters, and how much of each.
+    """Adapters and their weights.
 
     Attributes:
         names: of the adapters with a weight above 0.

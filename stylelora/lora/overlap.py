@@ -1,4 +1,4 @@
-"""How much two adapters get in each other's way, before any picture is made."""
+"""How much the updates of two adapters overlap, before any picture is made."""
 
 from __future__ import annotations
 

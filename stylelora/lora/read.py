@@ -1,4 +1,4 @@
-"""From LoRA files as people have them, under diffusers' or kohya's names, to one update per layer of the UNet."""
+"""Read LoRA files, with diffusers' or kohya's key names, as one update per layer of the UNet."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def read_adapter(path: Path | str) -> Adapter:
 
 
 def read_adapters(paths: Sequence[Path | str]) -> list[Adapter]:
-    """Read LoRA files; those of one name get that of their folder before it.
+    """Read LoRA files; where two have one name, their folder's is put before it.
 
     Raises:
         InputError: as `read_adapter`.

@@ -1,4 +1,4 @@
-"""Several adapters beside one UNet, of which each part of a batch and each layer can use another."""
+"""Several adapters beside one UNet; each part of a batch and each layer can use a different one."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
 def save_adapter(
     path: Path, state: Mapping[str, Tensor], *, rank: int, alpha: float, metadata: Mapping[str, str]
 ) -> None:
-    """Write an adapter file, all or nothing: after an error or a kill, `path` is what it was before.
+    """Write an adapter file completely or not at all; after an error or a kill `path` is unchanged.
 
     Args:
         path: file to write or replace; its folder is made.

@@ -23,7 +23,7 @@ ATTAINMENT = Measure(
 )
 ATTAINMENT_WITHOUT_TRIGGER = Measure(
     "attainment_without_trigger",
-    "the same of prompts without the trigger word: what shows of the style unasked",
+    "the same of prompts without the trigger word: how much of the style appears without being asked for",
     higher_is_better=False,
 )
 TRIGGER_EFFECT = Measure("trigger_effect", "attainment with the trigger word minus without it")
@@ -90,7 +90,7 @@ def attainment(similarities: ArrayLike, calibration: Calibration) -> np.ndarray:
         span = calibration.span
         raise InputError(
             f"The single adapter changes the similarity by {span.value:.3g} [{span.ci_low:.3g}, {span.ci_high:.3g}], "
-            "which is not surely above 0, so nothing can be measured in its units: give more prompts or another style."
+            "which is not clearly above 0, so nothing can be measured in its units; give more prompts or another style."
         )
     (similarities,) = as_rows(similarities)
     return (similarities - calibration.base) / calibration.span.value

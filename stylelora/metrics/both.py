@@ -26,7 +26,7 @@ BOTH_SCORE_OF_CUT = Measure(
     "both_score_of_cut", "both-score of one adapter's picture cut and set beside the other's, which is no blend"
 )
 BOTH_SCORE_OF_WORDS = Measure(
-    "both_score_of_words", "both-score of the base that is told of styles in words: what adapters have to beat"
+    "both_score_of_words", "both-score of the base with the styles named in the prompt: what adapters have to beat"
 )
 BOTH_ABOVE_PIXEL_AVERAGE = Measure("both_above_pixel_average", "both-score minus that of mixing pixels; exploratory")
 COIN_FLIP = Measure(

@@ -1,4 +1,4 @@
-"""Are generated pictures copies of training pictures? With 100 of them, an adapter can learn them by heart."""
+"""Are generated pictures copies of training pictures? With 100 of them, an adapter can memorise them."""
 
 from __future__ import annotations
 

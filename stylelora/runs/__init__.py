@@ -1,1 +1,1 @@
-"""What a run leaves: its folder, `result.json`, pictures and grids."""
+"""Output of a run: its folder, `result.json`, pictures and grids."""

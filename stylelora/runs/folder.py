@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, and what happens to an earlier run in it."""
+"""The folder of a run: where it is, and what becomes of an earlier run in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run_folder(config: Path, configs: Path) -> Path:
 
 
 def place_run(config: Any, configs: Path, inside: str = "") -> None:
-    """Let everything that a run writes go to its folder: the one it is given, or that of its config file.
+    """Send everything that a run writes to its folder: the given one, or that of its config file.
 
     Args:
         config: what the command line was parsed to; `trainer`, `checkpoint` and loggers get the folder.
@@ -43,4 +43,4 @@ def set_aside(folder: Path) -> None:
         return
     aside = free_name(folder)
     folder.rename(aside)
-    print(f"{folder} held an earlier run; it is now {aside}", file=sys.stderr)
+    print(f"{folder} held an earlier run, which is now in {aside}", file=sys.stderr)

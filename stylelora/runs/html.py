@@ -1,4 +1,4 @@
-"""Pages to look at: Jinja templates of `runs/templates`, filled."""
+"""HTML pages from the Jinja templates of `runs/templates`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled with values, which are escaped: a name may hold `<`.
+    """Return a filled template; values are escaped, since a name may hold `<`.
 
     Args:
         template: file in `stylelora/runs/templates`, such as `evaluation.html`; most extend `base.html`.

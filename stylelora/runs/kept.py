@@ -1,4 +1,4 @@
-"""Which epoch of a training is kept. Nothing else decides it: files and metrics of a run are those of this epoch."""
+"""Which epoch of a training is kept; the files and metrics of a run are those of this epoch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass
 class KeptEpoch:
-    """The epoch that is kept so far, by the rule: the highest held-out skill, of equal ones the first.
+    """The epoch kept so far: the one with the highest held-out skill, the first among equals.
 
-    Not the training loss, which falls further the more an adapter learns its pictures by heart. A module offers every
-    epoch and logs the answer as `val/kept_epoch`. Whoever writes something of the kept epoch (adapter, checkpoint,
+    Not the training loss, which falls further the more an adapter memorises its pictures. A module offers every
+    epoch and logs the answer as `val/kept_epoch`. Whatever writes something of the kept epoch (adapter, checkpoint,
     metrics) does so whenever that is the current epoch.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What to do when a training has ended."""
+"""The next steps after a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a run: files that say how they were made, a list of them, and grids to look at."""
+"""The pictures of a run: PNGs that record how they were made, a list of them, and grids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AXES = ("label", "method", "guidance_scale", "strength")
 
 
 def save_picture(row: dict, root: Path) -> dict:
-    """Write a picture as PNG that says how it was made.
+    """Write a picture as a PNG that records how it was made.
 
     Args:
         row: settings, `image`, uint8 (3, H, W), and `index`, place of the prompt and of the condition.

@@ -1,4 +1,4 @@
-"""`result.json`: one run, one file."""
+"""`result.json`: the result of a run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_result(
     metrics: Sequence[Metric],
     tests: Sequence[Endpoint] = (),
 ) -> Path:
-    """Write `result.json` at once or not at all.
+    """Write `result.json` completely or not at all.
 
     Args:
         folder: the run's folder; its `config.yaml`, where there is one, goes into the result.

@@ -1,4 +1,4 @@
-"""A run in a process of its own."""
+"""Start a run in its own process."""
 
 from __future__ import annotations
 

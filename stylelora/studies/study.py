@@ -1,4 +1,4 @@
-"""Whole studies by one command: what is missing is run, and then the tables are printed."""
+"""The program `study`: whole studies by one command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def study(question: Literal["styles", "resolution"]) -> None:
-    """Answer a question by its configured runs on the embedded base; what has a result already is not run again.
+    """Run a study on the embedded base and print its tables; runs that already have a result are skipped.
 
     Args:
         question: styles: the four adapters and two blends (`configs/evaluate/mini.yaml`); resolution: the same
@@ -65,7 +65,7 @@ def fit_and_test(config: Path) -> Path:
 
 
 def side_by_side(work: Callable[[Path], T], pattern: str) -> list[T]:
-    """Do some work for each config, on a machine without a GPU for as many at once as it has cores.
+    """Do some work for each config; without a GPU, as many at once as there are cores.
 
     Args:
         work: starts processes.
@@ -142,4 +142,4 @@ def run(verb: str, config: Path, folder: Path, *more: str, adapters: Sequence[Pa
     words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
     print("running", *words, flush=True)
     if start(*words):
-        raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; what it said is above")
+        raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; see its messages above")

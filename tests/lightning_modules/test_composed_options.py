@@ -68,7 +68,7 @@ def test_words_are_given_to_the_base_alone_and_each_once(tiny_sd, adapter_files,
                   - image(tmp_path, label="base", content="a cat", seed=0)).max() > 2  # fmt: skip
     code, said = predict(tiny_sd, adapter_files, tmp_path / "bare", '--model.init_args.prompt_baselines=["{}"]')
     assert code != 0
-    assert "prompt_baselines has {} alone, which is the base" in said
+    assert "prompt_baselines contains {} alone, which is the base" in said
 
 
 def test_the_columns_of_the_grid_are_the_axis_asked_for_and_the_base_is_first():

@@ -138,7 +138,7 @@ def test_a_second_run_moves_the_first_aside(run, tiny_sd, tiny_clip, pictures, t
     (folder / "adapter-old.safetensors").write_bytes(b"")
     status, said = run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=1))
     assert status == 0
-    assert f"{folder} held an earlier run; it is now {folder}.1" in said
+    assert f"{folder} held an earlier run, which is now in {folder}.1" in said
     assert (tmp_path / "again.1" / "adapter-old.safetensors").exists()
     assert not (folder / "adapter-old.safetensors").exists()
     assert len(list(folder.glob("*tfevents*"))) == 1

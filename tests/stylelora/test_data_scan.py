@@ -145,5 +145,5 @@ def test_the_share_is_that_of_the_hash():
     train, held_out = split_by_content(pictures, 0.25)
     assert (held_out, train) == (pictures[:2], pictures[2:])
     for share in (0.0, 1.0):
-        with pytest.raises(InputError, match="at least 2 each"):
+        with pytest.raises(InputError, match="each needs at least 2"):
             split_by_content(pictures, share)

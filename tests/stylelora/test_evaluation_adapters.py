@@ -43,7 +43,7 @@ def test_what_is_tested_as_it_was_trained_raises_no_doubt():
         ({"side": 128}, "a was trained with resolution 64, not 128"),
         ({"base": "mini"}, "a was trained with base sd, not mini"),
         ({"notes": {"held_out": "others"}}, "may have been trained on some of the pictures of ink"),
-        ({"data": {}}, "no data of the style of a (ink)"),
+        ({"data": {}}, "no data for the style of a (ink)"),
     ],
 )
 def test_each_difference_is_said(changed, words):

@@ -62,16 +62,16 @@ def test_attainment_is_on_the_scale_of_the_first_and_of_its_own_style_alone(tmp_
     assert number(p) < 0.001
     assert [key for key in rows if key[0] == "primary"] == [("primary", "attainment[e]/ink")]
     assert "equal to within 0.1? p = 1.0000, Holm 1.0000" in said
-    assert "speak for these adapters, not for their recipes" in said
+    assert "are about these adapters only, not their recipes" in said
 
 
 def test_a_style_that_the_first_does_not_surely_reach_has_no_attainment_and_this_is_said(tmp_path, capsys):
     runs = [make(tmp_path / name, 0.0) for name in "ab"]
-    with pytest.raises(InputError, match=r"no attainment: the first is not surely nearer to it .* style\[e\]/ink"):
+    with pytest.raises(InputError, match=r"no attainment: the first is not clearly nearer to it .* style\[e\]/ink"):
         ink(*runs)
     ink(*runs, primary="style")
     said = capsys.readouterr().out
-    assert "no attainment: the first is not surely nearer to it than its base, style[e]/ink" in said
+    assert "no attainment: the first is not clearly nearer to it than its base, style[e]/ink" in said
     assert ("primary", str(STYLE)) in table(said)
     assert ("exploratory", str(OTHER)) in table(said)
 
@@ -134,7 +134,7 @@ def test_adapters_of_training_seeds_may_have_other_names_but_no_other_weights(tm
     ink(",".join(first), ",".join([make(tmp_path / f"b{i}", 0.3) for i in range(2)]))
     assert "2 training seeds on each side" in capsys.readouterr().out
     values.write_text(values.read_text().replace('"weights": {"ink": 1.0}', '"weights": {"ink": 0.5}'))
-    with pytest.raises(InputError, match="a1 has no condition of the weights of ink 1"):
+    with pytest.raises(InputError, match="a1 has no condition with the weights of ink 1"):
         ink(",".join(first), first[0])
 
 
@@ -180,7 +180,7 @@ def test_numbers_that_are_none_leave_out_their_metric_alone(tmp_path, capsys):
     values.write_text(re.sub(rf"({record})[\d.]+", r"\1NaN", values.read_text()))
     ink(*runs)
     said = capsys.readouterr().out
-    assert f"left out, for some pictures have no number: {runs[1]}, ink 1: {SCORE}" in said
+    assert f"left out, since some pictures have no value: {runs[1]}, ink 1: {SCORE}" in said
     assert ("primary", "attainment[e]/ink") in table(said)
 
 
@@ -209,14 +209,14 @@ def test_the_order_of_prompts_does_not_matter(tmp_path, capsys):
 def test_what_cannot_be_compared_is_refused(tmp_path):
     run, other = make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.3, dataset="e")
     for arguments, said in (
-        ({"runs": [run, run], "primary": "styel"}, "no metric of both is called styel; choose from"),
+        ({"runs": [run, run], "primary": "styel"}, "no metric of both sides is called styel; choose from"),
         ({"runs": [run, str(tmp_path / "nothing")]}, "no finished test"),
         ({"runs": [run, run], "conditions": ["x", "base"]}, "no condition 'x'"),
-        ({"runs": [run, run], "conditions": ["base", "ink 1"]}, "the first has no style of its own"),
+        ({"runs": [run, run], "conditions": ["base", "ink 1"]}, "the first side has no style of its own"),
         ({"runs": run}, "at least two runs"),
-        ({"runs": [run, run], "conditions": "ink 1"}, "no conditions or one for each run"),
+        ({"runs": [run, run], "conditions": "ink 1"}, "no conditions or one per run"),
         ({"runs": [run, other]}, "other prompts or held-out pictures"),
-        ({"runs": [f"{run},{make(tmp_path / 'd', 0.3)}", run]}, "another number of runs"),
+        ({"runs": [f"{run},{make(tmp_path / 'd', 0.3)}", run]}, "differ in their number of runs"),
         ({"runs": [f"{run},{run}", f"{run},{run}"]}, "give different folders"),
         ({"runs": [run, ","]}, "give different folders"),
         ({"runs": [run, make(tmp_path / "c", 0.3, prompts=19)]}, "other prompts or seeds"),
@@ -228,15 +228,15 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
 def test_the_same_adapter_is_no_second_training_seed(tmp_path):
     runs = [make(tmp_path / name, 0.3) for name in "abcd"]
     (tmp_path / "b" / "pictures.jsonl").write_text((tmp_path / "a" / "pictures.jsonl").read_text())
-    with pytest.raises(InputError, match="b has the adapters of a run before it"):
+    with pytest.raises(InputError, match="b has the same adapters as an earlier run"):
         ink(",".join(runs[:2]), ",".join(runs[2:]))
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("losses.jsonl", None, "has no losses.jsonl and so holds no finished test"),
-        ("values.jsonl", '{"condition": "ba', "is not whole"),
+        ("losses.jsonl", None, "has no losses.jsonl so it is not a finished test"),
+        ("values.jsonl", '{"condition": "ba', "is incomplete"),
         ("values.jsonl", "", "no pictures"),
         ("values.jsonl", '{"condition": "base", "content": "a", "seed": 0, "values": {}}', "of an older version"),
         ("values.jsonl", '{"condition": "base", "method": "sum", "values": {"skill": 1}}', "of an older version"),

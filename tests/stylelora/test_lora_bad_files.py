@@ -40,8 +40,8 @@ def edit(source, target, change_state=dict, **config):
 
 FIRST = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
 BAD_WEIGHTS = {
-    "no-lora": (lambda s: {"conv.weight": torch.ones(2)}, "holds no LoRA weights .* it holds conv.weight"),
-    "empty": (lambda s: {}, "holds no LoRA weights .* it holds nothing"),
+    "no-lora": (lambda s: {"conv.weight": torch.ones(2)}, "has no LoRA weights .* it has conv.weight"),
+    "empty": (lambda s: {}, "has no LoRA weights .* it has nothing"),
     "stranger": (lambda s: s | {"unet.conv.bias": torch.ones(2)}, "not LoRA weights of a UNet: unet.conv.bias"),
     "many": (lambda s: s | {f"x{i}": torch.ones(1) for i in range(5)}, "x0, x1, x2 and 2 more"),
     "half": (

@@ -56,7 +56,7 @@ def test_every_method_truncates_to_a_file(tiny_sd, adapter_files, tmp_path, meth
     [
         ([0.6], {}, "2 adapters and 1 weights"),
         ([0.0, 0.0], {}, "all weights are 0"),
-        ([1.0, 1.0], {"method": "ties"}, "give the rank"),
+        ([1.0, 1.0], {"method": "ties"}, "give the file a rank"),
         ([1.0, 1.0], {"rank": 0}, "rank is 0"),
         ([1.0, 1.0], {"density": 0.0}, "density is 0"),
     ],
