@@ -50,7 +50,7 @@ def interference(
         adapters: two LoRA files of the same base.
         weights: their weights in the blend, such as 0.6 0.4.
         base: base model: mini, a diffusers folder or a hub id; the one that the adapters were trained on.
-        output: PNG of cosine and overlaps by block; default: runs/interference/FIRST+SECOND.png.
+        output: PNG of cosine and overlaps by block; default: in runs/interference (as FIRST+SECOND.png).
 
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.

@@ -32,7 +32,8 @@ def merge(
         adapters: LoRA files of the same base; such as those that `fit` writes.
         weights: one weight per adapter, 0 or more; their sum is the strength of the blend.
         output: file to write, such as blend.safetensors; its folder is made if needed.
-        method: blending method; sum adds the updates exactly, and `stylelora/lora/compose.py` explains the others.
+        method: sum, ties, dare, knots_ties, tsv_m, iso_c or np_lora; sum adds the updates exactly, and
+            `stylelora/lora/compose.py` explains the others.
         rank: rank of the merged file; which then holds the nearest update of that rank; default: exact (the sum of the
             ranks).
         format: key names: diffusers, or kohya for ComfyUI and A1111.

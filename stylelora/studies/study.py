@@ -31,8 +31,9 @@ def study(question: Literal["styles", "resolution"]) -> None:
     """Run a study on the embedded base and print its tables; runs that already have a result are skipped.
 
     Args:
-        question: styles: the four adapters and two blends (`configs/evaluate/mini.yaml`); resolution: the same
-            watercolours from 4 to 64 px, enlarged in two ways (`configs/ablations/resolution/mini_*.yaml`).
+        question: which study: styles or resolution; styles is the four adapters and two blends
+            (`configs/evaluate/mini.yaml`), resolution the same watercolours from 4 to 64 px, enlarged in two ways
+            (`configs/ablations/resolution/mini_*.yaml`).
 
     Raises:
         InputError: if a run fails.
