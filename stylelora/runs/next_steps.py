@@ -25,14 +25,19 @@ def next_steps(folder: Path) -> str:
         of = f"epoch {result['epoch']}" + "".join(f", skill {value:.3f}" for value in skills[:1])
         lines.append(f"adapter   {adapter}  ({of}; trigger word {metadata.get('trigger')})")
     if sheets := sorted(folder.glob("samples/epoch=*.png")):
-        lines.append(f"pictures  {sheets[-1]}")
+        kept = [sheet for sheet in sheets if sheet.stem == f"epoch={result['epoch'] or 0:03d}"]
+        lines.append(f"pictures  {(kept or sheets)[-1]}  (one sheet of samples per epoch)")
     lines.append(f"result    {folder / 'result.json'}")
     if adapter.is_file():
-        base = "" if metadata.get("base", "mini") == "mini" else f" --model.base {metadata['base']}"
+        base = metadata.get("base", "mini")
+        other = "" if base == "mini" else f" --model.base {base}"
         lines += [
-            f"use it    python cli.py predict --config configs/compose/one.yaml --model.adapters '[{adapter}]'{base}",
-            f"          python cli.py merge --adapters {adapter} --weights 1 --format kohya --output "
-            f"{metadata.get('style', 'style')}.safetensors   (for ComfyUI and A1111)",
+            f"use it    python cli.py predict --config configs/compose/one.yaml --model.adapters '[{adapter}]'{other}",
             f'          pipeline.load_lora_weights("{adapter}")   (in diffusers)',
         ]
+        if other:  # no other program draws with mini
+            name = f"{metadata.get('style', 'style')}.safetensors   (the file for ComfyUI and A1111)"
+            lines.append(
+                f"          python cli.py merge --adapters {adapter} --weights 1 --format kohya --output {name}"
+            )
     return "\n".join(lines)
