@@ -1,8 +1,9 @@
 """Data of the embedded base's training stages, all from one table of rendered icons."""
 
 from datamodules.pretraining.icons import Icons
+from datamodules.pretraining.looked_icons import LookedIcons
 from datamodules.pretraining.named_icons import NamedIcons
 from datamodules.pretraining.named_latents import NamedLatents
 from datamodules.pretraining.styled_icons import StyledIcons
 
-__all__ = ["Icons", "NamedIcons", "NamedLatents", "StyledIcons"]
+__all__ = ["Icons", "LookedIcons", "NamedIcons", "NamedLatents", "StyledIcons"]

@@ -1,4 +1,4 @@
-"""Learning rate of all three stages: short warm-up, plateau, linear decay to zero."""
+"""Learning rate of all stages: short warm-up, plateau, linear decay to zero."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import lightning.pytorch as L
 import torch
 
 
-def adamw_with_decay(module: L.LightningModule, lr: float, plateau: float, weight_decay: float = 0.01) -> dict:
+def adamw_with_decay(
+    module: L.LightningModule,
+    lr: float,
+    plateau: float,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.99),
+) -> dict:
     """Build AdamW with a per-step schedule over the whole run.
 
     Args:
@@ -14,12 +20,13 @@ def adamw_with_decay(module: L.LightningModule, lr: float, plateau: float, weigh
         lr: learning rate of the plateau.
         plateau: share of all steps before the rate starts to fall.
         weight_decay: decoupled weight decay.
+        betas: how long the optimiser remembers gradients and their squares.
 
     Returns:
         what `configure_optimizers` returns.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
     total = module.trainer.estimated_stepping_batches
     if total == float("inf"):
         raise ValueError("the learning rate needs an end: set trainer.max_steps or trainer.max_epochs")

@@ -82,6 +82,25 @@ def random_texture(images: Tensor, p: float) -> Tensor:
     return _some(images, blurred, p / 2).clamp(0, 1)
 
 
+def random_blocks(images: Tensor, p: float) -> Tensor:
+    """Redraw some pictures in hard blocks of two or four pixels, each the colour of its corner: small details stay."""
+    for factor in (2, 4):
+        blocks = F.interpolate(images[..., ::factor, ::factor], scale_factor=factor, mode="nearest")
+        images = _some(images, blocks, p / 2)
+    return images
+
+
+def busy_background(images: Tensor, share: float) -> Tensor:
+    """Return backgrounds: for a share of the pictures the next one, three times as large, for the rest white or plain.
+
+    Args:
+        images: float (B, 3, H, W), 0..1.
+        share: probability of another picture.
+    """
+    behind = random_affine(images.roll(1, 0), zoom=(2.5, 4.0), shift=0.3, degrees=180, p=1.0)
+    return _some(random_background(len(images), images.shape[-1], white=0.5), behind, share)
+
+
 def random_colour(images: Tensor, p: float) -> Tensor:
     """Shuffle the colour channels of some pictures; keeps shapes and contrast."""
     order = torch.rand(len(images), 3).argsort(1)

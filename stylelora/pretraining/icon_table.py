@@ -35,6 +35,12 @@ STYLE_SETS = {
     "icon-park": "@iconify-json/icon-park@1.2.4",
     "kameleon": "@iconify-json/streamline-kameleon-color@1.2.2",
 }
+#: Glyphs drawn with lines and solid shapes, for the autoencoder alone. Licences: MIT, Apache-2.0, CC BY 3.0.
+GLYPH_SETS = {
+    "tabler": "@iconify-json/tabler@1.2.41",
+    "icon-park": STYLE_SETS["icon-park"],
+    "game": STYLE_SETS["game"],
+}
 #: How captions name the look of the sets that the generator learns.
 STYLE_PHRASES = {
     "noto": "shaded icon",
