@@ -41,17 +41,29 @@ def style_pictures(style: Style) -> torch.Tensor:
     return torch.stack([to_tensor(fit(open_picture(file), (64, 64), style.interpolation)) for file in files])
 
 
+def things() -> list[str]:
+    """Return the 103 things that styles are judged on."""
+    return list(load_concepts().values())[::3]
+
+
 def autoencoder_rows(base: Base, root: Path) -> None:
-    """Say how much of a picture the latents keep."""
+    """Say how much of a picture the latents keep, and how many pictures of a style are still taken for it."""
 
-    def psnr(images: torch.Tensor) -> torch.Tensor:
-        images = images.float() / 127.5 - 1
-        done = base.reconstruct(images)
-        return peak_signal_noise_ratio(done, images, data_range=2.0, dim=(1, 2, 3), reduction="none")
+    def psnr(images: torch.Tensor, done: torch.Tensor) -> torch.Tensor:
+        return peak_signal_noise_ratio(done.float(), images.float(), data_range=255.0, dim=(1, 2, 3), reduction="none")
 
-    row("autoencoder, PSNR on unseen icon sets", psnr(icons(TEST_SETS, root, concepts_only=False)[0]), " dB")
+    unseen = icons(TEST_SETS, root, concepts_only=False)[0]
+    row("autoencoder, PSNR on unseen icon sets", psnr(unseen, base.reconstruct(unseen)), " dB")
+    encoder = StyleEncoder()
+    plain = encoder.encode_images(Base("mini").sample([with_article(name) for name in things()]))
     for name, style in STYLES.items():
-        row(f"autoencoder, PSNR on the embedded {name} pictures", psnr(style_pictures(style)), " dB")
+        real = style_pictures(style)
+        done = base.reconstruct(real)
+        row(f"autoencoder, PSNR on the embedded {name} pictures", psnr(real, done), " dB")
+        before, after = encoder.encode_images(real), encoder.encode_images(done)
+        for words, vectors in (("before", before), ("after", after)):
+            halves = [in_style(vectors[i::2], plain, before[1 - i :: 2]) for i in (0, 1)]
+            row(f"{name} pictures {words} the autoencoder, judged in style by the other half", torch.cat(halves))
 
 
 def concept_rows(base: Base, judges: list, root: Path, sheet: Path | None) -> None:
@@ -95,7 +107,7 @@ def prompt_rows(base: Base) -> None:
 
 def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
     """Say for each style's adapter how many pictures are in style and how many still show their thing."""
-    names = list(load_concepts().values())[::3]
+    names = things()
     label = torch.arange(len(load_concepts()))[::3]
     encoder, contents = StyleEncoder(), [with_article(name) for name in names]
     plain = base.sample(contents)

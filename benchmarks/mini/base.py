@@ -56,6 +56,6 @@ class Base:
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Encode and decode pictures float (N, 3, H, W) in [-1, 1]; returns the same range."""
-        done = [self.vae.decode(self.vae.encode(part).latent_dist.mean).sample for part in images.split(32)]
-        return torch.cat(done).clamp(-1, 1)
+        """Encode and decode pictures uint8 (N, 3, H, W)."""
+        parts = (images.float() / 127.5 - 1).split(32)
+        return torch.cat([decode(self.vae, self.vae.encode(part).latent_dist.mean) for part in parts])

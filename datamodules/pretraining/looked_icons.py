@@ -10,9 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from datamodules.pretraining.icons import Icons
 from stylelora.pretraining import augment
 from stylelora.pretraining.icon_table import GLYPH_SETS, TRAIN_SETS, build_icon_table
-from stylelora.pretraining.looks import LOOKS
+from stylelora.pretraining.looks import LOOKS, drawn_in
 from stylelora.pretraining.people import build_people
-from stylelora.pretraining.renderings import plain
 
 #: How often each kind of picture is drawn.
 SHARES = {"icons": 0.55, "glyphs": 0.15, "people": 0.3}
@@ -62,12 +61,9 @@ class LookedIcons(Icons):
         images = augment.random_affine(images, zoom=(0.6, 1.7), shift=0.2, degrees=10, p=0.4)
         images = augment.random_colour(augment.random_flip(images), 0.3)
         images = augment.random_blocks(augment.random_tone(images, 0.2), 0.2)
-        draws = [plain, *(draw for draw, _ in LOOKS.values())]
-        looks = random.choices(
-            [None, *LOOKS], [self.plain, *[(1 - self.plain) / len(LOOKS)] * len(LOOKS)], k=len(images)
-        )
-        drawn = [LOOKS[look][0](image) if look else image for look, image in zip(looks, images.split(1), strict=True)]
-        return augment.random_texture(torch.cat(drawn), 0.1) * 2 - 1
+        share = (1 - self.plain) / len(LOOKS)
+        looks = random.choices([None, *LOOKS], [self.plain] + [share] * len(LOOKS), k=len(images))
+        return augment.random_texture(drawn_in(images, looks), 0.1) * 2 - 1
 
     def train_dataloader(self) -> DataLoader:
         """Pictures at random, each kind in its share; as many per epoch as there are."""

@@ -13,7 +13,8 @@ from datamodules.pretraining.icons import Icons
 from stylelora.base.concepts import load_concepts, with_article
 from stylelora.base.load import part_hash
 from stylelora.pretraining import augment
-from stylelora.pretraining.icon_table import STYLE_PHRASES, build_icon_table, corpus
+from stylelora.pretraining.icon_table import STYLE_PHRASES, IconTable, build_icon_table, corpus
+from stylelora.pretraining.looks import drawn_in
 from stylelora.pretraining.scenes import Scene, describe, draw, scenes_of
 from stylelora.pretraining.tokenizer import train_tokenizer
 
@@ -23,11 +24,13 @@ SHARES = {"plain": 0.57, "colour": 0.25, "count": 0.08, "background": 0.1}
 
 def made_up_word() -> str:
     """Return a random word such as trigger words are: what is not known must not hide what is."""
-    return "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(3, 9)))
+    return "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(4, 9)))
 
 
 def kind_of(scene: Scene) -> str:
     """Return the key of SHARES that a scene belongs to."""
+    if scene.look is not None:
+        return "look"
     if scene.background is not None:
         return "background"
     return "count" if scene.count > 1 else "plain" if scene.colour is None else "colour"
@@ -45,6 +48,8 @@ class NamedLatents(Icons):
         batch_size: pictures per step.
         size: side of the pictures in pixels.
     """
+
+    shares = SHARES
 
     def __init__(
         self,
@@ -64,7 +69,11 @@ class NamedLatents(Icons):
     def encoded(self) -> Path:
         """File of the latents, named after the autoencoder that made them."""
         key = part_hash(self.vae_folder.parent, self.vae_folder.name)[:12]
-        return self.root / f"latents-{key}-{self.variants}-{self.size}.pt"
+        return self.root / f"latents-{type(self).__name__}-{key}-{self.variants}-{self.size}.pt"
+
+    def gallery(self) -> IconTable:
+        """Return the drawings that scenes are made of."""
+        return build_icon_table(self.sets, self.root, self.size)
 
     def drawings(self) -> list[tuple[int, Scene]]:
         """Return (row of the table, scene) of every latent, in their order."""
@@ -86,7 +95,7 @@ class NamedLatents(Icons):
     @torch.no_grad()
     def encode(self) -> torch.Tensor:
         """Return the latents of all drawings, float32 (N, C, h, w)."""
-        self.table = build_icon_table(self.sets, self.root, self.size)
+        self.table = self.gallery()
         vae, latents, drawings = self.load_vae(), [], self.drawings()
         for start in range(0, len(drawings), 64):
             part = drawings[start : start + 64]
@@ -94,7 +103,7 @@ class NamedLatents(Icons):
             images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
             moved = augment.random_affine(images, zoom=(0.8, 1.0), shift=0.08, degrees=0, p=1.0)
             still = torch.tensor([not scene.moved for _, scene in part]).view(-1, 1, 1, 1)
-            images = torch.where(still, images, moved)
+            images = drawn_in(torch.where(still, images, moved), [scene.look for _, scene in part])
             latents.append(vae.encode(images * 2 - 1).latent_dist.mean)
         return torch.cat(latents)
 
@@ -109,7 +118,7 @@ class NamedLatents(Icons):
         from transformers import CLIPTokenizer
 
         self.vae = self.load_vae()
-        self.table = build_icon_table(self.sets, self.root, self.size)
+        self.table = self.gallery()
         if self.tokenizer_folder is None:
             self.tokenizer = train_tokenizer(corpus(self.table))
         else:
@@ -143,7 +152,7 @@ class NamedLatents(Icons):
         for row in rows:
             group = self.groups[row]
             kinds = list(group)
-            picked.append(random.choice(group[random.choices(kinds, [SHARES[kind] for kind in kinds])[0]]))
+            picked.append(random.choice(group[random.choices(kinds, [self.shares[kind] for kind in kinds])[0]]))
         texts = [self.caption(*self.scenes[index]) for index in picked]
         return {"latents": self.latents[picked], "input_ids": self.tokenize(texts), "empty_ids": self.empty_ids}
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.pretraining.autoencoder import MiniAutoencoder
+from lightning_modules.pretraining.autoencoder import MiniAutoencoder, align_latents
 from lightning_modules.pretraining.schedule import adamw_with_decay
 from stylelora.pretraining.adversary import EarlyFeatures, critic_loss, deceiving_loss, patch_critic
 
@@ -42,3 +42,9 @@ class MiniSharpAutoencoder(MiniAutoencoder):
     def configure_optimizers(self) -> dict:
         """AdamW that forgets fast, since the critic's advice changes; linear decay."""
         return adamw_with_decay(self, self.hparams.lr, self.hparams.plateau, betas=(0.5, 0.9))
+
+    def settle(self, images: Tensor) -> None:
+        """Bring the latents back to where they were, so that a UNet trained on them goes on."""
+        from diffusers import AutoencoderKL
+
+        align_latents(self.vae, AutoencoderKL.from_pretrained(self.hparams.init_from), images)

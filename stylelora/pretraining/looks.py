@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from stylelora.pretraining import renderings as r
 
-#: look -> (rendering, how captions name it). None of them is one of the four embedded styles.
-LOOKS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "mosaic": (r.mosaic, "mosaic"),
-    "fine mosaic": (r.fine_mosaic, "fine mosaic"),
-    "posterised": (r.posterised, "poster"),
-    "sketched": (r.sketched, "pencil sketch"),
-    "inked": (r.inked, "ink outline"),
-    "washed": (r.washed, "pale wash"),
-    "hatched": (r.hatched, "hatching"),
-    "dotted": (r.dotted, "dot print"),
-    "smeared": (r.smeared, "thick paint"),
-    "grey": (r.grey, "grey"),
-    "pastel": (r.pastel, "pastel"),
-    "vivid": (r.vivid, "vivid"),
-    "blurred": (r.blurred, "blurred"),
-    "grainy": (r.grainy, "grainy"),
+#: How captions name a look -> how to draw in it. None of them is one of the four embedded styles.
+LOOKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mosaic": r.mosaic,
+    "fine mosaic": r.fine_mosaic,
+    "posterised": r.posterised,
+    "sketched": r.sketched,
+    "inked": r.inked,
+    "washed": r.washed,
+    "hatched": r.hatched,
+    "dotted": r.dotted,
+    "smeared": r.smeared,
+    "black and white": r.grey,
+    "pastel": r.pastel,
+    "vivid": r.vivid,
+    "blurred": r.blurred,
+    "grainy": r.grainy,
 }
+
+
+def drawn_in(images: Tensor, looks: Sequence[str | None]) -> Tensor:
+    """Draw each picture, float (B, 3, H, W) in 0..1, in its look, or leave it."""
+    parts = zip(images.split(1), looks, strict=True)
+    return torch.cat([image if look is None else LOOKS[look](image) for image, look in parts])

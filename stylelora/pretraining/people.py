@@ -106,7 +106,7 @@ def draw_person(name: str, rng: random.Random, size: int) -> tuple[np.ndarray, s
         size: side of the picture in pixels.
 
     Returns:
-        uint8 (size, size, 4) and words such as `a smiling person with long red hair and glasses`.
+        uint8 (size, size, 4) and words such as `smiling person with long red hair and glasses`.
     """
     from dicebear import Avatar
 
@@ -130,7 +130,7 @@ def draw_person(name: str, rng: random.Random, size: int) -> tuple[np.ndarray, s
         options |= known.glasses[0 if glasses else 1]
     hair = " ".join(word for word in (length, colour, "hair") if word) if length or colour else ""
     belongings = " and ".join(part for part in (hair, "glasses" if glasses else "") if part)
-    words = f"a {mood} person" if mood else "a person"
+    words = f"{mood} person" if mood else "person"
     picture = np.asarray(render(Avatar(_style(name), options).to_string(), size, background=None))
     return picture, f"{words} with {belongings}" if belongings else words
 

@@ -29,12 +29,14 @@ class Scene(NamedTuple):
         count: how many there are, 1 to 3.
         background: key of COLOURS behind it, or None for white.
         moved: whether it is a little out of place and scale; no caption says so.
+        look: key of LOOKS that the picture is drawn in, or None for the icon's own.
     """
 
     colour: str | None = None
     count: int = 1
     background: str | None = None
     moved: bool = False
+    look: str | None = None
 
 
 def held_out(name: str, colour: str) -> bool:
