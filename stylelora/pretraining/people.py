@@ -1,7 +1,8 @@
 """People with attributes that their caption names: faces and busts drawn by DiceBear from openly licensed parts.
 
-Needs the extra `mini` (dicebear-core, dicebear-styles). Every set used is CC0 or CC BY 4.0; the artists are in the
-base's ATTRIBUTION.md.
+Needs the extra `mini` (dicebear-core, dicebear-styles). Sets and licences, as the package's definitions say:
+adventurer (Lisa Wischofsky), big-ears (The Visual Team), micah (Micah Lanier), personas (Draftbit) and dylan (Natalia
+Spivak) are CC BY 4.0; lorelei (Lisa Wischofsky), open-peeps (Pablo Stanley) and notionists (Zoish) are CC0 1.0.
 """
 
 from __future__ import annotations
@@ -147,10 +148,10 @@ def build_people(count: int, cache: Path | str, size: int = 64) -> People:
     """Draw `count` people in each set's look, the same in every run, or read them as drawn before."""
     path = Path(cache) / f"people-{count}-{size}.npz"
     if not path.is_file():
-        drawn = [
-            (*draw_person(name, random.Random(f"{name} {i}"), size), name) for name in PORTRAITS for i in range(count)
-        ]
-        pixels, words, sets = zip(*drawn, strict=True)
+        seeds = [(name, f"{name} {number}") for name in PORTRAITS for number in range(count)]
+        drawn = [draw_person(name, random.Random(seed), size) for name, seed in seeds]
+        pixels, words = zip(*drawn, strict=True)
+        sets = [name for name, _ in seeds]
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, pixels=np.stack(pixels), words=np.array(words), sets=np.array(sets))
         partial.rename(path)
