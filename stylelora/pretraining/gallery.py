@@ -36,7 +36,8 @@ OTHER_VIEWS = {
 #: Icons of people, by the name they have.
 PEOPLE_ICONS = (
     "artist astronaut baby boy child construction-worker cook detective farmer firefighter girl guard judge man "
-    "mechanic ninja old-man old-woman person pilot police-officer prince princess scientist singer student teacher woman"
+    "mechanic ninja old-man old-woman person pilot police-officer prince princess scientist singer student teacher "
+    "woman"
 ).split()
 GLYPH_PHRASES = {"tabler": "line icon", "icon-park": "two-tone icon", "game": "solid icon"}
 #: Glyphs whose name means another thing there.
