@@ -1,4 +1,4 @@
-"""What one process needs to know of the others."""
+"""Gathering results across distributed processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def gather_objects(obj: T) -> list[T]:
-    """Return every process's object, in the order of ranks and on every rank; `[obj]` where there is one process.
+    """Gather one object per process, in rank order, on every rank; `[obj]` with a single process.
 
     Args:
-        obj: anything that pickles; CPU data, since tensors would come back on their sender's device.
+        obj: any picklable object; keep tensors on the CPU, since they would come back on the sender's device.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return [obj]
@@ -23,11 +23,11 @@ def gather_objects(obj: T) -> list[T]:
 
 
 def gather_rows(rows: list[dict], key: str) -> list[dict]:
-    """Join the rows of all processes, in the order of `key` and once for each, should a sampler repeat an item.
+    """Gather rows from all processes, sorted by `key`; duplicates added by a padding sampler are dropped.
 
     Args:
-        rows: this process's.
-        key: what tells items apart, such as "index".
+        rows: rows of this process.
+        key: field that identifies an item, such as "index".
     """
     unique = {row[key]: row for part in gather_objects(rows) for row in part}
     return [unique[item] for item in sorted(unique)]

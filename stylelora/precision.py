@@ -1,12 +1,12 @@
-"""What a number of 32 bits is on a GPU."""
+"""Float32 precision on GPUs."""
 
 from __future__ import annotations
 
 
 def same_precision_everywhere() -> None:
-    """Let convolutions use TF32 only where matrix products do.
+    """Allow TF32 in convolutions only where matrix multiplications use it.
 
-    PyTorch allows TF32 (10 bits of mantissa) in cuDNN's convolutions by default, but not in matrix products. Here
+    PyTorch allows TF32 (10-bit mantissa) in cuDNN convolutions by default, but not in matrix multiplications. Here
     `torch.set_float32_matmul_precision` decides for both: with its default, "highest", float32 means float32.
     """
     import torch

@@ -1,4 +1,4 @@
-"""The records that cross borders between stages, and the one error meant for a person."""
+"""Data records shared between stages, and the one error type shown to users."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # processes that only read pictures do without torch
+if TYPE_CHECKING:  # worker processes that only read images need no torch
     from torch import Tensor
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message is one sentence that says why and what to do."""
+    """Invalid user input; the message says in one sentence what is wrong and what to do."""
 
     @classmethod
     def within(cls, error: BaseException) -> InputError:
-        """Return the InputError that an error is or was raised from; raise any other error again."""
+        """Return the InputError in an exception's cause chain; re-raise any other error."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, cls):
@@ -28,14 +28,14 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One captioned picture on disk. There may be many: a third of a kilobyte each, for a Path alone takes more.
+    """One captioned image on disk. Kept to about 0.3 kB, since sets may be large; a Path alone takes more.
 
     Attributes:
-        folder: where it is.
-        name: of the file in the folder.
-        text: caption as given, without trigger word.
-        sha256: hash of the file's bytes; keys the cache.
-        group: decides the split; near-duplicates share it, other pictures have their own `sha256`.
+        folder: folder that holds the file.
+        name: file name within the folder.
+        text: original caption, without trigger word.
+        sha256: hash of the file's bytes; the cache key.
+        group: unit of the train/held-out split; shared by near-duplicates, otherwise equal to `sha256`.
         size: width and height in pixels.
     """
 
@@ -48,21 +48,21 @@ class Picture:
 
     @property
     def path(self) -> Path:
-        """Return the file."""
+        """Path of the image file."""
         return self.folder / self.name
 
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Pictures made from prompts, with what the base makes of the same prompts and seeds.
+    """Samples drawn with the adapter, and the base model's samples for the same contents and seeds.
 
     Attributes:
-        index: position in the list of all samples, int (B,).
+        index: position among all samples, int (B,).
         prompts: full prompts with trigger word.
-        contents: the same prompts without trigger and style words.
-        seeds: seed of each picture's initial noise.
-        images: uint8 (B, 3, H, W), made with the adapter.
-        base_images: uint8 (B, 3, H, W), made with no adapter active, from the content prompt.
+        contents: the prompts without trigger and style words.
+        seeds: seed of each image's initial noise.
+        images: uint8 (B, 3, H, W), sampled with the adapter.
+        base_images: uint8 (B, 3, H, W), sampled without any adapter from the content prompt.
     """
 
     index: list[int]
@@ -75,13 +75,13 @@ class SampleBatch:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its uncertainty.
+    """A point estimate with a 95 % confidence interval.
 
     Attributes:
         value: point estimate.
-        ci_low: lower end of the 95 % interval.
-        ci_high: upper end.
-        n: number of independent units behind it.
+        ci_low: lower end of the 95 % confidence interval.
+        ci_high: upper end of the interval.
+        n: number of independent units (sample size).
     """
 
     value: float
@@ -91,13 +91,13 @@ class Estimate:
 
 
 class Quantity(NamedTuple):
-    """What was measured, without of which pictures. Its text is for people; nothing takes it apart again.
+    """What was measured, regardless of on which images. Its string form is for display and never parsed.
 
     Attributes:
         measure: such as `kid`, see `stylelora.metrics.measure`.
-        judge: name of the network that judged, for numbers of two networks cannot be compared; None: no network did.
-        style: whose pictures or scale it refers to; None: no style in particular.
-        at: what else its size depends on: a timestep, or numbers of pictures.
+        judge: name of the network used, since values from different networks are not comparable; None: no network.
+        style: style whose images or scale it refers to; None: no particular style.
+        at: anything else the value depends on: a timestep, or image counts.
     """
 
     measure: str
@@ -115,18 +115,18 @@ class Quantity(NamedTuple):
 
     @classmethod
     def of_record(cls, record: dict) -> Quantity:
-        """Return the quantity of a record, which may hold more."""
+        """Read the quantity from a record; other keys are ignored."""
         return cls(record["measure"], record["judge"], record["style"], tuple(record["at"]))
 
 
 @dataclass(frozen=True)
 class Metric(Estimate):
-    """A measured number that says what it is.
+    """A measured value with its confidence interval and the quantity it estimates.
 
     Attributes:
         quantity: what was measured.
-        higher_is_better: direction.
-        condition: whose pictures or losses: name of a condition of a test; None: of the adapter that is trained.
+        higher_is_better: whether larger values are better.
+        condition: test condition whose images or losses were measured; None: the adapter being trained.
     """
 
     quantity: Quantity
@@ -137,7 +137,7 @@ class Metric(Estimate):
         return f"{self.condition}: {self.quantity}" if self.condition else str(self.quantity)
 
     def as_record(self) -> dict:
-        """Return what JSON can hold, flat: an end of an interval that is infinite becomes null."""
+        """Return a flat, JSON-serialisable dict; infinite interval ends become null."""
         numbers = {name: getattr(self, name) for name in ("value", "ci_low", "ci_high", "n")}
         numbers = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
         return (
@@ -159,13 +159,13 @@ class Metric(Estimate):
 
 
 def find(metrics: Iterable[Metric], measure: str, condition: str | None = None, **names: object) -> Metric | None:
-    """Return the first metric of a measure and condition whose quantity has these names; None if there is none.
+    """Return the first metric that matches a measure, a condition and fields of its quantity; None if there is none.
 
     Args:
-        metrics: to look in.
-        measure: such as `clip_score`.
-        condition: whose; None: of the adapter that is trained.
-        names: `judge`, `style`, `at`, as far as they matter.
+        metrics: metrics to search.
+        measure: name such as `clip_score`.
+        condition: test condition; None: the adapter being trained.
+        names: required values of `judge`, `style` or `at`; fields not given match anything.
     """
     for metric in metrics:
         if (metric.quantity.measure, metric.condition) == (measure, condition):
@@ -176,14 +176,14 @@ def find(metrics: Iterable[Metric], measure: str, condition: str | None = None, 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The test of what was declared before looking.
+    """Result of one hypothesis test that was declared in advance.
 
     Attributes:
-        condition: name of the condition.
-        quantity: what was to differ from 0.
-        difference: by how much it does; None: it could not be measured, and counts as not shown.
-        p_value: chance of such a difference if there were none.
-        p_holm: the same adjusted for the number of tests (Holm 1979).
+        condition: name of the test condition.
+        quantity: quantity tested against 0.
+        difference: observed difference; None: not measurable, which counts as not significant.
+        p_value: probability of a difference at least this large under the null hypothesis.
+        p_holm: p-value adjusted for multiple testing (Holm 1979).
     """
 
     condition: str

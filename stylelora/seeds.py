@@ -1,4 +1,4 @@
-"""Generators that depend on what they are for, not on who asks first."""
+"""Random generators seeded by purpose, so that results do not depend on call order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def seed_of(*key: int | str) -> int:
-    """Return the hash of `key`, 0..2**63-1."""
+    """Hash `key` to a seed in 0..2**63-1."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
 
 

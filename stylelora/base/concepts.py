@@ -1,4 +1,4 @@
-"""The things that the embedded base can draw, and their names in a sentence."""
+"""The concepts the embedded base can draw, and how to name them in a prompt."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PLURALS = frozenset(
 
 @functools.cache
 def load_concepts() -> dict[str, str]:
-    """Read the concepts that pictures are judged among: slug -> name, such as `cat-face` -> `cat`."""
+    """Load the concepts used for zero-shot classification: slug -> name, such as `cat-face` -> `cat`."""
     text = (MINI / "concepts.txt").read_text()
     return dict(line.split("\t") for line in text.splitlines())
 
 
 def name_of(slug: str) -> str:
-    """Return what a person calls the icon: `cat-face` -> `cat`, `red-apple` -> `red apple`."""
+    """Return the plain name of an icon slug: `cat-face` -> `cat`, `red-apple` -> `red apple`."""
     return load_concepts().get(slug, slug.replace("-", " "))
 
 
 def with_article(name: str, colour: str | None = None) -> str:
-    """Return `a cat`, `an owl`, `a unicorn`, `grapes`, and with a colour `an orange cat`."""
+    """Add the indefinite article: `a cat`, `an owl`, `a unicorn`, `grapes`; with a colour, `an orange cat`."""
     words = f"{colour} {name}" if colour else name
     if name in PLURALS:
         return words

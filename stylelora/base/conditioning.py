@@ -1,4 +1,4 @@
-"""What the UNet is given beside x and t: texts as conditioning, and the one call of a UNet."""
+"""Text conditioning of the UNet, and the single place where the UNet is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a UNet predicts for, of B pictures. Bases that want more than texts get their tensors as fields here.
+    """Conditioning of a batch of B images. Bases that need more than text embeddings add their tensors as fields.
 
     Attributes:
         text: text encoder's last hidden state, float (B, T, D).
@@ -22,45 +22,45 @@ class Conditioning:
 
     @classmethod
     def of_batch(cls, batch: Mapping[str, Tensor], prefix: str = "") -> Conditioning:
-        """Return the conditioning of a data module's batch; prefix "empty_" or "content_" for that of other prompts."""
+        """Take the conditioning from a data module's batch; prefix "empty_" or "content_" selects other prompts."""
         return cls(batch[f"{prefix}text"])
 
     @classmethod
     def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
-        """Join several along the batch."""
+        """Concatenate along the batch dimension."""
         return cls(torch.cat([part.text for part in parts]))
 
     def __len__(self) -> int:
         return len(self.text)
 
     def expand(self, count: int) -> Conditioning:
-        """Repeat the conditioning of one picture for `count`; that of `count` pictures stays as it is."""
+        """Expand a batch of one to `count`; a batch of `count` is returned unchanged."""
         return Conditioning(self.text.expand(count, -1, -1))
 
     def to(self, *args: Any, **kwargs: Any) -> Conditioning:
-        """Move or cast it, as `Tensor.to`."""
+        """Move or cast the tensors, like `Tensor.to`."""
         return Conditioning(self.text.to(*args, **kwargs))
 
     def replaced(self, chosen: Tensor, other: Conditioning) -> Conditioning:
-        """Return it with `other`, of one picture or of B, where `chosen`, bool (B,), is true."""
+        """Replace the rows where `chosen`, bool (B,), is true with those of `other`, a batch of 1 or B."""
         return Conditioning(torch.where(chosen[:, None, None], other.text, self.text))
 
 
 @torch.no_grad()
 def encode_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str]) -> Conditioning:
-    """Return the conditioning for N texts, on the encoder's device; what is beyond T tokens is cut."""
+    """Encode N texts on the encoder's device; texts are truncated to T tokens."""
     length = tokenizer.model_max_length
     padding = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
     return Conditioning(encoder(tokenizer(list(texts), **padding).input_ids.to(encoder.device)).last_hidden_state)
 
 
 def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return what a UNet predicts, noise or velocity, like x (B, C, H, W). Every call of a UNet is this one.
+    """Run the UNet and return its prediction (noise or velocity), same shape as x. Every UNet call goes through here.
 
     Args:
-        unet: of diffusers, with or without adapters.
-        x: noisy latents, float (B, C, H, W); cast to the dtype of the conditioning.
-        t: timesteps, int (B,), or one for all, ().
-        conditioning: of B pictures.
+        unet: diffusers UNet, with or without adapters.
+        x: noisy latents, float (B, C, H, W); cast to the conditioning's dtype.
+        t: timesteps, int (B,), or a scalar () shared by the batch.
+        conditioning: conditioning of the B images.
     """
     return unet(x.to(conditioning.text.dtype), t, encoder_hidden_states=conditioning.text).sample

@@ -1,7 +1,7 @@
-"""Find a base model and load its parts, each where it is needed and in float32.
+"""Resolve a base model and load its components separately, in float32.
 
-A base is a folder in the layout of diffusers' StableDiffusionPipeline. It is given as `mini` (the embedded one), as a
-path, or as a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
+A base is a folder in the layout of diffusers' StableDiffusionPipeline. It is named by `mini` (the embedded one), a
+local path, or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 @functools.cache
 def resolve_base(name: str) -> Path:
-    """Return the folder of a base, fetching it from the hub if it must.
+    """Return the folder of a base, downloading it from the hub if needed.
 
     Args:
         name: `mini`, a folder, or a hub id.
 
     Raises:
-        InputError: if the folder is no Stable Diffusion checkpoint, or the hub has it not or cannot be reached.
+        InputError: if the folder is not a Stable Diffusion checkpoint, or the hub lacks it or cannot be reached.
     """
     folder = MINI if name == "mini" else Path(name)
     if folder.is_dir():
@@ -42,7 +42,7 @@ def resolve_base(name: str) -> Path:
     patterns += ["model_index.json", "*/diffusion_pytorch_model.safetensors"]
     try:
         snapshot = Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub client has a dozen error classes; for a user they are one
+    except Exception as error:  # the hub client has a dozen error classes; to the user they mean the same
         raise InputError(
             f"base {name!r} is not in the local hub cache and cannot be fetched ({type(error).__name__}); connect to "
             "the network once, or give the path of a folder that holds it"
@@ -67,7 +67,7 @@ def _load(kind: Any, folder: Path, part: str) -> nn.Module:
     from safetensors import SafetensorError
 
     try:
-        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; training must not notice
+        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; keep the training RNG untouched
             module = kind.from_pretrained(folder / part, torch_dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder / part} has no safetensors weights that can be loaded; download it again") from error
@@ -103,7 +103,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_scheduler(folder: Path) -> Any:
-    """Load the sampler the checkpoint names; it also carries the noise schedule of training."""
+    """Load the checkpoint's scheduler, which also holds the training noise schedule."""
     import diffusers
 
     name = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
@@ -111,34 +111,34 @@ def load_scheduler(folder: Path) -> Any:
 
 
 def read_config(folder: Path, part: str) -> dict:
-    """Return the config.json of one part."""
+    """Return the config.json of one component."""
     return json.loads((folder / part / "config.json").read_text())
 
 
 def sampling_recipe(folder: Path) -> tuple[int, float]:
-    """Return (steps, guidance scale) that suit a base: its `sampling.json`, or else 30 and SD 1.5's usual 7.5."""
+    """Return the recommended (steps, guidance scale): from `sampling.json`, or 30 and SD 1.5's usual 7.5."""
     path = folder / "sampling.json"
     recipe = json.loads(path.read_text()) if path.is_file() else {"num_inference_steps": 30, "guidance_scale": 7.5}
     return recipe["num_inference_steps"], recipe["guidance_scale"]
 
 
 def size_step(folder: Path) -> int:
-    """Return what sides must be a multiple of, so that the base can halve them often enough: 64 px for SD 1.5."""
+    """Return the total downsampling factor of VAE and UNet; image sides must be multiples of it: 64 px for SD 1.5."""
     levels = sum(len(read_config(folder, part)["block_out_channels"]) for part in ("vae", "unet"))
     return 2 ** (levels - 2)
 
 
 def native_resolution(folder: Path) -> int:
-    """Return the side in pixels that a base was made for: 512 for SD 1.5, 64 for mini."""
+    """Return the resolution in pixels the base was trained at: 512 for SD 1.5, 64 for mini."""
     levels = len(read_config(folder, "vae")["block_out_channels"])
     return read_config(folder, "unet")["sample_size"] * 2 ** (levels - 1)
 
 
 def check_resolution(folder: Path, resolution: int) -> None:
-    """Refuse a resolution that the autoencoder and the UNet cannot halve often enough.
+    """Check that the resolution is divisible by the total downsampling factor of VAE and UNet.
 
     Raises:
-        InputError: with the nearest resolutions that work.
+        InputError: if not; the message names the nearest valid resolutions.
     """
     step = size_step(folder)
     if resolution < step or resolution % step:
@@ -151,7 +151,7 @@ def check_resolution(folder: Path, resolution: int) -> None:
 
 @functools.cache
 def part_hash(folder: Path, part: str) -> str:
-    """Return a hash of one part's config and weights, so that what is derived from them is never stale."""
+    """Hash a component's config and weights, so that caches derived from them are never stale."""
     digest = hashlib.sha256()
     for path in sorted((folder / part).iterdir()):
         if path.suffix in (".json", ".safetensors", ".txt"):
