@@ -1,1 +1,1 @@
-"""Measuring generated pictures: encoders, CLIP score, and the statistics that every number here travels with."""
+"""Metrics of generated pictures: encoders (judges), measures, and the statistics behind their intervals and tests."""

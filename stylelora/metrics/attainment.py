@@ -1,7 +1,7 @@
-"""How much of each style do pictures show, on a scale from the base (0) to the single adapter (1)?
+"""Attainment: how much of a style pictures show, on a scale from the base (0) to the style's adapter alone (1).
 
-Similarities (`style_similarity`) of different styles and encoders cannot be compared; attainments can. All conditions
-share prompts and seeds. What is returned for each picture goes through `mean_interval` with prompts as groups.
+Similarities (`style_similarity`) of different styles or encoders are not comparable; attainments are. All conditions
+share prompts and seeds. Pass the value of each picture to `mean_interval`, with prompts as groups.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stylelora.metrics.measure import Measure
 from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Estimate, InputError
 
-FEWEST = 6  # prompts; of fewer, an interval lies above 0 by chance more often than it says
+FEWEST = 6  # prompts; with fewer, an interval lies above 0 by chance more often than its level says
 
 ATTAINMENT = Measure(
     "attainment", "how much of the style is reached: 0 is the base, 1 its adapter alone; by another's: cross-talk"
@@ -35,7 +35,7 @@ class Calibration:
 
     Attributes:
         base: mean similarity of the base's pictures to the style.
-        span: what the single adapter adds to it, with its interval over prompts.
+        span: increase of that mean with the single adapter, with its interval over prompts.
     """
 
     base: float
@@ -48,16 +48,16 @@ class Calibration:
 
     @property
     def measurable(self) -> bool:
-        """Tell whether the adapter surely raises the similarity; if not, the scale has no length to divide by."""
+        """Return whether the adapter clearly raises the similarity; if not, attainment would divide by about 0."""
         return self.span.n >= FEWEST and self.span.ci_low > 0
 
 
 def calibrate(base: ArrayLike, single: ArrayLike, prompts: Sequence[Hashable]) -> Calibration:
-    """Make the scale of one style.
+    """Compute the scale of one style from the base's and its adapter's similarities.
 
     Args:
         base: similarity of each of the base's pictures to the style (N,).
-        single: the same of the pictures made with this style's adapter alone, same prompts and seeds, (N,).
+        single: the same for the pictures made with this style's adapter alone, same prompts and seeds, (N,).
         prompts: of each pair (N,). With one prompt no style is measurable.
 
     Raises:
@@ -68,13 +68,13 @@ def calibrate(base: ArrayLike, single: ArrayLike, prompts: Sequence[Hashable]) -
 
 
 def attainment(similarities: ArrayLike, calibration: Calibration) -> np.ndarray:
-    """Place each picture on the scale of a style: a_k(x) = (<e(x), mu_k> - b_k) / (u_k - b_k).
+    """Return each picture's attainment of a style: a_k(x) = (<e(x), mu_k> - b_k) / (u_k - b_k).
 
-    0 is the base's mean, 1 the single adapter's; a picture may lie beyond either. For pictures that the adapter makes
-    without its trigger word, this is the leak: how much of the style shows unasked.
+    0 is the base's mean, 1 the single adapter's; single pictures can lie below 0 or above 1. For pictures made with the
+    adapter but without its trigger word, it measures leakage: how much of the style appears without the trigger.
 
-    The scale is taken as given. `ratio_interval(similarities - base, single - base, prompts)` is the mean attainment
-    with an interval that allows for the scale's own error.
+    The scale is treated as exact. `ratio_interval(similarities - base, single - base, prompts)` gives the mean
+    attainment with an interval that includes the scale's own error.
 
     Args:
         similarities: of each picture to the style (N,).
@@ -97,7 +97,7 @@ def attainment(similarities: ArrayLike, calibration: Calibration) -> np.ndarray:
 
 
 def as_rows(*rows: ArrayLike) -> list[np.ndarray]:
-    """Return rows of one number for each picture, float64 (N,) each.
+    """Validate rows of one number per picture and return them as float64 (N,) each.
 
     Raises:
         InputError: no numbers, some that are not finite, or rows of different lengths.

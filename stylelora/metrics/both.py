@@ -1,4 +1,4 @@
-"""Do pictures show two styles at once, and more so than what is no blend?"""
+"""Both-score: do pictures show two styles at once, and more so than controls that do not blend?"""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ BOTH_RATE = Measure(
 
 
 def both_scores(first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    """How much a picture shows of both styles: min(a_A, a_B), for each picture.
+    """Return how much each picture shows of both styles: min(a_A, a_B).
 
-    The mean is taken after the minimum: tossing a coin between styles has good mean attainments, and no picture with
-    both. Compare with `coin_flip`.
+    Average after taking the minimum: a coin flip between the two adapters has good mean attainments, but no picture
+    that shows both styles. Compare with `coin_flip`.
 
     Args:
         first: attainment of style A by each picture (N,).
@@ -59,13 +59,13 @@ def both_scores(first: ArrayLike, second: ArrayLike) -> np.ndarray:
 
 
 def coin_flip(on_first: ArrayLike, on_second: ArrayLike, share: float = 0.5) -> np.ndarray:
-    """Both-score to expect of a coin that gives either single adapter's picture: what any blend has to beat.
+    """Return the expected both-score of a coin flip between the two single adapters: what any blend has to beat.
 
-    Exact, with no coin thrown: pi_A min(a_A, a_B)(x_A) + pi_B min(a_A, a_B)(x_B) for each prompt and seed.
+    Computed exactly, without random draws: pi_A min(a_A, a_B)(x_A) + pi_B min(a_A, a_B)(x_B) per prompt and seed.
 
     Args:
         on_first: `both_scores` of the pictures of style A's adapter alone (N,).
-        on_second: `both_scores` of style B's, same prompts and seeds, (N,).
+        on_second: the same for style B's adapter, same prompts and seeds, (N,).
         share: pi_A, in [0, 1]; pi_B is the rest.
 
     Returns:
@@ -91,24 +91,24 @@ def both_intervals(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Mean both-scores of a blend and of what it has to beat, and by how much it does.
+    """Return the mean both-scores of a blend and of its controls, and their differences, with intervals.
 
-    Each resample of prompts makes both scales anew, so that the intervals allow for their error. A resample in which an
-    adapter alone is not nearer to its style than the base counts as -inf below and inf above.
+    Both scales are recomputed in each resample of prompts, so the intervals include their error. A resample in which an
+    adapter alone is not nearer to its style than the base counts as -inf for the lower end and inf for the upper.
 
     Args:
         blend: similarities of its pictures to style A and to B, (N, 2).
-        alone: the same of A's adapter alone, and of B's.
-        base: the same of the base.
+        alone: the same for A's adapter alone, and for B's.
+        base: the same for the base.
         prompts: of each picture (N,).
         share: pi_A, of the coin.
         others: similarities of other pictures of the same prompts and seeds, by name, (N, 2) each.
         level: coverage of the intervals.
-        resamples: bootstrap samples.
+        resamples: number of bootstrap samples.
         seed: of the resampling.
 
     Returns:
-        `blend`, `coin_flip`, `first`, `second` (either adapter alone), `base` and the others; and the blend's above the
+        `blend`, `coin_flip`, `first`, `second` (either adapter alone), `base` and the others; and the blend's minus the
         coin's and the others', `above_coin_flip` and so on.
     """
     unit = unit_of(prompts, len(blend))
@@ -141,9 +141,9 @@ def both_rate(
     prompts: Sequence[Hashable],
     quantile: float = 0.95,
 ) -> Estimate:
-    """Share of pictures that show both styles: P(a_A > q_A and a_B > q_B).
+    """Return the share of pictures that show both styles: P(a_A > q_A and a_B > q_B).
 
-    q_A is the 95th percentile of a_A on pictures of B's adapter alone: 5 % of pictures with no A in them pass it.
+    q_A is the 95th percentile of a_A over pictures of B's adapter alone, so 5 % of pictures without style A exceed it.
 
     Args:
         first: attainment of style A by each picture (N,).

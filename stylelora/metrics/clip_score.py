@@ -1,4 +1,4 @@
-"""CLIP score: does a picture show what its prompt says?"""
+"""CLIP score: how well does a picture match its prompt?"""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ CLIP_SCORE_FULL = Measure("clip_score_full", "the same to the whole prompt, trig
 
 
 def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], texts: Sequence[str]) -> Tensor:
-    """Cosine of each picture's vector with its text's: cos(E_I(image), E_T(text)).
+    """Return the cosine similarity of each picture and its text: cos(E_I(image), E_T(text)).
 
     CLIP-S of Hessel et al. 2021 ("CLIPScore") is 2.5 * max(cos, 0) with ViT-B/32; torchmetrics reports 100 * cos,
-    clamped after averaging, with ViT-L/14. Here the cosine is neither scaled nor clamped, since both hide how it is
-    spread, and every picture keeps its own, since intervals need them.
+    clamped after averaging, with ViT-L/14. Here the cosine is neither scaled nor clamped, since both distort its
+    spread, and there is one value per picture, since intervals need them.
 
-    Values of two encoders cannot be compared: a metric made of these is named `clip_score[<encoder.name>]`. To measure
-    content, give the prompt without trigger and style words; with them, it measures style and content at once.
+    Values of different encoders are not comparable, so the metric is named `clip_score[<encoder.name>]`. To measure
+    content, pass the prompt without trigger and style words; with them, it measures style and content at once.
 
     Args:
-        encoder: the network that judges; best one that the generator does not contain.
+        encoder: the judge; preferably not a network that the generator contains.
         images: uint8 (B, 3, H, W), or B PIL images.
         texts: one for each picture.
 
@@ -44,12 +44,12 @@ def clip_scores(encoder: ImageTextEncoder, images: Tensor | Sequence[Image], tex
 
 
 def agreement(vectors: Tensor, encoder: ImageTextEncoder, texts: Sequence[str]) -> Tensor:
-    """CLIP score of pictures that have been encoded: their vectors, of length 1, float (B, D); see `clip_scores`."""
+    """Return the CLIP score of encoded pictures, from unit vectors float (B, D); see `clip_scores`."""
     return (vectors * encoder.encode_texts(texts)).sum(-1)
 
 
 def score_samples(encoder: ImageTextEncoder, batch: SampleBatch) -> list[dict]:
-    """Score each sample, and what the base makes of it, against its prompt without trigger and style words.
+    """Score each sample and the base's picture against the prompt without trigger and style words.
 
     Returns:
         for each sample `index`, `prompt` (the one scored), `seed`, `encoder` (its name), `score`, `base_score`.

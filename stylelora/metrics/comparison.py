@@ -15,11 +15,11 @@ from stylelora.records import Estimate, InputError
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two conditions differ by.
+    """Difference of two conditions, with its p-value.
 
     Attributes:
         difference: first minus second, with its interval; `n` counts prompts, or training seeds if several.
-        p_value: chance of a difference as far from 0, either way, if the conditions were the same.
+        p_value: two-sided: probability of a difference at least as far from 0 if the conditions were the same.
     """
 
     difference: Estimate
@@ -36,25 +36,25 @@ def paired_difference(
     *,
     train_seeds: Sequence[Hashable] | None = None,
 ) -> Comparison:
-    """Mean difference of two conditions over prompts, with its interval and the p-value of the sign-flip test.
+    """Return the mean difference of two conditions over prompts, with its interval and sign-flip p-value.
 
-    The unit is the prompt, by the mean of its differences, and each prompt counts the same. If the conditions are the
-    same, a prompt's mean difference is as likely to have either sign (Fisher 1935): the test compares the
-    distance of the mean from 0 with those under flipped signs, all 2^n of them if `resamples` allows, or else as many
-    random ones with the data's own counted among them (Phipson and Smyth 2010). Several conditions or metrics: see
-    `holm` for what was planned and `scipy.stats.false_discovery_control` for what is explored.
+    The unit is the prompt, by the mean of its differences; all prompts count the same. If the conditions are the same,
+    a prompt's mean difference is equally likely to have either sign (Fisher 1935). The test compares the distance of
+    the mean from 0 with those under flipped signs: all 2^n of them if `resamples` allows, or else that many random
+    ones, with the data's own counted among them (Phipson and Smyth 2010). For several conditions or metrics, use `holm`
+    for planned tests and `scipy.stats.false_discovery_control` for exploratory ones.
 
-    With several training seeds both intervals and p-values are those of `nested_interval`: p is the level at which the
-    interval just reaches 0, for three seeds cannot give a small p by flipping signs.
+    With several training seeds, interval and p-value are those of `nested_interval`: p is the level at which the
+    interval just reaches 0, because sign flips of three seeds cannot give a small p.
 
     Args:
         first: the score of each picture (N,).
         second: the other condition's scores of the same prompts and seeds, in the same order (N,).
         prompts: the prompt of each pair (N,).
         level: coverage of the interval, in (0, 1).
-        resamples: bootstrap samples, and sign flips at most. With n prompts no p-value is below 2^(1 - n).
-        seed: seed of both, which draw from no global generator.
-        train_seeds: what the adapters behind each pair were trained with (N,); None: one adapter each.
+        resamples: number of bootstrap samples, and at most of sign flips. With n prompts no p-value is below 2^(1 - n).
+        seed: seed of both; the global generators are not used.
+        train_seeds: training seed of the adapters behind each pair (N,); None: one adapter each.
 
     Raises:
         InputError: no scores, scores that are not finite, or rows of different lengths.
@@ -68,12 +68,12 @@ def paired_difference(
         return Comparison(difference, 2 * found.tail(abs(found.value)))
     means = found.table[0]
     difference = mean_interval(means, None, level, resamples, seed)
-    if len(means) == 1:  # both flips are as far from 0
+    if len(means) == 1:  # both flips are equally far from 0
         return Comparison(difference, 1.0)
     test = permutation_test(
         (means,),
         lambda flipped, axis: np.abs(flipped.mean(axis)),
-        permutation_type="samples",  # of one sample: flips signs
+        permutation_type="samples",  # with one sample, this flips signs
         vectorized=True,
         n_resamples=resamples,
         batch=1000,
@@ -90,18 +90,18 @@ def equivalence(
     margin: float,
     train_seeds: Sequence[Hashable] | None = None,
 ) -> float:
-    """Return the p-value for two conditions differing by less than a margin: two one-sided tests (Schuirmann 1987).
+    """Test equivalence within a margin by two one-sided tests (TOST; Schuirmann 1987) and return the p-value.
 
-    That a difference is not significant does not make conditions equal. Here the hypothesis to reject is that they
-    differ by the margin or more, either way; the tests are paired t tests on the prompts' mean differences, and the
-    larger of their p-values counts. It is below 0.05 exactly if the t interval of 90 % lies within the margin, or with
-    several training seeds that of `nested_interval`.
+    A difference that is not significant does not show that conditions are equal. Here the null hypothesis is that they
+    differ by the margin or more, in either direction. The tests are paired t tests on the prompts' mean differences;
+    the larger p-value counts. It is below 0.05 exactly if the 90 % t interval lies within the margin; with several
+    training seeds, the interval is that of `nested_interval`.
 
     Args:
         first: the score of each picture (N,).
         second: the other condition's scores of the same prompts and seeds, in the same order (N,).
         prompts: the prompt of each pair (N,). One prompt alone never shows equivalence: p = 1.
-        margin: largest difference that does not matter, > 0; to be named before looking.
+        margin: largest difference that does not matter, > 0; choose it before looking at the data.
         train_seeds: as for `paired_difference`.
 
     Raises:
@@ -116,14 +116,13 @@ def equivalence(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values adjusted for their number, with no assumption on how they depend (Holm 1979).
+    """Return p-values adjusted for multiple testing by Holm (1979), which allows any dependence between the tests.
 
     The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes smaller than one before it, nor
-    larger than 1. Rejecting what is then <= 0.05 has at most 5 % chance of any false rejection.
+    larger than 1. Rejecting at <= 0.05 has at most a 5 % chance of any false rejection.
 
     Args:
-        p_values: by name, such as of the condition, each in [0, 1]; all that were planned, not only those that look
-            well.
+        p_values: by name, such as the condition's, each in [0, 1]; all planned tests, not only those that look good.
 
     Raises:
         InputError: a number that is no p-value.

@@ -1,4 +1,4 @@
-"""Pictures that are no blend, made of those of the two adapters alone, to see measures of blends beside."""
+"""Controls for measures of blends: pictures that do not blend, made from those of the two adapters alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stylelora.records import InputError
 
 
 def pixel_average(first: Tensor, second: Tensor, share: float = 0.5) -> Tensor:
-    """Mix each pair of pictures pixel by pixel: both styles are everywhere, each faint, and two contents show.
+    """Average each pair of pictures pixel by pixel: both styles are everywhere but faint, and two contents overlap.
 
     Args:
         first: pictures of style A's adapter alone, uint8 (N, 3, H, W).
@@ -27,7 +27,7 @@ def pixel_average(first: Tensor, second: Tensor, share: float = 0.5) -> Tensor:
 
 
 def cut(first: Tensor, second: Tensor, share: float = 0.5) -> Tensor:
-    """Put the left part of each first picture beside the rest of the second: a collage if there ever was one.
+    """Join the left part of each first picture to the right part of the second: a collage.
 
     Args:
         first: pictures of style A's adapter alone, uint8 (N, 3, H, W).

@@ -1,4 +1,4 @@
-"""Fidelity and variety by neighbourhoods: precision and recall, density and coverage."""
+"""Fidelity and variety by nearest neighbours: precision and recall, density and coverage."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ COVERAGE = Measure(
 
 
 class Neighbourhoods(NamedTuple):
-    """How generated and reference vectors lie among one another.
+    """Precision, recall, density and coverage of generated vectors against references.
 
     Attributes:
-        precision: share of generated ones in a ball of any reference, in [0, 1].
-        recall: share of references in a ball of any generated one, in [0, 1].
-        density: mean number of references' balls around a generated one, over k; >= 0, 1 if distributions are equal.
-        coverage: share of references whose ball holds a generated one, in [0, 1]; see `expected_coverage`.
+        precision: share of generated vectors inside the ball of any reference, in [0, 1].
+        recall: share of references inside the ball of any generated vector, in [0, 1].
+        density: mean number of reference balls that contain a generated vector, divided by k; >= 0, 1 on average if
+            distributions are equal.
+        coverage: share of references whose ball contains a generated vector, in [0, 1]; see `expected_coverage`.
     """
 
     precision: float
@@ -39,11 +40,11 @@ class Neighbourhoods(NamedTuple):
 
 
 def neighbourhoods(generated: Tensor, references: Tensor, k: int = 5) -> Neighbourhoods:
-    """Precision and recall of Kynkäänniemi et al. 2019, eq. 1-2; density and coverage of Naeem et al. 2020.
+    """Compute precision and recall (Kynkäänniemi et al. 2019, eq. 1-2), density and coverage (Naeem et al. 2020).
 
     The ball of a vector reaches to its k-th nearest neighbour in its own set, itself not counted, border included.
     Precision and recall can be near 1 for wrong sets, since one outlier's ball is huge, and have no known value for
-    equal distributions; density counts balls instead of asking for any, and coverage puts balls around references
+    equal distributions. Density counts all balls instead of testing for any; coverage uses balls around references
     only. Rotating, shifting or scaling all vectors changes nothing.
 
     Args:
@@ -69,10 +70,10 @@ def neighbourhoods(generated: Tensor, references: Tensor, k: int = 5) -> Neighbo
 
 
 def expected_coverage(references: int, generated: int, k: int = 5) -> float:
-    """Coverage to expect of a perfect generator, 1 - prod_{j=1..k} (M - j) / (M + N - j) (Naeem et al. 2020).
+    """Return the expected coverage of a perfect generator, 1 - prod_{j=1..k} (M - j) / (M + N - j) (Naeem et al. 2020).
 
     A ball is empty if the k nearest to its centre, among M - 1 references and N generated vectors, are all references;
-    with equal distributions every order is as likely. It holds exactly for any distribution without ties.
+    with equal distributions every order is equally likely. This is exact for any distribution without ties.
 
     Args:
         references: their number M > k.
@@ -94,5 +95,5 @@ def _radii(rows: Tensor, k: int) -> Tensor:
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    # by differences: the quicker |x|^2 + |y|^2 - 2 xy gives a copy a distance above 0
+    # by differences: the faster |x|^2 + |y|^2 - 2 xy gives exact copies a distance above 0
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,4 +1,4 @@
-"""How much pictures of one prompt differ: catches the collapse that a Fréchet distance of 100 pictures rewards."""
+"""Diversity of pictures of one prompt: detects the mode collapse that a Fréchet distance of 100 pictures rewards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VENDI = Measure(
 
 
 def mean_distance(vectors: Tensor) -> float:
-    """Mean cosine distance 1 - cos(x_i, x_j) over all pairs of different vectors, in [0, 2]; 0: all point one way.
+    """Return the mean cosine distance 1 - cos(x_i, x_j) over all pairs i != j, in [0, 2]; 0: same direction.
 
     Args:
         vectors: float (N, D), N >= 2, none of length 0.
@@ -36,10 +36,10 @@ def mean_distance(vectors: Tensor) -> float:
 
 
 def vendi_score(vectors: Tensor) -> float:
-    """Effective number of different vectors, in [1, N]: exp(-sum_i l_i log l_i), l the eigenvalues of K / N.
+    """Return the effective number of different vectors, in [1, N]: exp(-sum_i l_i log l_i), l the eigenvalues of K / N.
 
     Friedman & Dieng 2023 ("The Vendi Score") with the kernel K_ij = cos(x_i, x_j). It is at most the rank of
-    K and depends on N, so compare sets of one size.
+    K and depends on N, so compare only sets of equal size.
 
     Args:
         vectors: float (N, D), N >= 2, none of length 0.
@@ -55,10 +55,10 @@ def vendi_score(vectors: Tensor) -> float:
 def by_prompt(
     measure: Callable[[Tensor], float], vectors: Tensor, prompts: Sequence[Hashable]
 ) -> dict[Hashable, float]:
-    """Measure each prompt's pictures, made with different seeds, on their own; the mean over prompts is the result.
+    """Apply a measure to the pictures of each prompt separately; average the values over prompts afterwards.
 
-    Over all pictures at once, different prompts alone would make a set look diverse whose prompts give one picture
-    each. `mean_interval(list(by_prompt(mean_distance, ...).values()))` has prompts as units.
+    Over all pictures at once, a set would look diverse through its prompts alone, even if each prompt always gives the
+    same picture. `mean_interval(list(by_prompt(mean_distance, ...).values()))` has prompts as units.
 
     Args:
         measure: such as `mean_distance` or `vendi_score`.

@@ -1,4 +1,4 @@
-"""What adapters change where nobody asked: pictures of unrelated prompts against the base's of the same seeds."""
+"""Drift: what adapters change in pictures of unrelated prompts, against the base's pictures of the same seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIXEL_DRIFT = Measure("pixel_drift", "mean change of pixels, 0 to 1, in the same
 
 
 def vector_drift(vectors: Tensor, base_vectors: Tensor) -> Tensor:
-    """Cosine distance 1 - cos of each picture's vector to the base's; says what changes in meaning.
+    """Return the cosine distance 1 - cos of each picture's vector to the base's: how much the meaning changes.
 
     Args:
         vectors: of pictures made with the adapter, float (B, D), of any length but 0.
@@ -28,14 +28,14 @@ def vector_drift(vectors: Tensor, base_vectors: Tensor) -> Tensor:
         float32 (B,) in [0, 2]; 0: unchanged.
 
     Raises:
-        InputError: other numbers of vectors.
+        InputError: different numbers of vectors.
     """
     _same_shape(vectors, base_vectors)
     return (1 - F.cosine_similarity(vectors, base_vectors)).clamp(min=0)
 
 
 def pixel_drift(images: Tensor, base_images: Tensor) -> Tensor:
-    """Mean absolute difference of each picture's pixels to the base's; says whether anything changes at all.
+    """Return the mean absolute pixel difference of each picture to the base's: whether anything changes at all.
 
     Args:
         images: made with the adapter, uint8 (B, 3, H, W).
@@ -45,7 +45,7 @@ def pixel_drift(images: Tensor, base_images: Tensor) -> Tensor:
         float32 (B,) in [0, 1]; 0: equal in every pixel.
 
     Raises:
-        InputError: pictures of other sizes, numbers or types.
+        InputError: pictures of different sizes, numbers or types.
     """
     _same_shape(images, base_images)
     if {images.dtype, base_images.dtype} != {torch.uint8} or images.ndim != 4 or images.shape[1] != 3:

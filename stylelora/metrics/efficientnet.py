@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's features: what an ImageNet network sees in a picture. Needs the extra `mini`."""
+"""EfficientNet-Lite0 features, trained on ImageNet. Needs the extra `mini`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stylelora.metrics.encoders import as_pil, as_uint8
 class EfficientNetLite0:
     """A frozen EfficientNet-Lite0 (Tan & Le 2019, without squeeze and swish), trained on ImageNet, float32.
 
-    Its weights travel in a package (Apache-2.0), so it is there without a network; nothing of it is embedded here.
+    Its weights come with an installed package (Apache-2.0), so it works offline; none of them are embedded here.
 
     Args:
         side: pictures are enlarged to this side in pixels; it was trained at 224, and 128 is five times faster.
@@ -46,7 +46,7 @@ class EfficientNetLite0:
         """
         if isinstance(images, Tensor):
             parts = as_uint8(images).cpu().split(32)
-        else:  # one by one, for their sizes may differ
+        else:  # one by one, because their sizes may differ
             parts = [torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] for picture in as_pil(images)]
         features = [torch.empty(0, 1280)]
         for part in parts:

@@ -1,4 +1,4 @@
-"""Frozen networks that turn pictures and texts into comparable vectors."""
+"""Frozen encoders of pictures and texts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CHUNK = 64  # pictures or texts per forward pass: bounds memory, changes no valu
 
 
 class ImageEncoder(Protocol):
-    """What the metrics need of a network that sees pictures.
+    """Interface that the metrics require of an image encoder.
 
     Attributes:
-        name: states which network it is; metrics carry it in their names, since their values depend on it.
+        name: identifies the network; it is part of the metrics' names, since their values depend on it.
     """
 
     name: str
@@ -31,13 +31,13 @@ class ImageEncoder(Protocol):
     def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
         """Return vectors float32 (B, D) on the CPU of pictures, uint8 (B, 3, H, W) or a list of PIL images.
 
-        They have length 1, except where a network's features are compared with their lengths (`Inception`,
+        They have length 1, except for networks whose features are compared unnormalised (`Inception`,
         `EfficientNetLite0`).
         """
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
-    """A network with unit vectors of pictures and texts in one space."""
+    """An encoder of pictures and texts as unit vectors in one space."""
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors float32 (B, D) of texts."""
@@ -58,7 +58,7 @@ class ClipEncoder:
         device: where the network runs; vectors always come back on the CPU.
 
     Raises:
-        InputError: the network cannot be had, or is not a whole CLIP with its own tokenizer.
+        InputError: the network cannot be loaded, or is not a complete CLIP with its own tokenizer.
     """
 
     def __init__(self, path_or_id: str, device: torch.device | str = "cpu") -> None:
@@ -86,7 +86,7 @@ class ClipEncoder:
         return unit_vectors(images, self.processor, self.model.get_image_features, width, self.device)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts; one too long for the network is cut before its end token, with a warning (once per text).
+        """Encode texts; one that is too long is truncated before its end token, with a warning (once per text).
 
         Args:
             texts: any number, of any length.
@@ -120,7 +120,7 @@ class ClipEncoder:
 
 
 def as_pil(images: Tensor | Sequence[Image]) -> list[Image]:
-    """Return pictures as RGB PIL images, refusing what could be read in two ways.
+    """Return pictures as RGB PIL images; anything of ambiguous range or layout is refused.
 
     Args:
         images: uint8 (B, 3, H, W), or a sequence of PIL images.
@@ -137,7 +137,7 @@ def as_pil(images: Tensor | Sequence[Image]) -> list[Image]:
 
 
 def as_uint8(images: Tensor) -> Tensor:
-    """Return pictures uint8 (B, 3, H, W) as they are, refusing any other tensor.
+    """Return pictures uint8 (B, 3, H, W) unchanged; any other tensor is refused.
 
     Raises:
         InputError: they are of another type, such as floats, whose range cannot be known, or of another shape.
@@ -151,7 +151,7 @@ def as_uint8(images: Tensor) -> Tensor:
 
 
 def name_of(path_or_id: str) -> str:
-    """Return what metrics call a network: a folder's own name, or the id as it is."""
+    """Return the network's name in metrics: a folder's own name, or the hub id."""
     return Path(path_or_id).resolve().name if path_or_id != "mini" and Path(path_or_id).is_dir() else path_or_id
 
 
@@ -162,13 +162,13 @@ def unit_vectors(
     width: int,
     device: torch.device,
 ) -> Tensor:
-    """Run pictures through a processor and a network, some at a time.
+    """Encode pictures with a processor and a network, in chunks.
 
     Args:
         images: uint8 (B, 3, H, W), or PIL images of any sizes.
         processor: of transformers; makes `pixel_values` of PIL images.
         features: from `pixel_values` to float (B, D), or to an output with these as `pooler_output`.
-        width: D, for no pictures at all.
+        width: D, needed if there are no pictures.
         device: where the network is.
 
     Returns:
@@ -187,7 +187,7 @@ def unit_vectors(
 
 @torch.no_grad()
 def _unit(features: Callable[..., Any], device: torch.device, **inputs: Tensor) -> Tensor:
-    """Run a network in float32 whatever autocast surrounds it, and normalise."""
+    """Run a network in float32, even inside autocast, and normalise its output."""
     with torch.autocast(device.type, enabled=False):
         out = features(**{name: value.to(device) for name, value in inputs.items()})
     # transformers 5 wraps CLIP's projected vector in an object, transformers 4 returned it bare
@@ -196,18 +196,18 @@ def _unit(features: Callable[..., Any], device: torch.device, **inputs: Tensor) 
 
 
 def load_frozen(kind: Any, source: str, what: str) -> Any:
-    """Load a network of transformers from safetensors, frozen, eval, float32; global RNG is left alone.
+    """Load a transformers model from safetensors: frozen, in eval mode, float32; the global RNG is unchanged.
 
     Args:
         kind: its class, or an auto class.
         source: folder or hub id.
-        what: how messages call it, such as "Scorer 'mini'".
+        what: its name in messages, such as "Scorer 'mini'".
 
     Raises:
-        InputError: some of its weights are not there; transformers fills such gaps with random layers in silence.
-        OSError, ValueError, RuntimeError, SafetensorError: it cannot be read; the caller knows what to do instead.
+        InputError: some of its weights are missing; transformers would silently initialise them at random.
+        OSError, ValueError, RuntimeError, SafetensorError: it cannot be read; the caller decides what to do instead.
     """
-    with torch.random.fork_rng(devices=[]):  # layers that the file lacks draw random numbers
+    with torch.random.fork_rng(devices=[]):  # layers missing from the file are initialised at random
         model, report = kind.from_pretrained(
             source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
@@ -218,11 +218,11 @@ def load_frozen(kind: Any, source: str, what: str) -> Any:
 
 
 def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
-    """Load a CLIPModel (frozen, eval, float32), its tokenizer and its image processor; global RNG is left alone.
+    """Load a CLIPModel (frozen, eval, float32), its tokenizer and image processor; the global RNG is unchanged.
 
     Args:
         source: folder or hub id.
-        name: how messages call it.
+        name: its name in messages.
 
     Raises:
         InputError: as for `ClipEncoder`.
@@ -243,7 +243,7 @@ def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
             "and its image processor, or the id of such a repository that is reachable or already downloaded. One that "
             "has only pytorch_model.bin: convert it with CLIPModel.from_pretrained(ID).save_pretrained(FOLDER)."
         ) from error
-    # without its files, the tokenizer has a vocabulary of two tokens, in silence
+    # without its files, the tokenizer silently has a vocabulary of two tokens
     text = model.config.text_config
     end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id  # 2: first CLIP configs, see CLIPModel
     if tokenizer.eos_token_id != end:

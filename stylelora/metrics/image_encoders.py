@@ -1,4 +1,4 @@
-"""Encoders of pictures alone: DINOv2 for what is seen, CSD for the style it is seen in."""
+"""Image-only encoders: DINOv2 for content, CSD for style."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAYERS = {  # of one block: OpenAI's names, transformers' names
 class DinoEncoder:
     """A frozen DINOv2 (Oquab et al. 2024) in float32: the class token after the last layer norm.
 
-    It learned from pictures without texts, so it judges independently of CLIP, which generators contain.
+    It was trained on pictures without texts, so it is independent of CLIP, which generators contain.
 
     Attributes:
         name: the hub id, or the folder's own name.
@@ -38,7 +38,7 @@ class DinoEncoder:
         device: where the network runs; vectors always come back on the CPU.
 
     Raises:
-        InputError: the network cannot be had, is no DINOv2, or lacks some of its weights.
+        InputError: the network cannot be loaded, is no DINOv2, or lacks some of its weights.
     """
 
     def __init__(self, path_or_id: str = "facebook/dinov2-base", device: torch.device | str = "cpu") -> None:
@@ -69,8 +69,8 @@ class DinoEncoder:
 class CsdEncoder:
     """The frozen style descriptor of Somepalli et al. 2024 ("Measuring Style Similarity in Diffusion Models"), float32.
 
-    A ViT-L/14 of CLIP trained further until pictures of one style lie near each other, whatever they show; pictures
-    are resized and cropped as for CLIP. Stable Diffusion 1.5 reads prompts with the text side of the same CLIP.
+    A CLIP ViT-L/14 fine-tuned so that pictures of one style lie near each other, whatever their content; pictures
+    are resized and cropped as for CLIP. Stable Diffusion 1.5 reads prompts with the text encoder of the same CLIP.
 
     Attributes:
         name: the hub id, or the folder's own name.
@@ -82,7 +82,7 @@ class CsdEncoder:
         device: where the network runs; vectors always come back on the CPU.
 
     Raises:
-        InputError: the file cannot be had, or its weights are not those of a CSD.
+        InputError: the file cannot be loaded, or its weights are not those of a CSD.
     """
 
     def __init__(self, path_or_id: str = "yuxi-liu-wired/CSD", device: torch.device | str = "cpu") -> None:
@@ -106,7 +106,7 @@ class CsdEncoder:
                 f"model.safetensors of {path_or_id!r} does not hold a whole CSD, its vision tower as backbone.* and "
                 "last_layer_style: fetch it again, or give the id of another repository."
             ) from error
-        self.model.to(self.device)  # outside: a device that is full is no fault of the file
+        self.model.to(self.device)  # outside the try: a full device does not mean that the file is bad
         side = self.model.config.image_size
         self.processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=side)
 
@@ -119,7 +119,7 @@ class CsdEncoder:
 
 
 def csd_model(weights: dict[str, Tensor]) -> Any:
-    """Build a CLIPVisionModelWithProjection, frozen, eval, float32, of CSD's weights.
+    """Build a CLIPVisionModelWithProjection from CSD's weights: frozen, in eval mode, float32.
 
     Its size follows from the weights, as in OpenAI's CLIP: heads of 64, a square grid of patches.
 
@@ -161,14 +161,14 @@ def csd_model(weights: dict[str, Tensor]) -> Any:
                 state[f"{new}.{ours}.{kind}"] = tower.pop(f"{old}.{theirs}.{kind}")
     if tower:
         raise KeyError(*tower)
-    with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; training must not notice
+    with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; the global RNG must not change
         model = CLIPVisionModelWithProjection(config)
     model.load_state_dict(state)
     return model.float().eval().requires_grad_(False)
 
 
 def load_image_encoder(name: str, device: torch.device | str = "cpu") -> ImageEncoder:
-    """Load the encoder that a config names.
+    """Load an image encoder by its name in a config.
 
     Args:
         name: mini (the embedded CLIP), mini-style, efficientnet-lite0, or a folder or hub id of a CLIP, a DINOv2, a
@@ -177,7 +177,7 @@ def load_image_encoder(name: str, device: torch.device | str = "cpu") -> ImageEn
         device: where the network runs.
 
     Raises:
-        InputError: the network cannot be had, or is of another kind.
+        InputError: the network cannot be loaded, or is of another kind.
     """
     match name:
         case "mini":
@@ -200,7 +200,7 @@ def load_image_encoder(name: str, device: torch.device | str = "cpu") -> ImageEn
 
 
 def _model_type(path_or_id: str) -> str | None:
-    """Return what transformers calls the network of a folder or hub repository; None if it does not know it."""
+    """Return the `model_type` of a folder or hub repository; None if transformers does not know it."""
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
     try:

@@ -1,4 +1,4 @@
-"""Inception features for the FID that others report: the original weights, with the resizing of clean-fid."""
+"""Inception features for an FID comparable with the literature: the original weights, resized as clean-fid does."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SIDE, WIDTH = 299, 2048
 class Inception:
     """The Inception network of 2015 (Szegedy et al. 2016) up to its last pooling, float32.
 
-    The file is StyleGAN's translation of the original weights to TorchScript, `inception-2015-12-05.pt`; other
-    Inceptions, such as torchvision's, give other numbers. Its `layers` take what is already resized and scaled, as
-    clean-fid does it (Parmar et al. 2022, "On Aliased Resizing"): each channel by Pillow's bicubic in float to 299 x
-    299, neither rounded nor clipped afterwards, then (x - 128) / 128. Called as a whole, the network would
-    resize by itself without antialiasing.
+    The file is StyleGAN's conversion of the original weights to TorchScript, `inception-2015-12-05.pt`; other
+    Inceptions, such as torchvision's, give other numbers. Its `layers` take pictures that are already resized and
+    scaled, as in clean-fid (Parmar et al. 2022, "On Aliased Resizing"): each channel by Pillow's bicubic in float to
+    299 x 299, neither rounded nor clipped afterwards, then (x - 128) / 128. Called as a whole, the network would
+    resize without antialiasing.
 
     Attributes:
-        name: the file's name without suffix; metrics carry it in their names.
+        name: the file's name without suffix; it is part of the metrics' names.
 
     Args:
         path: the TorchScript file.
@@ -49,7 +49,7 @@ class Inception:
             raise InputError(f"{path} is not the Inception network: give inception-2015-12-05.pt.") from error
         if width != WIDTH:
             raise InputError(f"{path} gives {width} numbers, not {WIDTH}: give inception-2015-12-05.pt.")
-        self.layers.to(self.device)  # outside: a device that is full or missing is no fault of the file
+        self.layers.to(self.device)  # outside the try: a full or missing device does not mean that the file is bad
 
     def encode_images(self, images: Tensor | Sequence[Image]) -> Tensor:
         """Return the pooled features float32 (B, 2048), not normalised, of pictures uint8 (B, 3, H, W) or PIL images.
@@ -65,15 +65,15 @@ class Inception:
 
     @torch.no_grad()
     def _features(self, pixels: Tensor) -> Tensor:
-        """Run the network on pixels of 0 to 255, float32 (B, 3, 299, 299), whatever autocast surrounds it."""
+        """Run the network on pixels of 0 to 255, float32 (B, 3, 299, 299), in float32 even inside autocast."""
         with torch.autocast(self.device.type, enabled=False):
             return self.layers((pixels.to(self.device) - 128) / 128).flatten(1).float().cpu()
 
 
 def _resized(picture: Image) -> Tensor:
-    """Resize an RGB picture to float32 (3, 299, 299), values about 0 to 255, a little beyond at sharp edges."""
+    """Resize an RGB picture to float32 (3, 299, 299), values about 0 to 255 with slight overshoot at sharp edges."""
     channels = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1)
-    # one channel at a time: Pillow knows float pictures of one channel only
+    # one channel at a time: Pillow supports float pictures of one channel only
     return torch.from_numpy(
         np.stack([fromarray(channel).resize((SIDE, SIDE), Resampling.BICUBIC) for channel in channels])
     )

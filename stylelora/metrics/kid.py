@@ -1,4 +1,4 @@
-"""Kernel Inception distance: how far two sets of feature vectors are apart, without bias at any size."""
+"""Kernel Inception distance: the distance of two sets of feature vectors, unbiased at any size."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KID = Measure(
 
 
 def as_vectors(*sets: Tensor, least: int = 2) -> list[Tensor]:
-    """Return sets of vectors as float64 on the CPU, refusing what cannot be compared.
+    """Validate sets of vectors and return them as float64 on the CPU.
 
     Args:
         sets: float (N_i, D) each, finite.
-        least: rows that each needs.
+        least: minimum number of rows of each.
 
     Raises:
         InputError: not a matrix, too few rows, different widths, or numbers that are not finite.
@@ -44,17 +44,17 @@ def as_vectors(*sets: Tensor, least: int = 2) -> list[Tensor]:
 
 
 def kid(x: Tensor, y: Tensor) -> float:
-    """KID of Bińkowski et al. 2018 ("Demystifying MMD GANs"): unbiased squared MMD, all pairs, no subsets.
+    """Return the KID (Bińkowski et al. 2018, "Demystifying MMD GANs"): unbiased squared MMD, all pairs, no subsets.
 
     KID = mean_{i≠j} k(x_i, x_j) + mean_{i≠j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j),   k(a, b) = (a·b / D + 1)^3.
 
-    Equal distributions have 0 on average, so that about half of all values is below 0: clamping them would bring the
-    bias back. Rotating all vectors changes nothing; scaling or shifting them does, so values of two encoders cannot be
-    compared.
+    For equal distributions the mean is 0, so about half of all values are negative; clamping them would reintroduce
+    bias. Rotating all vectors changes nothing; scaling or shifting them does, so values of different encoders are not
+    comparable.
 
-    The kernel is made for numbers of about 1 each, as Inception's are. Of vectors of length 1, a·b / D is next to
-    nothing, the cube is a straight line, and only means are compared: a set collapsed to its mean passes. Multiply
-    such vectors by √D first, so that the kernel sees their cosine.
+    The kernel expects entries of about 1, such as Inception's. For unit vectors, a·b / D is tiny, the cube is almost
+    linear, and only the means are compared: a set collapsed to its mean would pass. Multiply such vectors by √D first,
+    so that the kernel depends on their cosine.
 
     Args:
         x: vectors float (N, D), N >= 2.
@@ -75,20 +75,20 @@ def kid_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Estimate:
-    """KID with its percentile bootstrap interval, both sets resampled, pairs within one unit left out.
+    """Return the KID with its percentile bootstrap interval; both sets are resampled, pairs within a unit excluded.
 
-    A resample holds pictures twice, and k(x, x) is large: taken for a pair of two pictures it moves the whole interval
-    above the estimate. Pictures of one prompt resemble one another, and are no pair of two independent pictures either:
-    with them the estimate is above 0 for a perfect generator. So pairs are of different prompts, in the estimate and
-    in every resample. Where the two distributions are equal the interval is wider than it says.
+    A resample contains some pictures twice, and k(x, x) is large: counted as a pair, it would move the whole interval
+    above the estimate. Pictures of one prompt resemble one another, so they are not independent pairs either: with
+    them, the estimate is above 0 for a perfect generator. So only pairs of different prompts count, in the estimate and
+    in every resample. If the two distributions are equal, the interval covers more than its level says.
 
     Args:
         generated: vectors float (N, D).
         references: vectors float (M, D); resampled picture by picture.
         groups: prompt of each generated picture (N,): whole prompts are resampled; by default each picture alone.
-        level: coverage of the interval, in (0, 1). Below about 10 units it covers less than it says.
-        resamples: bootstrap samples.
-        seed: seed of the resampling, which draws from no global generator.
+        level: coverage of the interval, in (0, 1). With fewer than about 10 units, the true coverage is lower.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling; the global generators are not used.
 
     Returns:
         `n` is the number of prompts. Without groups, that of pictures, and `value` is `kid`.
@@ -114,29 +114,29 @@ def kid_interval(
     ones = torch.ones(len(y), dtype=torch.float64)
 
     def of(w: Tensor, v: Tensor) -> np.ndarray:
-        """KID of sets that hold each unit w times, (R, units), and each reference v times, (R, M)."""
+        """Return the KID of sets with each unit w times, (R, units), and each reference v times, (R, M)."""
         cross = ((w @ between) * v).sum(1) / ((w @ sizes) * v.sum(1))
         return (_mean_within(w, kernel_x, sizes) + _mean_within(v, kernel_y, ones) - 2 * cross).numpy()
 
     generator = np.random.default_rng(seed)
     draws = (generator.multinomial(n, np.full(n, 1 / n), size=resamples) for n in (len(units), len(y)))
     values = of(*(torch.from_numpy(draw).double() for draw in draws))
-    values = values[np.isfinite(values)]  # of very few units, a resample may hold no pair
+    values = values[np.isfinite(values)]  # with very few units, a resample may contain no pair
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if len(values) else (-np.inf, np.inf)
     value = of(torch.ones(1, len(units), dtype=torch.float64), ones[None])
     return Estimate(float(value[0]), float(low), float(high), len(units))
 
 
 def kid_floor(references: Tensor, splits: int = 1000, seed: int = 0) -> Estimate:
-    """KID between random halves of one set: what no difference looks like.
+    """Return the KID between random halves of one set: the range of values without a difference.
 
-    The mean over all splits is 0 exactly, since each pair of pictures is as often within as between halves; what
-    tells something is how far halves scatter. Sets twice as large scatter half as far.
+    The mean over all splits is exactly 0, since each pair of pictures is as often within as between halves; only the
+    spread is informative. Sets twice as large have half the spread.
 
     Args:
         references: vectors float (N, D), N >= 4.
         splits: random halvings.
-        seed: seed of the halvings, which draw from no global generator.
+        seed: seed of the halvings; the global generators are not used.
 
     Returns:
         mean over splits, with the range that holds 95 % of them as its interval; `n` is the size of a half.
@@ -168,7 +168,7 @@ def _mean_of_pairs(kernel: Tensor) -> Tensor:
 
 
 def _mean_within(counts: Tensor, sums: Tensor, sizes: Tensor) -> Tensor:
-    """Mean of k over a resample's pairs of pictures of different units.
+    """Return the mean of k over a resample's pairs of pictures of different units.
 
     Args:
         counts: how often each resample holds each unit, (R, units).

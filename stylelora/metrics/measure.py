@@ -1,4 +1,4 @@
-"""What a measure is: its name, what it says, which way is better, and what to see it beside."""
+"""Measures: name, meaning, which direction is better, and the floor to compare with."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from stylelora.records import Estimate, Metric, Quantity
 
-FLOOR = "floor"  # stands for a condition in metrics that say what no difference looks like
-MEASURES: dict[str, Measure] = {}  # all that were defined, by name
+FLOOR = "floor"  # takes the place of a condition in metrics that give the value without a difference
+MEASURES: dict[str, Measure] = {}  # all defined measures, by name
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing that can be measured; stands beside the function that does.
+    """A quantity that can be measured; define it next to the function that computes it.
 
     Attributes:
         name: as in `result.json`.
         meaning: one line for the page.
         higher_is_better: direction.
-        floor: meaning of its values for FLOOR; empty: it has none.
+        floor: meaning of its value for FLOOR; empty: it has none.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Measure:
         *,
         wanted: bool = True,
     ) -> Metric:
-        """Return the metric that an estimate is.
+        """Return an estimate of this measure as a metric.
 
         Args:
             estimate: of this measure.
@@ -48,7 +48,7 @@ class Measure:
             judge: see `Quantity`, as are the next two.
             style: whose pictures or scale it refers to.
             at: what else it depends on.
-            wanted: whether the condition was made to have this; of a style it was not made with, less is better.
+            wanted: whether the condition is meant to have this; for a style it was not made with, less is better.
         """
         numbers = (estimate.value, estimate.ci_low, estimate.ci_high, estimate.n)
         quantity = Quantity(self.name, judge, style, at)
@@ -56,6 +56,6 @@ class Measure:
 
 
 def meaning(metric: Metric) -> str:
-    """Return what a metric says, in one line."""
+    """Return the meaning of a metric in one line."""
     measure = MEASURES[metric.quantity.measure]
     return measure.floor if metric.condition == FLOOR else measure.meaning

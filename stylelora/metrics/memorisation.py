@@ -1,4 +1,4 @@
-"""Are generated pictures copies of training pictures? With 100 of them, an adapter can memorise them."""
+"""Memorisation: are generated pictures copies of training pictures? An adapter can memorise 100 of them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MEMORISATION = Measure(
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Each generated picture's nearest training picture, against how near new pictures of the style are.
+    """Nearest training picture of each generated one, compared with how near held-out pictures of the style come.
 
     Attributes:
-        index: row of the nearest training picture, int64 (N,): pairs to look at.
+        index: row of the nearest training picture, int64 (N,), for inspecting the pairs.
         cosine: similarity to it, float64 (N,) in [-1, 1].
-        line: similarity that only a few of the held-out pictures exceed.
-        copied: whether the similarity is above the line, bool (N,); `mean_interval` takes it with prompts as groups.
-        share: of generated pictures above the line, in [0, 1].
-        expected: share to expect of new pictures of the same distribution.
+        line: threshold: similarity that only a few of the held-out pictures exceed.
+        copied: whether the similarity exceeds the threshold, bool (N,); for `mean_interval` with prompts as groups.
+        share: share of generated pictures above the threshold, in [0, 1].
+        expected: expected share for new pictures of the same distribution.
     """
 
     index: Tensor
@@ -42,7 +42,7 @@ class Memorisation:
 
 
 def nearest(vectors: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the training vector of largest cosine to each vector.
+    """Return the nearest training vector of each vector, by cosine.
 
     Args:
         vectors: float (N, D).
@@ -62,19 +62,20 @@ def nearest(vectors: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
 def memorisation(generated: Tensor, training: Tensor, held_out: Tensor, quantile: float = 0.95) -> Memorisation:
     """Compare how near generated and held-out pictures come to the training pictures.
 
-    Nearness alone says little: pictures of one style are near each other. Held-out pictures of the same style, which
-    nobody copied, say how near is usual. The principle is that of Meehan et al. 2020 ("A Non-Parametric Test to Detect
-    Data-Copying"), here as a share, which a page can show picture by picture.
+    Similarity alone says little, because pictures of one style are similar anyway. Held-out pictures of the same style,
+    which are not copies, show how similar is usual. The principle is that of Meehan et al. 2020 ("A Non-Parametric Test
+    to Detect Data-Copying"), here as a share, which a page can show picture by picture.
 
-    The line is the order statistic number quantile * (H + 1) (Weibull's rule), which new pictures exceed in a share of
-    1 - quantile also at small H; the usual linear rule would call 8 % of new pictures copies with 30 held out. Below
-    1 / (1 - quantile) - 1 pictures (19 by default) no rule can do that: the line is the largest, `expected` is higher.
+    The threshold is the order statistic number quantile * (H + 1) (Weibull's rule), which a share of 1 - quantile of
+    new pictures exceeds also at small H; the usual linear rule would flag 8 % of new pictures with 30 held out. Below
+    1 / (1 - quantile) - 1 pictures (19 by default) no rule can do that: the threshold is then the largest value, and
+    `expected` is higher.
 
     Args:
         generated: vectors float (N, D).
         training: vectors float (M, D) of the pictures trained on.
         held_out: vectors float (H, D) of pictures of the same style not trained on, near-duplicates removed.
-        quantile: share of held-out pictures below the line, in (0, 1).
+        quantile: share of held-out pictures below the threshold, in (0, 1).
 
     Raises:
         InputError: as for `as_vectors`, or a quantile outside (0, 1).

@@ -1,4 +1,4 @@
-"""Means over adapters trained with several seeds: what they say about other training seeds and other prompts."""
+"""Means over several training seeds, with intervals that hold for other training seeds and other prompts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from stylelora.records import Estimate, InputError
 
 @dataclass(frozen=True)
 class Crossed:
-    """A mean over all training seeds x prompts, and how far it may be off.
+    """A mean over all training seeds x prompts, with its uncertainty.
 
-    Every adapter draws the same prompts, so the two factors are crossed. A bootstrap that draws prompts anew within
-    each drawn training seed takes what a prompt does to all adapters for independent; both factors must vary as wholes,
-    as in the pigeonhole bootstrap (Owen 2007). But quantiles cannot leave the range of a few training seeds, so this
-    draws nothing: the half-widths of the t interval of the training seeds' means and of that of the prompts' means add
-    in quadrature, each with its own degrees of freedom (Zou and Donner 2008). With one training seed there is only the
-    t interval of the prompts' means, which speaks for that adapter alone.
+    Every adapter generates the same prompts, so the two factors are crossed. A bootstrap that redraws prompts within
+    each drawn training seed treats a prompt's effect on all adapters as independent; both factors must vary as wholes,
+    as in the pigeonhole bootstrap (Owen 2007). But bootstrap quantiles cannot leave the range of a few training seeds,
+    so nothing is resampled here: the half-widths of the t intervals of the training seeds' means and of the prompts'
+    means add in quadrature, each with its own degrees of freedom (Zou and Donner 2008). With one training seed there is
+    only the t interval of the prompts' means, which holds for that adapter alone.
 
     Attributes:
         table: mean value of each training seed and prompt, float64 (S, P).
@@ -35,7 +35,7 @@ class Crossed:
         return float(self.table.mean())
 
     def half_width(self, tail: float) -> float:
-        """Return half the width of the interval that leaves out `tail`, in (0, 0.5), at either end."""
+        """Return half the width of the interval that excludes `tail`, in (0, 0.5), at either end."""
         from scipy.special import stdtrit
 
         counts = self.table.shape
@@ -57,7 +57,7 @@ class Crossed:
         from scipy.optimize import brentq
 
         width, least = self.half_width(0.25), 1e-12
-        if width in (0, np.inf):  # nothing varies, or nobody knows how much
+        if width in (0, np.inf):  # nothing varies, or the variation is unknown
             return 0.5 if width else float(0.5 - 0.5 * np.sign(distance))
         beyond = 0.0
         if self.half_width(least) > abs(distance):
@@ -66,7 +66,7 @@ class Crossed:
 
 
 def crossed(values: ArrayLike, train_seeds: Sequence[Hashable] | None, prompts: Sequence[Hashable]) -> Crossed:
-    """Sort values by training seed and prompt.
+    """Arrange values in a table of training seeds x prompts.
 
     Args:
         values: finite numbers (N,), such as one for each picture; for two conditions, their paired differences.
@@ -95,13 +95,13 @@ def nested_interval(
     prompts: Sequence[Hashable],
     level: float = 0.95,
 ) -> Estimate:
-    """Mean over adapters trained with several seeds, with an interval for other training seeds and other prompts.
+    """Return the mean over several training seeds, with an interval for other training seeds and other prompts.
 
     See `Crossed`. In simulations at 95 % with 3 training seeds x 50 prompts, where seeds vary from not at all to as
     much as prompts, it covers 95.1-98.2 %, a t interval by Satterthwaite's degrees of freedom 92.4-95.9 %, pigeonhole
     quantiles 78-95 % and nested ones 76-80 %.
 
-    With one training seed the interval is `mean_interval`'s over prompts, and speaks for that checkpoint only: another
+    With one training seed the interval is `mean_interval`'s over prompts and holds for that checkpoint only: another
     training seed may well lie outside.
 
     Args:

@@ -1,4 +1,4 @@
-"""How much of the base's loss does an adapter remove?"""
+"""Skill: the share of the base's loss that an adapter removes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SKILL_AT_TIMESTEP = Measure("skill_at_timestep", "the same at one timestep")
 def skill_interval(
     loss: ArrayLike, base_loss: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Estimate:
-    """Share of the base's loss that an adapter removes, 1 - sum(loss) / sum(base_loss), with a paired interval.
+    """Return the share of the base's loss that an adapter removes, 1 - sum(loss) / sum(base_loss), with an interval.
 
-    Losses of different data sets cannot be compared; their skill can, if both losses come from one fixed bank of
-    pictures, noises, timesteps and captions. 0: no better than the base; 1: perfect; negative: worse. Each bootstrap
-    sample takes the same pictures for both losses, so that what makes a picture hard for both cancels.
+    Losses on different data sets are not comparable; skills are, if both losses come from one fixed bank of
+    pictures, noises, timesteps and captions. 0: no better than the base; 1: perfect; negative: worse. The bootstrap is
+    paired: each resample uses the same pictures for both losses, so a picture's difficulty cancels.
 
     Args:
         loss: each picture's mean loss with the adapter, >= 0, (N,).
-        base_loss: the same with no adapter, > 0, (N,).
+        base_loss: the same without an adapter, > 0, (N,).
         level: coverage of the interval, in (0, 1).
-        resamples: bootstrap samples.
-        seed: seed of the resampling, which draws from no global generator.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling; the global generators are not used.
 
     Returns:
         `n` is the number of pictures. With one picture the interval is (-inf, inf), as for `mean_interval`.

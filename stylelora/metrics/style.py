@@ -1,4 +1,4 @@
-"""How near pictures are to a style, whatever they show."""
+"""Style similarity: how near pictures are to a style, whatever their content."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ STYLE_WITHOUT_TRIGGER = Measure(
 
 
 class StyleEncoder:
-    """A frozen network whose vectors lie near each other for pictures of one style.
+    """A frozen style encoder: vectors of pictures of one style lie near each other.
 
-    The embedded one was made for this project's base; for a real Stable Diffusion there is `CsdEncoder`.
+    The embedded one was made for this project's base; for a real Stable Diffusion, use `CsdEncoder`.
 
     Attributes:
-        name: "mini-style" for the embedded one, else the folder's own name or the hub id; metrics carry it in theirs.
+        name: "mini-style" for the embedded one, else the folder's own name or the hub id; part of the metrics' names.
         model: CLIPVisionModelWithProjection; no parameter requires grad.
 
     Args:
@@ -41,7 +41,7 @@ class StyleEncoder:
         device: where the network runs; vectors always come back on the CPU.
 
     Raises:
-        InputError: the network cannot be had, or lacks some of its weights.
+        InputError: the network cannot be loaded, or lacks some of its weights.
     """
 
     def __init__(self, path_or_id: str = "mini", device: torch.device | str = "cpu") -> None:
@@ -75,17 +75,17 @@ class StyleEncoder:
 def style_similarity(vectors: Tensor, references: Tensor) -> Tensor:
     """Return the cosine of each vector (B, D) to the mean direction of the references' (N, D), float32 (B,).
 
-    The references are best pictures of the style that nothing was trained on, else it rewards copies.
+    Use pictures of the style that no adapter was trained on as references; otherwise copies are rewarded.
     """
     return F.cosine_similarity(vectors, F.normalize(references, dim=1).mean(0, keepdim=True))
 
 
 def in_style(styled: Tensor, base: Tensor, references: Tensor, quantile: float = 0.95) -> Tensor:
-    """Tell which styled pictures are nearer to the style than all but a few of the base's, bool (B,).
+    """Return which styled pictures are nearer to the style than nearly all of the base's, bool (B,).
 
     Args:
         styled: vectors of pictures made with the style, float (B, D).
-        base: vectors of what the base makes of the same contents, float (M, D).
+        base: vectors of the base's pictures of the same contents, float (M, D).
         references: vectors of real pictures of the style, float (N, D).
         quantile: share of the base's pictures that must be less near.
     """

@@ -1,4 +1,4 @@
-"""Does a blend follow its weights: more of a style for more weight, in proportion, with no jumps back?"""
+"""Weight response: does a blend show more of a style for more weight, in proportion and monotonically?"""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SHARE_ERROR = Measure(
 
 @dataclass(frozen=True)
 class WeightResponse:
-    """What a sweep of weights shows, with y = a_A - a_B against x = w_A - w_B.
+    """Result of a sweep of weights, with y = a_A - a_B against x = w_A - w_B.
 
     Attributes:
-        rank_correlation: of y and x (Spearman 1904), in [-1, 1]; 0 if y never changes.
+        rank_correlation: of y and x (Spearman 1904), in [-1, 1]; 0 if y is constant.
         slope: of the least-squares line of y over x; 1 if attainments equal the weights.
         violations: number of steps to the next larger x at which y falls.
         share_error: mean distance of the realised share of A from the requested one, in [0, 1].
@@ -42,11 +42,11 @@ class WeightResponse:
 
 
 def weight_response(first: ArrayLike, second: ArrayLike, weights: ArrayLike) -> WeightResponse:
-    """Judge one sweep: of the mean attainments, or of one prompt's, for `mean_interval` over prompts.
+    """Evaluate one sweep of weights, by mean attainments or by those of one prompt (for `mean_interval` over prompts).
 
-    The requested share of A is w_A / (w_A + w_B), the realised one a_A / (a_A + a_B), with attainments below 0 taken
-    for 0. Where neither style shows there is no share, and the farthest from the requested one counts, since a blend
-    that destroys both must not look faithful. Settings of equal x count as one step, by the mean of their y.
+    The requested share of A is w_A / (w_A + w_B), the realised one a_A / (a_A + a_B), with attainments below 0 counted
+    as 0. If neither style shows there is no share, and the farthest from the requested one counts, so that a blend
+    that destroys both does not look faithful. Settings of equal x count as one step, by the mean of their y.
 
     Args:
         first: attainment of style A at each setting (S,).
