@@ -1,1 +1,1 @@
-"""From pictures on disk to cached latents: scan, caption, resize, encode."""
+"""From image files to cached latents: scan, caption, resize, encode."""

@@ -1,6 +1,6 @@
-"""Aspect-ratio buckets: a few sizes of about one area, so that pictures of any shape lose little by cropping.
+"""Aspect-ratio buckets: a few sizes of roughly equal area, so that images of any shape lose little to cropping.
 
-A batch holds pictures of one size. Sizes are (width, height) in pixels.
+All images of a batch share one size. Sizes are (width, height) in pixels.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Size = tuple[int, int]
 
 
 def bucket_sizes(resolution: int, step: int) -> list[Size]:
-    """Return the sizes that are the highest of their width, or the widest of their height, in resolution**2 pixels.
+    """Return the bucket sizes: for each width the largest height within resolution**2 pixels, and vice versa.
 
-    Sides are multiples of `step` from half the resolution to twice.
+    Sides are multiples of `step`, from half to twice the resolution.
     """
     sides = range(-(-resolution // 2 // step) * step, 2 * resolution + 1, step)
     wide = [(width, resolution**2 // width // step * step) for width in sides]
@@ -25,12 +25,12 @@ def bucket_sizes(resolution: int, step: int) -> list[Size]:
 
 
 def fills(picture: Size, bucket: Size) -> bool:
-    """Tell whether a picture covers a bucket without being enlarged."""
+    """Return whether an image covers a bucket without upscaling."""
     return picture[0] >= bucket[0] and picture[1] >= bucket[1]
 
 
 def nearest(picture: Size, buckets: Sequence[Size]) -> Size:
-    """Return the bucket whose ratio of width to height is closest to the picture's; the larger one of equals."""
+    """Return the bucket whose aspect ratio is closest to the picture's; ties go to the larger bucket."""
 
     def distance(bucket: Size) -> tuple:
         return abs(math.log(picture[0] * bucket[1] / (picture[1] * bucket[0]))), -bucket[0] * bucket[1], bucket
@@ -39,13 +39,13 @@ def nearest(picture: Size, buckets: Sequence[Size]) -> Size:
 
 
 def choose_buckets(pictures: Sequence[Size], resolution: int, step: int, no_upscale: bool) -> list[Size]:
-    """Return the bucket of each picture.
+    """Assign a bucket to each picture.
 
     Args:
-        pictures: their sizes.
-        resolution: side of the square bucket; the others have at most its area.
-        step: what sides are a multiple of.
-        no_upscale: a picture that does not fill its bucket gets a smaller one, its own size rounded down.
+        pictures: sizes of the pictures.
+        resolution: side of the square bucket; other buckets have at most its area.
+        step: sides are multiples of this.
+        no_upscale: give a picture that does not fill its bucket a smaller one: its own size rounded down to `step`.
 
     Raises:
         InputError: if with `no_upscale` a side is below half the resolution.
@@ -67,19 +67,19 @@ def choose_buckets(pictures: Sequence[Size], resolution: int, step: int, no_upsc
 
 
 def join_small(pictures: Sequence[Size], buckets: Sequence[Size], least: int, no_upscale: bool) -> list[Size]:
-    """Empty the buckets with too few pictures for a batch, the smallest first, into those nearest by aspect ratio.
+    """Merge buckets too small for a batch into those nearest in aspect ratio, smallest bucket first.
 
     Args:
-        pictures: their sizes.
-        buckets: the bucket of each.
-        least: pictures that a bucket must have.
-        no_upscale: a picture goes only to a bucket that it fills.
+        pictures: sizes of the pictures.
+        buckets: bucket of each picture.
+        least: minimum number of pictures per bucket.
+        no_upscale: move a picture only to a bucket that it fills.
 
     Returns:
-        the bucket of each picture.
+        bucket of each picture.
 
     Raises:
-        InputError: if a picture can go nowhere.
+        InputError: if no bucket can take a picture.
     """
     buckets = list(buckets)
     while True:

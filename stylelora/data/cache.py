@@ -1,9 +1,9 @@
-"""Latents and text embeddings, computed once and kept on disk, each in a small file of its own.
+"""On-disk cache of latents and text embeddings, one small file per entry.
 
-So neither the autoencoder nor the text encoder is in memory while an adapter trains, nor are the latents of all
-pictures. A file's name is the hash of everything that decides its content, so it is never stale: changing a picture, a
-caption, the base or the resolution gives another name. Pictures and captions are encoded one at a time; so a value does
-not depend on what else was asked for with it, or was there already.
+During training neither the VAE, the text encoder nor the full set of latents is in memory. The file name is a hash of
+everything that determines the content, so entries are never stale: changing a picture, a caption, the base or the
+resolution gives another name. Pictures and captions are encoded one at a time, so that a value does not depend on what
+else was requested with it or already cached.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Raise it whenever the same file or caption is read, resized or encoded to something else than before.
+#: Increment whenever reading, resizing or encoding the same input gives a different result.
 FORMAT = 1
-ABANDONED = 3600  # seconds after which a partial file has no writer any more; writing takes milliseconds
+ABANDONED = 3600  # seconds after which a partial file is considered abandoned; writing takes milliseconds
 
 
 @dataclass(frozen=True)
 class View:
-    """What the autoencoder is shown of a picture.
+    """How a picture is prepared for the VAE.
 
     Attributes:
         size: width and height in pixels.
-        interpolation: resampling, one of `images.INTERPOLATIONS`.
-        source_size: side to which the picture's middle is reduced before; None: it is not.
-        flip: whether left and right are exchanged.
+        interpolation: resampling filter, one of `images.INTERPOLATIONS`.
+        source_size: side to which the centre square is downscaled first; None: no downscaling.
+        flip: whether to mirror horizontally.
     """
 
     size: tuple[int, int]
@@ -58,7 +58,7 @@ class View:
     flip: bool = False
 
     def of(self, image: Image.Image) -> Image.Image:
-        """Return the view of a picture, RGB."""
+        """Apply the view to an RGB picture."""
         if self.source_size is not None:
             image = degrade(image, self.source_size)
         image = fit(image, self.size, self.interpolation)
@@ -66,14 +66,14 @@ class View:
 
 
 class Cache:
-    """The latents and text embeddings of one base.
+    """Cached latents and text embeddings of one base model.
 
-    Several processes may fill and read one folder at once. What is damaged is computed again, and a warning says so.
+    Safe for concurrent readers and writers. Damaged entries are recomputed with a warning.
 
     Args:
-        folder: where the files are.
+        folder: folder of the cache files.
         base: folder of the base model.
-        device: where autoencoder and text encoder run.
+        device: device on which the VAE and the text encoder run.
     """
 
     def __init__(self, folder: Path, base: Path, device: torch.device | str) -> None:
@@ -84,15 +84,15 @@ class Cache:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
     def latent_path(self, picture: Picture, view: View) -> Path:
-        """Return the file of a picture's latent."""
+        """Return the cache path of a picture's latent."""
         return self._path("latents", picture.sha256, part_hash(self.base, "vae"), *astuple(view))
 
     def text_path(self, text: str) -> Path:
-        """Return the file of a text's embedding."""
+        """Return the cache path of a text's embedding."""
         return self._path("texts", text, part_hash(self.base, "text_encoder"), part_hash(self.base, "tokenizer"))
 
     def latent(self, picture: Picture, view: View) -> dict[str, Tensor]:
-        """Return `mean` and `std` of the latent, float32 (C, h, w), not yet scaled by `scaling_factor`."""
+        """Return `mean` and `std` of the latent, float32 (C, h, w), before multiplication by `scaling_factor`."""
         path = self.latent_path(picture, view)
         return read(path) or write(path, _encode_picture(picture, view, self._vae()))
 
@@ -106,23 +106,23 @@ class Cache:
         return torch.stack([self.text(text) for text in texts])
 
     def missing(self, wanted: Iterable[tuple[Picture, View]]) -> list[tuple[Picture, View]]:
-        """Return the views that have no file yet, those of equal pictures once."""
+        """Return the views not cached yet, without duplicates."""
         return list({path: each for each in wanted if not (path := self.latent_path(*each)).is_file()}.values())
 
     def add_latents(self, wanted: Sequence[tuple[Picture, View]]) -> None:
-        """Encode the views that have no file yet.
+        """Encode and store the views not cached yet.
 
         Raises:
-            InputError: if a picture cannot be read, or is no longer the one that was scanned.
+            InputError: if a picture cannot be read or has changed since the scan.
         """
         if wanted := self.missing(wanted):
             vae = self._vae()
             for picture, view in _progress(wanted, "picture"):
-                if not (path := self.latent_path(picture, view)).is_file():  # another process may have been faster
+                if not (path := self.latent_path(picture, view)).is_file():  # another process may have written it
                     write(path, _encode_picture(picture, view, vae))
 
     def add_texts(self, texts: Iterable[str]) -> None:
-        """Encode the texts that have no file yet; warn of each that is too long, for what is beyond has no effect."""
+        """Encode and store the texts not cached yet; warn about truncated ones, whose tail has no effect."""
         texts = list(dict.fromkeys(texts))
         length = self._tokenizer.model_max_length
         for text in texts:
@@ -134,7 +134,7 @@ class Cache:
                 write(self.text_path(text), self._encode_text(text, encoder))
 
     def remove_abandoned(self) -> None:
-        """Delete what processes left that were killed while they wrote."""
+        """Delete partial files of processes killed while writing."""
         for path in self.folder.glob("*/*/*.partial"):
             if path.stat().st_mtime < time.time() - ABANDONED:
                 path.unlink(missing_ok=True)
@@ -170,7 +170,7 @@ def _progress(items: Sequence, unit: str) -> Iterable:
 
 
 def _checksum(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Return a hash of tensors and of the name they go by, so that another entry's file is noticed, too."""
+    """Hash the tensors and the file name, so that a file swapped with another entry's is detected too."""
     digest = hashlib.sha256(path.stem.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -179,7 +179,7 @@ def _checksum(path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor] | None:
-    """Return the tensors of an entry, mapped into memory; None if it is not there or is damaged, with a warning."""
+    """Read an entry, memory-mapped; None if missing, or damaged (with a warning)."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -187,14 +187,14 @@ def read(path: Path) -> dict[str, Tensor] | None:
                 return tensors
     except FileNotFoundError:
         return None
-    except (SafetensorError, OSError, TypeError):  # TypeError: a type of number that numpy has not
+    except (SafetensorError, OSError, TypeError):  # TypeError: a dtype unknown to numpy
         pass
     log.warning("%s is damaged and is computed again", path)
     return None
 
 
 def write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Write an entry whole or not at all; returns it."""
+    """Write an entry atomically and return its tensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}

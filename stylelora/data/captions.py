@@ -1,4 +1,4 @@
-"""Where captions come from, and how one becomes what an adapter is trained with."""
+"""Caption sources, caption cleaning, and the wording used in training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from stylelora.data.reading import printable
 from stylelora.records import InputError
 
-#: Sources whose captions a network makes.
+#: Sources that generate captions with a network.
 MACHINES = ("blip", "retrieval")
-#: Where captions can be looked for. The first two are somebody's own words.
+#: All caption sources. The first two are written by people.
 SOURCES = ("sidecar", "metadata", "filename", "template", *MACHINES)
-#: Orders that a caption of tags is shown in; each is a text embedding on disk.
+#: Number of tag orders per caption; each is a cached text embedding.
 TAG_ORDERS = 8
 _NUMBERING = re.compile(
     r"^(img|dsc[nf]?|pict?|image|photo|scan|screenshot|untitled|frame|file|copy|final|v)?\d*$", re.I
@@ -28,11 +28,11 @@ _NUMBERING = re.compile(
 
 @dataclass(frozen=True)
 class Caption:
-    """What a picture shows, in words.
+    """Description of a picture's content.
 
     Attributes:
-        text: the words, without trigger.
-        source: which of SOURCES they are from.
+        text: caption without trigger word.
+        source: its origin, one of SOURCES.
     """
 
     text: str
@@ -40,18 +40,18 @@ class Caption:
 
 
 def beside(path: Path) -> list[Path]:
-    """Return where a picture's caption may stand: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, or upper case."""
+    """Return where the caption of `a.png` may be: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, any in upper case."""
     endings = [case(ending) for ending in (".txt", ".caption") for case in (str.lower, str.upper)]
     return [path.with_name(stem + ending) for stem in (path.stem, path.name) for ending in endings]
 
 
 def sidecar(path: Path) -> str | None:
-    """Read the caption file beside a picture.
+    """Read a picture's caption file in the same folder.
 
     Raises:
-        InputError: if it is not UTF-8 text, or if there are several that differ.
+        InputError: if it is not UTF-8 text, or several caption files disagree.
     """
-    there = [one for one in beside(path) if os.path.isfile(one)]  # unlike Path.is_file no error if a name is too long
+    there = [one for one in beside(path) if os.path.isfile(one)]  # unlike Path.is_file, never raises for long names
     texts = {one.name: " ".join(read_text(one).split()) for one in there}
     if len(set(texts.values())) > 1:
         raise InputError(f"{' and '.join(texts)} differ; keep one of them")
@@ -61,10 +61,10 @@ def sidecar(path: Path) -> str | None:
 def metadata(listings: Sequence[Path]) -> dict[Path, str]:
     """Read files such as `metadata.jsonl` and `metadata.csv`: path of a picture -> its caption.
 
-    Rows have `file_name`, relative to the file they stand in, and `text` or `caption`.
+    Rows have `file_name`, relative to the metadata file, and `text` or `caption`.
 
     Raises:
-        InputError: for a row without these, or two rows that differ about a picture.
+        InputError: if a row lacks these fields, or two rows disagree about a picture.
     """
     captions: dict[Path, str] = {}
     for listing in listings:
@@ -99,24 +99,24 @@ def read_text(path: Path) -> str:
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Return the lines of a text file that hold anything; raises as `read_text`."""
+    """Read the non-empty lines of a text file; raises like `read_text`."""
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
 def words_of(name: str) -> str:
-    """Return the words of a name without suffix, `polar_bear-02` -> `polar bear`; none if it is only a number or so."""
+    """Turn a file stem into words, `polar_bear-02` -> `polar bear`; empty if it is only a number or the like."""
     words = re.split(r"[\s_\-.+,()\[\]]+", name)
     return " ".join(word for word in words if word and not _NUMBERING.fullmatch(word))
 
 
 def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
-    """Return a caption's content: no line breaks, no control characters, no trigger, none of the phrases to remove.
+    """Clean a caption: strip line breaks, control characters, the trigger and unwanted phrases.
 
     Args:
-        text: as it was found.
-        remove: phrases such as `a watercolor painting of`; what names the style must not stand beside the trigger,
-            or part of the style is learned by these words instead.
-        trigger: the style's trigger word, which is put in front again when training.
+        text: original caption.
+        remove: phrases such as `a watercolor painting of`; if style words appear together with the trigger, they
+            absorb part of the style.
+        trigger: the style's trigger word, prepended again in training.
     """
     text = "".join(char if char.isprintable() else " " for char in text)
     for phrase in (*remove, trigger):
@@ -127,10 +127,10 @@ def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
 
 
 def check_template(template: str, fields: Sequence[str] = ("trigger", "text")) -> None:
-    """Refuse a template that holds other fields.
+    """Check that a template uses only the allowed fields.
 
     Raises:
-        InputError: with those that it may hold.
+        InputError: if it uses others; the message lists the allowed ones.
     """
     try:
         template.format(**dict.fromkeys(fields, ""))
@@ -140,7 +140,7 @@ def check_template(template: str, fields: Sequence[str] = ("trigger", "text")) -
 
 
 def collapse_repeats(text: str) -> str:
-    """Shorten what a captioner has stuttered: `a bald bald bald man` -> `a bald man`, phrases up to four words."""
+    """Collapse repeated phrases of up to four words: `a bald bald bald man` -> `a bald man`."""
     words = text.split()
     for length in (4, 3, 2, 1):
         i = 0
@@ -153,14 +153,14 @@ def collapse_repeats(text: str) -> str:
 
 
 def shuffled_tags(text: str, keep: int, seed: int) -> str:
-    """Return a list of tags `1girl, red hair, smiling` in another order, the first `keep` in their places.
+    """Shuffle comma-separated tags such as `1girl, red hair, smiling`, keeping the first `keep` in place.
 
-    Order then carries no meaning, as it should not: the trainer sees another one every epoch.
+    Tag order should carry no meaning, so training sees a different one every epoch.
 
     Args:
-        text: tags with commas between them.
-        keep: leading tags that stay.
-        seed: of the order.
+        text: comma-separated tags.
+        keep: number of leading tags that are not shuffled.
+        seed: seed of the shuffle.
     """
     tags = [tag.strip() for tag in text.split(",")]
     rest = tags[keep:]
@@ -170,16 +170,16 @@ def shuffled_tags(text: str, keep: int, seed: int) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """How a content becomes the caption or prompt of a style.
+    """How a content description becomes a style's caption or prompt.
 
     Attributes:
-        trigger: word that stands for the style.
-        template: of captions and prompts, with {trigger} and {text}.
-        keep_tags: captions are lists of tags, shown in TAG_ORDERS orders, the first so many in their place; None: they
-            stay as they are.
+        trigger: trigger word of the style.
+        template: template of captions and prompts, with {trigger} and {text}.
+        keep_tags: treat captions as tag lists, shown in TAG_ORDERS orders with this many leading tags fixed; None: no
+            shuffling.
 
     Raises:
-        InputError: for a template with other fields, or a negative number.
+        InputError: if the template has other fields, or the number is negative.
     """
 
     trigger: str
@@ -193,13 +193,13 @@ class Wording:
 
     @property
     def orders(self) -> int:
-        """Return in how many orders a caption is shown."""
+        """Number of tag orders per caption."""
         return 1 if self.keep_tags is None else TAG_ORDERS
 
     def caption(self, text: str) -> str:
-        """Return the full caption or prompt of a content, trigger included."""
+        """Return the full caption or prompt, trigger included."""
         return self.template.format(trigger=self.trigger, text=text)
 
     def shuffled(self, text: str, order: int) -> str:
-        """Return the caption of a picture of the training set, its tags in one of the orders, 0..orders-1."""
+        """Return a training caption with its tags in the given order, 0..orders-1."""
         return self.caption(text if self.keep_tags is None else shuffled_tags(text, self.keep_tags, order))

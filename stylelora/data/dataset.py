@@ -1,4 +1,4 @@
-"""The pictures of one style as training data: split, brought to size, captioned, and read from the cache in batches."""
+"""Training data of one style: split, resize, caption, and read batches from the cache."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Side = Literal["train", "held_out"]
 
 
 class StyleDataset:
-    """A folder of captioned pictures, divided into those that train and those that are held out.
+    """A folder of captioned pictures, split into training and held-out sets.
 
     Args:
-        root: the folder.
+        root: folder of the pictures.
         held_out_share: expected share of held-out pictures, 0..1.
-        framing: to what size pictures are brought.
-        wording: how their captions are worded.
-        flip: pictures of the training set may be shown mirrored.
+        framing: how pictures are resized and cropped.
+        wording: how captions are worded.
+        flip: allow mirrored training pictures.
 
     Attributes:
-        train: the pictures to train on, empty before `scan`.
-        held_out: the others.
-        sizes: width and height that each is brought to, by side, empty before `choose_sizes`.
+        train: training pictures, empty before `scan`.
+        held_out: held-out pictures.
+        sizes: target width and height of each picture, per side of the split; empty before `choose_sizes`.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class StyleDataset:
         self.sizes: dict[Side, list[Size]] = {}
 
     def scan(self) -> None:
-        """Find the pictures and divide them.
+        """Find the pictures and split them.
 
         Raises:
-            InputError: for a folder, picture or caption that cannot be used.
+            InputError: if the folder, a picture or a caption cannot be used.
         """
         self.train, self.held_out = split_by_content(scan_folder(self.root), self.held_out_share)
 
     def choose_sizes(self, step: int, batch: int = 1, repeats: int = 1) -> None:
-        """Decide to what size each picture is brought; of none of the training set there are fewer than a batch.
+        """Choose each picture's target size, so that every training size fills at least one batch.
 
         Args:
-            step: what sides are a multiple of.
-            batch: pictures of one size that a step needs, on all devices together.
+            step: sides are multiples of this.
+            batch: global batch size, over all devices; all pictures of a batch share one size.
             repeats: how often each picture is seen per epoch.
 
         Raises:
@@ -82,7 +82,7 @@ class StyleDataset:
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        """Say how many pictures are enlarged, and refuse those that cannot be reduced to `source_size`."""
+        """Warn how many pictures are upscaled, and reject those smaller than `source_size`."""
         framing, source = self.framing, self.framing.source_size or 0
         if smaller := [min(picture.size) for picture in self.train if min(picture.size) < source]:
             raise InputError(
@@ -91,22 +91,22 @@ class StyleDataset:
             )
         pictures, sizes = [*self.train, *self.held_out], [*self.sizes["train"], *self.sizes["held_out"]]
         small = [min(p.size) for p, size in zip(pictures, sizes, strict=True) if not fills(p.size, size)]
-        if small and framing.interpolation != "nearest":  # pixel art is meant to be enlarged
+        if small and framing.interpolation != "nearest":  # upscaling pixel art is intended
             log.warning(
                 "%d of %d pictures in %s are smaller than %d px and are enlarged, the smallest from %d px",
                 *(len(small), len(pictures), self.root, framing.resolution, min(small)),
             )
 
     def share(self) -> None:
-        """Take over what the first process found; the others have not read the folder."""
+        """Broadcast the scan from rank 0; other ranks have not read the folder."""
         self.train, self.held_out, self.sizes = gather_objects((self.train, self.held_out, self.sizes))[0]
 
     def view(self, side: Side, index: int, flip: bool = False) -> View:
-        """Return how a picture is shown to the autoencoder."""
+        """Return the view of a picture that the VAE encodes."""
         return self.framing.view(self.sizes[side][index], side == "train", flip)
 
     def views(self) -> Iterator[tuple[Picture, View]]:
-        """Yield all that the autoencoder may have to encode."""
+        """Yield every view that the VAE may have to encode."""
         for side, members in (("train", self.train), ("held_out", self.held_out)):
             for index, picture in enumerate(members):
                 yield picture, self.view(side, index)
@@ -114,20 +114,20 @@ class StyleDataset:
                     yield picture, self.view(side, index, flip=True)
 
     def captions(self) -> list[str]:
-        """Return all captions that the text encoder may have to encode."""
+        """Return every caption that the text encoder may have to encode."""
         orders = range(self.wording.orders)
         shown = [self.wording.shuffled(picture.text, order) for picture in self.train for order in orders]
         return shown + [self.wording.caption(picture.text) for picture in self.held_out]
 
     def encode(self, cache: Cache, prompts: Sequence[str] = ()) -> None:
-        """Fill the cache with what it lacks.
+        """Encode whatever is missing from the cache.
 
         Args:
-            cache: of the base.
-            prompts: texts besides the captions and the empty text.
+            cache: cache of the base.
+            prompts: texts to encode besides the captions and the empty text.
 
         Raises:
-            InputError: if pictures cannot be decoded; all are named, and then nothing has been encoded.
+            InputError: if pictures cannot be decoded; names all of them, before anything is encoded.
         """
         cache.remove_abandoned()
         missing = cache.missing(self.views())
@@ -139,11 +139,11 @@ class StyleDataset:
         """Read a batch from the cache.
 
         Args:
-            cache: of the base.
-            side: which pictures.
-            rows: samples; where there are more than pictures, these begin anew.
-            flips: whether each is mirrored.
-            captions: of each.
+            cache: cache of the base.
+            side: training or held-out pictures.
+            rows: sample indices, taken modulo the number of pictures.
+            flips: whether each sample is mirrored.
+            captions: caption of each sample.
 
         Returns:
             `mean`, `std` (B, C, h, w) of the latents, `text` (B, T, D), `empty_text` (1, T, D), float32; lists `row`
@@ -158,12 +158,12 @@ class StyleDataset:
         return batch | {"row": rows, "sha256": [members[i].sha256 for i in pick]}
 
     def image(self, side: Side, index: int) -> Tensor:
-        """Return a picture at the size it is brought to, whole and not mirrored, uint8 (3, H, W)."""
+        """Return a picture at its target size, without `source_size` reduction or mirroring, uint8 (3, H, W)."""
         view = self.framing.view(self.sizes[side][index])
         return to_tensor(view.of(open_picture(getattr(self, side)[index].path)))
 
     @property
     def dataset_hash(self) -> str:
-        """Return a hash of all pictures and captions, whatever their order."""
+        """Return an order-independent hash of all pictures and captions."""
         rows = sorted(f"{picture.sha256} {picture.text}" for picture in [*self.train, *self.held_out])
         return sha256("\n".join(rows).encode()).hexdigest()

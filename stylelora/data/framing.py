@@ -1,4 +1,4 @@
-"""To what size each picture is brought, and how."""
+"""Target size of each picture, and how it is resized and cropped."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from stylelora.records import InputError
 
 @dataclass(frozen=True)
 class Framing:
-    """How pictures are scaled and cropped.
+    """Resizing and cropping options.
 
     Attributes:
-        resolution: side in pixels of the square that pictures are brought to.
+        resolution: side of the target square in pixels.
         interpolation: one of `images.INTERPOLATIONS`.
-        buckets: bring each picture to the size nearest to its shape, of about the square's area.
-        no_upscale: enlarge no picture; one that does not fill its bucket gets a smaller size.
-        source_size: side in pixels to which pictures of the training set are reduced first; None: they are not.
-        upscale_interpolation: how they are enlarged again.
+        buckets: use aspect-ratio buckets of about the square's area.
+        no_upscale: never upscale; a picture that does not fill its bucket gets a smaller size.
+        source_size: side in pixels to which training pictures are downscaled first; None: no downscaling.
+        upscale_interpolation: interpolation for upscaling them again.
 
     Raises:
-        InputError: if options are unknown or do not go together.
+        InputError: if options are unknown or contradict each other.
     """
 
     resolution: int
@@ -53,27 +53,27 @@ class Framing:
 
     @property
     def square(self) -> Size:
-        """Return the size of pictures without buckets, and of samples."""
+        """Size of samples, and of pictures when buckets are off."""
         return self.resolution, self.resolution
 
     def sizes(self, pictures: Sequence[Size], step: int) -> list[Size]:
-        """Return to what size each picture is brought.
+        """Return the target size of each picture.
 
         Args:
-            pictures: their own sizes.
-            step: what sides are a multiple of.
+            pictures: original sizes.
+            step: sides are multiples of this.
         """
         if self.buckets:
             return choose_buckets(pictures, self.resolution, step, self.no_upscale)
         return [self.square] * len(pictures)
 
     def view(self, size: Size, trained: bool = False, flip: bool = False) -> View:
-        """Return how a picture is shown.
+        """Return how a picture is prepared for the VAE.
 
         Args:
-            size: what it is brought to.
-            trained: whether it is of the training set, which alone is reduced to `source_size`.
-            flip: whether it is mirrored.
+            size: target size.
+            trained: whether it is a training picture; only these are downscaled to `source_size`.
+            flip: whether to mirror it.
         """
         if trained and self.source_size is not None:
             return View(size, self.upscale_interpolation, self.source_size, flip)

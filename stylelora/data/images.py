@@ -14,26 +14,26 @@ from stylelora.records import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Ways to resize, by the names Pillow gives them.
+#: Resampling filters, by Pillow's names.
 INTERPOLATIONS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 
 
 def check_interpolation(interpolation: str) -> None:
-    """Refuse an unknown interpolation.
+    """Check the name of an interpolation.
 
     Raises:
-        InputError: with those there are.
+        InputError: if it is unknown; the message lists the valid ones.
     """
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
 
 
 def fit(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """Scale a picture to cover a size and crop the middle.
+    """Resize a picture to cover a size, and centre-crop.
 
-    `nearest` is for pixel art, whose pixels must stay equal squares of their own colour, so it scales by whole factors
-    only: up by the largest that fits into the size, or down, each square of d x d pixels becoming its central one, by
-    the largest d that still covers it. What then reaches beyond the size is cropped, what falls short is filled.
+    `nearest` is for pixel art, whose pixels must stay squares of equal size and one colour, so it scales by integer
+    factors only: up by the largest factor that fits into the size, or down by the largest d that still covers it,
+    taking the central pixel of each d x d block. Any excess is cropped, and any gap is filled.
 
     Args:
         image: RGB.
@@ -41,7 +41,7 @@ def fit(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.
         interpolation: one of INTERPOLATIONS.
 
     Raises:
-        InputError: for an unknown interpolation.
+        InputError: if the interpolation is unknown.
     """
     check_interpolation(interpolation)
     if interpolation != "nearest":
@@ -51,21 +51,21 @@ def fit(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.
     pixels = np.asarray(image)[down // 2 :: down, down // 2 :: down]
     pixels = pixels.repeat(max(1, up), 0).repeat(max(1, up), 1)
     for axis, side in ((0, size[1]), (1, size[0])):
-        # Beyond the border its pixels go on: no colour and, on a plain background, no line that was not there before.
+        # Repeat the border pixels: this adds no colour and, on a plain background, no line.
         before = (side - pixels.shape[axis]) // 2
         pixels = pixels.take(np.arange(-before, side - before), axis, mode="clip")
     return Image.fromarray(pixels)
 
 
 def degrade(image: Image.Image, source_size: int) -> Image.Image:
-    """Cut out the middle square and reduce it, each new pixel being the exact mean of the area it covers.
+    """Crop the centre square and downscale it; each new pixel is the exact mean of the area it covers.
 
     Args:
         image: RGB.
         source_size: side of the result in pixels.
 
     Raises:
-        InputError: if the picture is smaller than that.
+        InputError: if the picture is smaller than `source_size`.
     """
     side = min(image.size)
     if side < source_size:
@@ -73,7 +73,7 @@ def degrade(image: Image.Image, source_size: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     pixels = np.asarray(image)[top : top + side, left : left + side].astype(float)
     edges = np.arange(source_size + 1)[:, None] * side / source_size
-    # How much of each old pixel lies in each new one along an axis, (source_size, side).
+    # Overlap of each new pixel with each old one along an axis, (source_size, side).
     overlap = np.diff(np.clip(edges - np.arange(side), 0, 1), axis=0)
     for _ in range(2):  # rows, then columns
         pixels = np.tensordot(overlap, pixels, 1).swapaxes(0, 1)
@@ -81,17 +81,17 @@ def degrade(image: Image.Image, source_size: int) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """Return uint8 (3, H, W)."""
+    """Convert a PIL image to uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """Turn uint8 (3, H, W) into a picture."""
+    """Convert uint8 (3, H, W) to a PIL image."""
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
 
 
 def tile(images: Tensor | Sequence[Tensor], columns: int, gap: int = 2) -> Image.Image:
-    """Lay pictures uint8 (N, 3, H, W) out row by row on white."""
+    """Tile pictures, uint8 (N, 3, H, W), row by row on white."""
     height, width = images[0].shape[-2:]
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
@@ -101,12 +101,12 @@ def tile(images: Tensor | Sequence[Tensor], columns: int, gap: int = 2) -> Image
 
 
 def labelled_grid(rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequence[str], side: int = 96) -> Image.Image:
-    """Lay rows of pictures out with their names, to be looked at.
+    """Draw a grid of pictures with row and column labels.
 
     Args:
-        rows: name and pictures uint8 (3, H, W), as many as there are columns.
+        rows: label and pictures, uint8 (3, H, W), one per column.
         columns: heading of each column.
-        side: pictures smaller than this are enlarged by a whole factor, pixels kept hard.
+        side: smaller pictures are upscaled by an integer factor, nearest neighbour.
     """
     from PIL import ImageDraw, ImageFont
 

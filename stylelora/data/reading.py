@@ -1,4 +1,4 @@
-"""Read one picture in any state as upright, opaque, 8-bit sRGB, with a note of every change."""
+"""Read any picture as upright, opaque, 8-bit sRGB, and note every change made."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from PIL import ImageFile
 
-#: Pillow's name of each format that is read, and the suffixes it goes by.
+#: Supported formats: Pillow's name -> file suffixes.
 FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # a JPEG with further ones behind it, as telephones write
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # a JPEG followed by more images, as phones write
     "WEBP": (".webp",),
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
@@ -40,10 +40,10 @@ FORMATS = {
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 }
 
-#: Suffixes of pictures, in lower case.
+#: All picture suffixes, in lower case.
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
-#: What EXIF's orientation asks for, by its number (EXIF 2.32, tag 0x0112); 1 is upright.
+#: EXIF orientation (EXIF 2.32, tag 0x0112) -> operation that makes the picture upright; 1 is upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,26 +61,26 @@ _LUMINANCE = np.array(
     dtype=int,
 )
 
-#: TIFF's PhotometricInterpretation; 0: white is 0, which Pillow turns round up to 8 bits only.
+#: TIFF's PhotometricInterpretation; 0: white is 0, which Pillow inverts for up to 8 bits only.
 _PHOTOMETRIC = 262
 
-#: What libjpeg and libtiff say of lost pixels, which they fill with something and go on.
+#: Messages of libjpeg and libtiff about lost pixels, which they fill in without failing.
 _LOST = re.compile(r"remature end|bad \w+ code|instead of RST|Decode\w*:")
 
-#: The record of warnings and the console belong to the process, so pictures are decoded one at a time in it.
+#: Warnings and stderr are captured per process, so each process decodes one picture at a time.
 _decoding = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A picture, and what was changed to get it.
+    """A decoded picture, and what was changed to get it.
 
     Attributes:
         image: RGB, 8 bit, sRGB, upright, without metadata.
         sha256: hash of the file's bytes.
-        format: Pillow's name, a key of FORMATS.
-        notes: one clause per change or fault, in the order of the work; empty if the file was as it should be.
-        jpeg_quality: 1 to 100, None unless a JPEG.
+        format: Pillow's format name, a key of FORMATS.
+        notes: one clause per change or fault, in processing order; empty if nothing had to be changed.
+        jpeg_quality: 1 to 100; None if not a JPEG.
     """
 
     image: Image.Image
@@ -91,26 +91,26 @@ class Reading:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Read a picture as RGB, 8 bit, sRGB, upright, on white; raises what `read_picture` raises."""
+    """Read a picture as upright 8-bit sRGB on white; raises like `read_picture`."""
     return read_picture(path).image
 
 
 def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27) -> Reading:
     """Read a picture and say what had to be changed.
 
-    Colours at 16 bits per channel are cut to their upper 8 by Pillow, 1 level off at most; grey ones are rounded. AVIF
-    and JPEG 2000 come at 8 bits from their decoders, which do not tell the depth. Calls in threads wait for one
-    another; processes do not.
+    Pillow truncates colours of 16 bits per channel to their upper 8, at most 1 level off; greys are rounded. The AVIF
+    and JPEG 2000 decoders return 8 bits and do not report the original depth. Calls from several threads are
+    serialised; use processes for parallelism.
 
     Args:
-        path: a file; symlinks are followed.
-        background: what shows through where the picture is transparent, as a name or #rrggbb, in sRGB.
-        max_pixels: width x height above which a picture is refused before it is decoded. Pillow itself refuses more
-            than twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million).
+        path: image file; symlinks are followed.
+        background: sRGB colour behind transparent areas, a name or #rrggbb.
+        max_pixels: width x height above which a picture is rejected before decoding. Pillow itself rejects more than
+            twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million).
 
     Raises:
-        InputError: if the file is no whole picture, not a regular file, too large, or changes while it is read; or
-            if `background` is no colour.
+        InputError: if the file is not a complete picture, not a regular file, too large, or changes while being read;
+            or if `background` is not a colour.
     """
     colour = opaque_colour(background)
     notes: list[str] = []
@@ -128,32 +128,32 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
                 notes.append(f"the file is {opened.format}, contrary to its name")
             image = _decode(opened, data, notes)
             image, opacity = to_srgb(image, opened.info.get("icc_profile", b""), notes)
-        warned = [w.message for w in warned if w.category is not Image.DecompressionBombWarning]  # we have max_pixels
+        warned = [w.message for w in warned if w.category is not Image.DecompressionBombWarning]  # max_pixels covers it
         _heed([*map(_one_line, warned), *printed], notes)
-    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything, zlib.error to KeyError
+    except Exception as error:  # on broken files Pillow raises almost anything, from zlib.error to KeyError
         raise InputError(f"{printable(path)} {_reason(error)}") from error
     if opacity is not None and opacity.getextrema()[0] < 255:
         notes.append(f"transparency flattened onto {background}")
         image = lay_on(colour, image, opacity)
-    image.info = {}  # else the old profile would go into what is saved
+    image.info = {}  # otherwise the old profile would be saved with it
     tables = getattr(opened, "quantization", {})
     quality = jpeg_quality(tables[min(tables)]) if tables else None
     return Reading(image, hashlib.sha256(data).hexdigest(), opened.format, tuple(notes), quality)
 
 
 def printable(path: Path | str) -> str:
-    """Return a path so that it can be printed on one line, with escapes if it holds newlines or broken characters."""
+    """Make a path printable on one line: escape newlines and invalid characters."""
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def jpeg_quality(table: Sequence[int]) -> int:
-    """Return the quality, 1 to 100, whose luminance table is nearest to the given one.
+    """Estimate the JPEG quality, 1 to 100, from the luminance quantisation table.
 
-    The tables are those of libjpeg (IJG, `jpeg_quality_scaling`); programs with tables of their own, such as
-    Photoshop, get the nearest.
+    Returns the quality whose libjpeg table (IJG, `jpeg_quality_scaling`) is nearest, also for programs with their own
+    tables, such as Photoshop.
 
     Args:
-        table: quantisation table of the luminance, 64 values row by row.
+        table: luminance quantisation table, 64 values row by row.
     """
     quality = np.arange(1, 101)
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
@@ -166,10 +166,10 @@ def _one_line(message: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Say what is wrong with a file and what to do, to be read after its name."""
+    """Return what is wrong with a file and what to do, phrased to follow the file name."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, UnidentifiedImageError):  # its message has an address in memory
+    if isinstance(error, UnidentifiedImageError):  # its message contains a memory address
         return f"is not a readable picture ({', '.join(FORMATS)}) or has a broken header; replace or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {2 * Image.MAX_IMAGE_PIXELS} pixels, too large to decode; make it smaller or remove it"
@@ -181,7 +181,7 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
     for _ in range(2):
         try:
             before = path.stat()
-            if not stat.S_ISREG(before.st_mode):  # opening a pipe would wait for ever
+            if not stat.S_ISREG(before.st_mode):  # opening a pipe would block for ever
                 raise InputError("is not a regular file; remove it")
             if before.st_size > largest:
                 raise InputError(f"is a file of {before.st_size} bytes, too large; make it smaller or remove it")
@@ -199,26 +199,26 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Read the header, and make sure that decoding is worth it and harmless."""
-    formats = [one for one in FORMATS if one != "MPO"]  # the reader of JPEG hands those over
+    """Read the header, and check that decoding is safe and likely to succeed."""
+    formats = [one for one in FORMATS if one != "MPO"]  # Pillow's JPEG reader detects MPO itself
     opened = Image.open(io.BytesIO(data), formats=formats)
     width, height = opened.size
     if width * height > max_pixels:
         raise InputError(f"is {width} x {height} pixels, more than {max_pixels}; make it smaller or remove it")
     if opened.format == "PNG":
-        Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # `load` ignores the checksums of the pixels
+        Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # `load` ignores pixel checksums
     return opened
 
 
 def _decode(opened: ImageFile.ImageFile, data: bytes, notes: list[str]) -> Image.Image:
-    """Return the first frame, whole and upright, of mode L or LA if grey and deep, else in the file's own mode."""
-    raw = str(opened.tile[0].args) if opened.tile else ""  # the layout in the file; gone once that is decoded
+    """Decode the first frame, complete and upright; mode L or LA for high-bit-depth grey, else the file's mode."""
+    raw = str(opened.tile[0].args) if opened.tile else ""  # pixel layout in the file; lost after decoding
     if (frames := getattr(opened, "n_frames", 1)) > 1:
         notes.append(f"first of {frames} frames")
         opened.seek(0)
     try:
         exif = opened.getexif()
-    except Exception:  # there are as many kinds as ways to break EXIF
+    except Exception:  # broken EXIF raises many kinds of errors
         exif = Image.Exif()
     if not exif and opened.info.get("exif"):
         notes.append("EXIF empty or unreadable, ignored")
@@ -232,17 +232,17 @@ def _decode(opened: ImageFile.ImageFile, data: bytes, notes: list[str]) -> Image
         image = eight_bits(opened, bits, inverted=getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == 0)
     if ";16" in raw or opened.mode.startswith("I"):
         notes.append(f"{bits} bits per channel reduced to 8")
-        if isinstance(transparent := opened.info.get("transparency"), tuple):  # a colour, cut like the others
+        if isinstance(transparent := opened.info.get("transparency"), tuple):  # a colour key, truncated like the pixels
             opened.info["transparency"] = tuple(value >> 8 for value in transparent)
     if orientation in _UPRIGHT:
         notes.append(f"rotated upright (EXIF orientation {orientation})")
-        if opened.format != "TIFF":  # which Pillow has turned in `load`
+        if opened.format != "TIFF":  # Pillow's `load` has already rotated TIFF
             image = image.transpose(_UPRIGHT[orientation])
     return image
 
 
 def _check_jpeg(data: bytes, mode: str, notes: list[str]) -> None:
-    """Refuse a JPEG that lacks pixels: Pillow fills them up with grey if only the end marker is there."""
+    """Reject a truncated JPEG: Pillow fills missing pixels with grey if the end marker is present."""
     space = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB")
     try:
         simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8, strict=True)
@@ -251,7 +251,7 @@ def _check_jpeg(data: bytes, mode: str, notes: list[str]) -> None:
 
 
 def _heed(said: list[str], notes: list[str]) -> None:
-    """Note what decoders say, and refuse the picture if they say that pixels are lost."""
+    """Note decoder messages, and reject the picture if they report lost pixels."""
     for message in dict.fromkeys(said):
         if _LOST.search(message):
             raise InputError(f"is cut short or damaged ({message}); replace or remove it")
@@ -260,7 +260,7 @@ def _heed(said: list[str], notes: list[str]) -> None:
 
 @contextmanager
 def _printed() -> Iterator[list[str]]:
-    """Collect the lines that C code prints to stderr, for libtiff tells of lost pixels in no other way."""
+    """Capture what C code prints to stderr; libtiff reports lost pixels only there."""
     lines: list[str] = []
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as file:

@@ -1,4 +1,4 @@
-"""A folder of pictures and captions on disk."""
+"""Scanning and splitting a folder of captioned pictures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from stylelora.data.captions import read_text
 from stylelora.data.reading import SUFFIXES, open_picture
 from stylelora.records import InputError, Picture
 
-#: What `preprocess` leaves beside the pictures, and how it can be told from somebody else's file.
+#: Report that `preprocess` writes beside the pictures, and the marker that identifies it.
 CENSUS = "census.json"
-WRITTEN_BY = "stylelora preprocess 1"  # in a census, so that nobody else's file is taken for one
+WRITTEN_BY = "stylelora preprocess 1"  # stored in the census, so that a foreign file is not mistaken for one
 
 
 def read_census(folder: Path) -> dict | None:
-    """Return a finished run's census; None if there is none that `preprocess` wrote."""
+    """Read the census of a finished `preprocess` run; None if there is none."""
     try:
         census = json.loads((folder / CENSUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(census, dict) or census.get("written_by") != WRITTEN_BY:
         return None
-    if "kernel" in census["settings"]:  # what interpolation was called at first
+    if "kernel" in census["settings"]:  # old name of interpolation
         census["settings"]["interpolation"] = census["settings"].pop("kernel")
     return census
 
@@ -36,18 +36,17 @@ def read_census(folder: Path) -> dict | None:
 def scan_folder(folder: Path | str) -> list[Picture]:
     """Find the captioned pictures of a folder.
 
-    Captions come from `metadata.jsonl` (`file_name`, `text`) if there is one, else from a `.txt` beside each picture.
-    Pictures are read but not decoded, which for large sets takes minutes: see `check_decodable`.
+    Captions come from `metadata.jsonl` (`file_name`, `text`) if present, else from a `.txt` file per picture. Files are
+    read but not decoded, since decoding large sets takes minutes: see `check_decodable`.
 
     Args:
-        folder: the folder.
+        folder: folder to scan.
 
     Returns:
-        pictures by file name.
+        pictures sorted by file name.
 
     Raises:
-        InputError: if the folder is missing or empty, or a file is no picture or has no caption. All such files are
-            named at once.
+        InputError: if the folder is missing or empty, or files are not pictures or have no caption; names all of them.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -67,7 +66,7 @@ def scan_folder(folder: Path | str) -> list[Picture]:
         try:
             data = (folder / name).read_bytes()
             size = _upright_size(data)
-            size = sizes.setdefault(size, size)  # pictures of one size share it, which saves memory
+            size = sizes.setdefault(size, size)  # share equal tuples to save memory
         except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
             unreadable.append(name)
         else:
@@ -79,14 +78,14 @@ def scan_folder(folder: Path | str) -> list[Picture]:
 
 
 def check_decodable(folder: Path, pictures: Iterable[Picture]) -> None:
-    """Decode pictures, since a file may be truncated or damaged behind a sound header.
+    """Check that pictures decode, since a file with a valid header may still be truncated or damaged.
 
     Args:
-        folder: where they are, for the message.
-        pictures: those that have never been decoded; of the others the cache has latents.
+        folder: their folder, for the message.
+        pictures: pictures never decoded before, that is, without cached latents.
 
     Raises:
-        InputError: if some cannot be decoded; all are named at once.
+        InputError: if some cannot be decoded; names all of them.
     """
     unreadable = []
     for picture in pictures:
@@ -105,27 +104,27 @@ def _refuse(folder: Path, unreadable: list[str]) -> None:
 
 
 def _upright_size(data: bytes) -> tuple[int, int]:
-    """Return width and height as they will be after `open_picture`, from the header."""
+    """Return width and height after `open_picture`, from the header alone."""
     with Image.open(io.BytesIO(data)) as image:
-        # The method of the base class: that of PNG would decode the picture to look for EXIF behind the pixels.
+        # Use the base class's method: PNG's own would decode the picture to look for EXIF after the pixels.
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-        turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"  # whose size Pillow has turned already
+        turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"  # for TIFF Pillow has already swapped the sides
         return (image.height, image.width) if turned else image.size
 
 
 def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return file name -> caption, and file name -> group of near-duplicates for those that have one."""
+    """Return file name -> caption, and file name -> near-duplicate group (grouped files only)."""
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
         beside = ((name, (folder / name).with_suffix(".txt")) for name in names)
         return {name: read_text(path) for name, path in beside if path.is_file()}, {}
     captions, groups = {}, {}
-    for number, line in enumerate(read_text(listing).split("\n"), start=1):  # splitlines ends a line at U+2028, too
+    for number, line in enumerate(read_text(listing).split("\n"), start=1):  # splitlines would also break at U+2028
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            captions[row["file_name"]] = row["text"] + ""  # a TypeError unless it is a text
+            captions[row["file_name"]] = row["text"] + ""  # raises TypeError unless it is a string
             if "group" in row:
                 groups[row["file_name"]] = f"{int(row['group'], 16):064x}"
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
@@ -141,18 +140,18 @@ def _some(names: list[str]) -> str:
 
 
 def content_hash(pictures: Sequence[Picture]) -> str:
-    """Return a hash of the contents of pictures, whatever their order, names and captions."""
+    """Hash the picture contents, independent of order, names and captions."""
     return hashlib.sha256("\n".join(sorted(picture.sha256 for picture in pictures)).encode()).hexdigest()
 
 
 def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Picture], list[Picture]]:
-    """Divide pictures into training and held-out ones by the hash of their content.
+    """Split pictures into training and held-out sets by content hash.
 
-    A picture stays on its side whatever is added, renamed or removed; equal files are always on one side, and so are
-    the near-duplicates that `preprocess` has found.
+    A picture keeps its side when others are added, renamed or removed. Identical files, and near-duplicates found by
+    `preprocess`, always land on the same side.
 
     Args:
-        pictures: all of them.
+        pictures: all pictures.
         held_out: expected share of held-out pictures, 0..1.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pixels of any mode and colour profile, as 8-bit sRGB."""
+"""Conversion of any Pillow mode and ICC profile to 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NAMES = dict.fromkeys(_GREYS, "greyscale") | {"1": "black and white", "P": "pal
 
 
 def opaque_colour(name: str) -> tuple[int, ...]:
-    """Return red, green, blue, 0 to 255, of a name or #rrggbb.
+    """Parse a colour name or #rrggbb to (red, green, blue), 0 to 255.
 
     Raises:
-        InputError: if it is no colour, or has an opacity.
+        InputError: if it is not a colour, or has an alpha channel.
     """
     try:
         colour = ImageColor.getrgb(name)
@@ -29,22 +29,22 @@ def opaque_colour(name: str) -> tuple[int, ...]:
 
 
 def lay_on(colour: tuple[int, ...], image: Image.Image, opacity: Image.Image) -> Image.Image:
-    """Return a * image + (1 - a) * colour, rounded, of an RGB picture and a = opacity / 255 (L)."""
+    """Composite an RGB picture over a colour: a * image + (1 - a) * colour, rounded, with a = opacity / 255 (L)."""
     below = Image.new("RGB", image.size, colour)
     below.paste(image, mask=opacity)
     return below
 
 
 def eight_bits(image: Image.Image, bits: int, inverted: bool = False) -> Image.Image:
-    """Reduce deep greys to L, rounded, or to LA if one value counts as transparent.
+    """Convert high-bit-depth grey to L, rounded, or to LA if one value counts as transparent.
 
     Args:
-        image: of a mode that begins with I.
-        bits: the range is 0 to 2**bits - 1.
-        inverted: 0 is white.
+        image: picture of a mode starting with I.
+        bits: bit depth; values range over 0 to 2**bits - 1.
+        inverted: whether 0 is white.
 
     Raises:
-        InputError: if values lie outside of the range; to be read after a name.
+        InputError: if values are out of range; the message is phrased to follow a file name.
     """
     pixels = np.asarray(image).astype(np.int64)
     full = 2**bits - 1
@@ -60,15 +60,15 @@ def eight_bits(image: Image.Image, bits: int, inverted: bool = False) -> Image.I
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
-    """Split a picture into its colours in sRGB, mode RGB, and its opacity, mode L, if it has one.
+    """Convert a picture to sRGB; return its colours (mode RGB) and its alpha channel (mode L) or None.
 
     Args:
-        image: 8 bit, of any of Pillow's modes.
+        image: 8-bit picture of any Pillow mode.
         profile: ICC profile, b"" if there is none, None if it was lost.
-        notes: what is changed is added here, a clause each.
+        notes: list to which one clause per change is appended.
 
     Raises:
-        InputError: if the range of the values is not known; to be read after a name.
+        InputError: if the value range is unknown; the message is phrased to follow a file name.
     """
     if image.mode == "F":
         raise InputError("has floating-point pixels of unknown range; save it with 8 or 16 bits")
@@ -84,10 +84,10 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> tupl
 
 
 def _from_profile(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
-    """Convert L, RGB or CMYK to sRGB, relative to white and black as photo editors do."""
+    """Convert L, RGB or CMYK to sRGB: relative colorimetric with black point compensation, as in photo editors."""
     plain = image.convert("RGB")
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    if image.mode == "L":  # the shortcut for grey is up to 10 levels off in the dark
+    if image.mode == "L":  # the direct grey conversion is up to 10 levels off in dark tones
         flags |= ImageCms.Flags.NOOPTIMIZE
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
@@ -105,7 +105,7 @@ def _from_profile(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Ima
         notes.append(f"unusable colour profile ignored ({' '.join(str(error).split())})")
         return plain
     changed = ImageChops.difference(plain, converted).getextrema()
-    if max(high for _, high in changed) <= 1:  # it was sRGB, under whatever name: the rest is rounding
+    if max(high for _, high in changed) <= 1:  # it already was sRGB, whatever its name; the rest is rounding
         return plain
     notes.append(f"colours converted from {name!r} to sRGB")
     return converted

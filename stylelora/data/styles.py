@@ -1,10 +1,10 @@
-"""The styles that come with the package: four small sets of captioned pictures, each with what is known of it.
+"""The embedded styles: four small sets of captioned pictures with their metadata.
 
-A style is a file `embedded/<style>.json`, which holds the fields of a `Style`, and a folder `embedded/<style>` with
+A style is a file `embedded/<style>.json` with the fields of `Style`, and a folder `embedded/<style>` with
 pictures, `metadata.jsonl` (one line per picture: file_name, text, source) and `LICENSE.txt`. Captions name the content
-only; the trigger is put in front when training. None of the pictures is part of what the embedded generator was trained
-on; those of `watercolor`, however, are repainted from icons that share their outlines with the shaded Fluent icons it
-has seen. `stylelora.pretraining.style_sets` redraws them.
+only; the trigger is prepended in training. The embedded generator was trained on none of these pictures; those of
+`watercolor`, however, are repainted from icons that share their outlines with the shaded Fluent icons it has seen.
+`stylelora.pretraining.style_sets` redraws them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EMBEDDED = Path(__file__).parent / "embedded"
-#: Content of the pictures sampled every epoch, unless a style or a run names others. "mini" knows all of them.
+#: Default prompts for the samples of every epoch, without trigger; "mini" knows all of these concepts.
 PROMPTS = ("a cat", "a dog", "a red apple", "a car", "a house", "a tree", "a butterfly", "a robot")
 
 
 @dataclass(frozen=True)
 class Style:
-    """What is known of an art style besides its pictures; the defaults suit most styles.
+    """Metadata of an art style; the defaults suit most styles.
 
     Attributes:
-        name: of the style, its file and its folder.
-        trigger: word that stands for the style in prompts.
-        interpolation: how its pictures are scaled, one of `images.INTERPOLATIONS`; `nearest` for pixel art.
-        template: how captions and prompts are worded.
-        prompts: content of the pictures sampled every epoch, without trigger.
-        source: the works that its pictures are from.
-        licence: of the pictures, as `LICENSE.txt` gives it in full.
+        name: name of the style, its file and its folder.
+        trigger: trigger word of the style.
+        interpolation: how its pictures are resized, one of `images.INTERPOLATIONS`; `nearest` for pixel art.
+        template: template of captions and prompts.
+        prompts: content prompts sampled every epoch, without trigger.
+        source: the works its pictures come from.
+        licence: licence of the pictures; `LICENSE.txt` has the full text.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Style:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of its pictures."""
+        """Folder of the style's pictures."""
         return EMBEDDED / self.name
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the list of its pictures that a person keeps: `file_name`, `text` and `source` of each."""
+        """Read the hand-written list of its pictures: `file_name`, `text` and `source` of each."""
         lines = (self.folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
 
 def read_style(file: Path) -> Style:
-    """Read the record of a style, which goes by the name of its file."""
+    """Load a style from its JSON file, whose stem is the style's name."""
     fields = json.loads(file.read_text(encoding="utf-8"))
     return Style(file.stem, **fields | {"prompts": tuple(fields.get("prompts", PROMPTS))})
 
