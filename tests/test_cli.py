@@ -218,7 +218,7 @@ PICTURES = {
     "without caption": (remove("3.txt"), "1 of 8 pictures in {root} have no caption (3.bmp)"),
     "listing with a lost file": (
         listing('{"file_name": "9.bmp", "text": "x"}'),
-        "1 pictures that are not there (9.bmp)",
+        "1 missing pictures (9.bmp)",
     ),
     "listing with a broken line": (listing('{"file_name": "9.b'), "metadata.jsonl line 9 is not"),
     "listing with a number": (listing('{"file_name": "1.bmp", "text": 1}'), "metadata.jsonl line 9 is not"),

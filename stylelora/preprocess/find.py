@@ -113,7 +113,7 @@ def _verdict(path: Path) -> Found:
     if kind != stat.S_IFREG:
         return Found(path, "skipped", f"{_SPECIAL.get(kind, 'neither file nor folder')}, not a file")
     if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # how Python keeps bytes that are no UTF-8
-        return Found(path, "skipped", "its name is not valid UTF-8; rename it")
+        return Found(path, "skipped", "its name is not UTF-8; rename it")
     if suffix in SUFFIXES:
         return Found(path, "picture")
     if suffix in CAPTION_SUFFIXES or name in LISTINGS:

@@ -84,7 +84,7 @@ def test_everything_wrong_is_named_at_once(folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"file_name": "gone.png", "text": "x"}', r"names 1 pictures that are not there \(gone.png\)"),
+        ('{"file_name": "gone.png", "text": "x"}', r"names 1 missing pictures \(gone.png\)"),
         ('{"file_name": "0.bmp"', "line 9 is not"),
         ('{"file_name": "0.bmp"}', "line 9 is not"),
         ('["0.bmp", "x"]', "line 9 is not"),

@@ -210,16 +210,16 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     run, other = make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.3, dataset="e")
     for arguments, said in (
         ({"runs": [run, run], "primary": "styel"}, "no metric of both sides is called styel; choose from"),
-        ({"runs": [run, str(tmp_path / "nothing")]}, "no finished test"),
+        ({"runs": [run, str(tmp_path / "nothing")]}, "is not a finished test"),
         ({"runs": [run, run], "conditions": ["x", "base"]}, "no condition 'x'"),
         ({"runs": [run, run], "conditions": ["base", "ink 1"]}, "the first side has no style of its own"),
         ({"runs": run}, "at least two runs"),
         ({"runs": [run, run], "conditions": "ink 1"}, "no conditions or one per run"),
-        ({"runs": [run, other]}, "other prompts or held-out pictures"),
+        ({"runs": [run, other]}, "differ in prompts or held-out pictures"),
         ({"runs": [f"{run},{make(tmp_path / 'd', 0.3)}", run]}, "differ in their number of runs"),
         ({"runs": [f"{run},{run}", f"{run},{run}"]}, "give different folders"),
         ({"runs": [run, ","]}, "give different folders"),
-        ({"runs": [run, make(tmp_path / "c", 0.3, prompts=19)]}, "other prompts or seeds"),
+        ({"runs": [run, make(tmp_path / "c", 0.3, prompts=19)]}, "differ in prompts or seeds"),
     ):
         with pytest.raises(InputError, match=said):
             compare(**arguments)

@@ -67,7 +67,7 @@ def test_bad_weights_are_refused(file, tmp_path, name):
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"lora_alpha": None}, "does not say its alpha"),
+        ({"lora_alpha": None}, "does not record its alpha"),
         ({"lora_alpha": 0}, "has alpha 0, which is not a number above 0"),
         ({"lora_alpha": "4"}, "has alpha '4', which is not a number above 0"),
         ({"r": 8}, "says rank 8, but its weights have rank 4"),
@@ -81,7 +81,7 @@ def test_bad_header_is_refused(file, tmp_path, config, sentence):
 
 
 @pytest.mark.parametrize(
-    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not say its alpha"), ("{}", "its alpha")]
+    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")]
 )
 def test_damaged_header_is_refused(file, tmp_path, entry, sentence):
     state = load_file(file)

@@ -222,7 +222,7 @@ BAD_DIFFUSERS = {
     "stranger": (peft() | {f"unet.{Q}.alpha": torch.ones(())}, {}, "not LoRA weights of a UNet: unet.down"),
     "no prefix": ({key.removeprefix("unet."): value for key, value in peft().items()}, {}, "no LoRA weights of a UNet"),
     "nothing": ({}, {}, "no LoRA weights of a UNet"),
-    "no alpha": (peft(), {"lora_alpha": None}, "does not say its alpha"),
+    "no alpha": (peft(), {"lora_alpha": None}, "does not record its alpha"),
     "bad alpha": (peft(), {"lora_alpha": "2"}, "alpha '2', which is not a number above 0"),
     "bad alphas": (peft(), {"alpha_pattern": {"to_q": 0}}, "alpha 0, which is not a number above 0"),
     "rank": (peft(), {"r": 4}, "says rank 4, but its weights have rank 2"),
@@ -247,7 +247,7 @@ def test_a_diffusers_file_that_cannot_be_read_whole_is_refused(tmp_path, case):
 
 
 @pytest.mark.parametrize(
-    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not say its alpha"), ("{}", "its alpha")]
+    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")]
 )
 def test_damaged_headers_are_refused(tmp_path, entry, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -265,5 +265,5 @@ def test_missing_and_damaged_files_are_refused(adapter_files, tmp_path):
 def test_an_old_diffusers_file_is_refused_for_its_alpha_and_not_its_names(adapter_files, tmp_path):
     state = convert_state_dict_to_diffusers(load_file(adapter_files[0]))
     assert any(".lora.down." in key for key in state)
-    with pytest.raises(InputError, match="does not say its alpha"):
+    with pytest.raises(InputError, match="does not record its alpha"):
         read_adapter(written(tmp_path / "bad.safetensors", state))

@@ -97,7 +97,7 @@ def test_every_hostile_file_ends_in_its_verdict(tmp_path):
         ({"allow": ["blur"]}, "no problem is called 'blur'"),
         ({"allow": "blurred,jpeg", "drop": ["jpeg"]}, "named twice"),
         ({"workers": 0}, "workers"),
-        ({"base": "gone"}, "base 'gone' is not there"),
+        ({"base": "gone"}, "base 'gone' does not exist"),
         ({"captions": "retrieval", "captioning": Captioning(device="tpu9")}, "device 'tpu9' cannot be used"),
         ({"captions": ["sidecars"]}, "caption source 'sidecars' is unknown"),
         ({"captions": []}, "at least one source"),
