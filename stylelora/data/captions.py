@@ -40,7 +40,7 @@ class Caption:
 
 
 def beside(path: Path) -> list[Path]:
-    """Return where the caption of `a.png` may be: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, any in upper case."""
+    """List the caption files `a.png` may have: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, or upper case."""
     endings = [case(ending) for ending in (".txt", ".caption") for case in (str.lower, str.upper)]
     return [path.with_name(stem + ending) for stem in (path.stem, path.name) for ending in endings]
 
