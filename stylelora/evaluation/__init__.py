@@ -1,1 +1,1 @@
-"""The programs behind `test`, `compare` and `interference`."""
+"""Evaluation: the programs behind `test`, `compare` and `interference`."""

@@ -1,4 +1,4 @@
-"""Which style does each adapter have, and is it tested as it was trained?"""
+"""The style of each adapter, and warnings where it is not tested as it was trained."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stylelora.records import InputError, Picture
 
 
 class StyleData(Protocol):
-    """What is known of a style that adapters are tested with.
+    """Data of a style that adapters are tested on.
 
     Attributes:
         held_out: pictures that were not trained on.
-        trigger: word of the captions.
+        trigger: trigger word in the captions.
         resolution: side in pixels.
     """
 
@@ -26,10 +26,10 @@ class StyleData(Protocol):
 
 
 def styles_of(adapters: Sequence[Adapter]) -> dict[str, str]:
-    """Return the style of each adapter by its name: what its file says, or else its name.
+    """Return the style of each adapter by its name: from the file's metadata, or else the name itself.
 
     Raises:
-        InputError: if two adapters are of one style.
+        InputError: if two adapters have the same style.
     """
     styles = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in adapters}
     if len(set(styles.values())) < len(styles):
@@ -38,13 +38,13 @@ def styles_of(adapters: Sequence[Adapter]) -> dict[str, str]:
 
 
 def doubts(adapters: Sequence[Adapter], data: Mapping[str, StyleData], base: str, side: int) -> Iterator[str]:
-    """Yield a sentence for each thing that cannot be measured, or not as the adapter was trained.
+    """Yield a warning for everything that cannot be measured, or differs from how the adapter was trained.
 
     Args:
-        adapters: that are tested.
+        adapters: the adapters under test.
         data: name of a style -> its pictures.
-        base: as the test names it.
-        side: of the pictures that are made, in pixels.
+        base: the base model, as the test names it.
+        side: side of the generated pictures, in pixels.
     """
     styles = styles_of(adapters)
     if lacking := [f"{name} ({style})" for name, style in styles.items() if style not in data]:

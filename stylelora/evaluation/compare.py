@@ -1,4 +1,4 @@
-"""The program `compare`: finished tests side by side, picture by picture."""
+"""The program `compare`: compares finished tests picture by picture."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def compare(
 
 
 def scales_of(first: Side, said: list[str]) -> dict[Quantity, Calibration]:
-    """Return the scale of each of the first side's styles by its similarity's quantity; what has none is said."""
+    """Return the scale of each of the first side's styles by its similarity's quantity; warn about missing ones."""
     scales = {}
     if not first.styles:
         said.append("no attainment: the first side has no style of its own to be 1; give --primary style")
@@ -103,7 +103,7 @@ def scales_of(first: Side, said: list[str]) -> dict[Quantity, Calibration]:
 def with_attainment(side: Side, scales: dict[Quantity, Calibration]) -> dict[Quantity, Series]:
     """Return a side's series, with attainment on the given scales instead of on each run's own.
 
-    The scales are taken as given.
+    The scales are treated as exact.
     """
     found = {quantity: one for quantity, one in side.series.items() if quantity.measure != ATTAINMENT.name}
     for quantity, scale in scales.items():
@@ -115,17 +115,17 @@ def with_attainment(side: Side, scales: dict[Quantity, Calibration]) -> dict[Qua
 
 
 def is_called(quantity: Quantity, name: str) -> bool:
-    """Tell whether a quantity is meant by a name: its measure, such as `style`, or more, as `style[mini-style]`."""
+    """Return whether a name means a quantity: by its measure, such as `style`, or in full, as `style[mini-style]`."""
     return name in (quantity.measure, str(quantity._replace(style=None)), str(quantity))
 
 
 def is_of(quantity: Quantity, styles: Sequence[str]) -> bool:
-    """Tell whether a quantity is of some of the styles, or of none in particular."""
+    """Return whether a quantity refers to one of the styles, or to no particular style."""
     return quantity.style is None or quantity.style in styles
 
 
 def speaks_for(train_seeds: int) -> str:
-    """Return for what the table speaks."""
+    """Return what the table's conclusions hold for."""
     if train_seeds == 1:
         return (
             "One training seed on each side: intervals and p-values are about these adapters only, not their recipes."
@@ -134,7 +134,7 @@ def speaks_for(train_seeds: int) -> str:
 
 
 def false_discoveries(p_values: dict[str, float]) -> dict[str, float]:
-    """Return p-values adjusted to bound the share of false discoveries (Benjamini & Hochberg 1995)."""
+    """Return p-values adjusted to control the false discovery rate (Benjamini & Hochberg 1995)."""
     from scipy.stats import false_discovery_control
 
     adjusted: Sequence[float] = false_discovery_control(list(p_values.values())) if p_values else []

@@ -1,4 +1,4 @@
-"""Read what a finished test measured, picture by picture."""
+"""Read the values of each picture that a finished test measured."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stylelora.runs.pictures import BASE, read_lines
 
 @dataclass(frozen=True)
 class Series:
-    """One value for each picture of a condition, of one run or of several in turn.
+    """One value per picture of a condition, from one run or several runs one after the other.
 
     Attributes:
-        pictures: (prompt, seed) of each that was made, or (hash, 0) of each held-out one, (N,).
+        pictures: (prompt, seed) of each generated picture, or (hash, 0) of each held-out one, (N,).
         values: float64 (N,).
-        train_seeds: number of the run behind each (N,).
+        train_seeds: index of the run of each picture (N,).
     """
 
     pictures: list[tuple[str, int]]
@@ -31,12 +31,12 @@ class Series:
 
     @property
     def units(self) -> list[str]:
-        """Return what is independent: the prompt of each picture, or the held-out picture."""
+        """Return the independent unit of each value: the picture's prompt, or the held-out picture itself."""
         return [unit for unit, _ in self.pictures]
 
     @property
     def mean(self) -> Estimate:
-        """Return the mean with its interval, over training seeds, too, if there are several."""
+        """Return the mean with its interval, which covers training seeds, too, if there are several."""
         return nested_interval(self.values, self.train_seeds, self.units)
 
 
@@ -45,12 +45,12 @@ class Finished:
     """A finished test.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         dataset: hash of its prompts and held-out pictures.
-        settings: of model and data, flat: `model.steps` -> 12.
-        adapters: hashes of their files.
-        recipes: name of a condition -> weights of the styles it was made with, none for the base, and method.
-        conditions: name -> quantity -> series, pictures in one order for all tests of them.
+        settings: settings of model and data, flat: `model.steps` -> 12.
+        adapters: hashes of the adapter files.
+        recipes: name of a condition -> weights of its styles (none for the base) and blending method.
+        conditions: name -> quantity -> series; the order of pictures is the same in all tests of them.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Finished:
     conditions: dict[str, dict[Quantity, Series]]
 
     def condition(self, name: str | None) -> tuple[str, dict[Quantity, Series]]:
-        """Return a condition with its name; None: the last one.
+        """Return a condition and its name; None: the last one.
 
         Raises:
             InputError: if there is no such condition.
@@ -73,13 +73,14 @@ class Finished:
 
 
 def read_finished(folder: Path) -> Finished:
-    """Read what `test` wrote.
+    """Read a finished test from its folder.
 
-    Skill, 1 - mean l / mean b of the losses l and the base's b, has a value for each held-out picture:
-    skill + ((1 - skill) b_i - l_i) / mean b. Their mean is the skill, and they spread as the ratio does (delta method).
+    Skill, 1 - mean l / mean b of the losses l and the base's b, gets a value for each held-out picture:
+    skill + ((1 - skill) b_i - l_i) / mean b. Their mean is the skill, and their spread is that of the ratio (delta
+    method).
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         InputError: if no finished test is there.
@@ -122,7 +123,7 @@ def read_finished(folder: Path) -> Finished:
 
 
 def joined(runs: Sequence[dict[Quantity, Series]]) -> dict[Quantity, Series]:
-    """Put the values of several runs into one row, of each quantity that all have."""
+    """Concatenate the values of several runs, for each quantity that all of them have."""
     return {
         quantity: Series(
             [picture for run in runs for picture in run[quantity].pictures],
@@ -140,7 +141,7 @@ def _series(values: dict[tuple[str, int], float]) -> Series:
 
 
 def _settings(config: dict) -> Iterator[tuple[str, object]]:
-    """Give what was set of model and data, one by one."""
+    """Yield the settings of model and data one by one."""
     for part in ("model", "data"):
         for name, value in (config or {}).get(part, {}).get("init_args", {}).items():
             yield f"{part}.{name}", value

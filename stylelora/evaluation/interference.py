@@ -1,4 +1,4 @@
-"""The program `interference`: what two adapters do to each other, before any picture is made."""
+"""The program `interference`: how two adapters affect each other, without generating pictures."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def interference(
         raise InputError("interference needs two adapters, each with a weight above 0")
     first, second = given = [adapter for adapter in given if adapter.name in mix.names]
     probe = Probe(base, given)
-    effects = {t: probe.interaction(given, mix.weights, (t,)) for t in TIMESTEPS}  # refuses what does not fit
+    effects = {t: probe.interaction(given, mix.weights, (t,)) for t in TIMESTEPS}  # raises if an adapter does not fit
     if not (blocks := by_block(first, second)):
         raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere")
     if alone := len(first.layers.keys() ^ second.layers.keys()):
@@ -83,7 +83,7 @@ def interference(
     print(f"| t | {first.name} | {second.name} | I(t) |\n|---|---|---|---|")
     for t, (norms, ratio) in effects.items():
         print(f"| {t} | {norms[0]:.3f} | {norms[1]:.3f} | {ratio:.3f} |")
-    names = f"{first.name}+{second.name}".replace("/", "-")  # a name may have its folder before it
+    names = f"{first.name}+{second.name}".replace("/", "-")  # a name may start with its folder
     file = Path(output or f"runs/interference/{names}.png")
     file.parent.mkdir(parents=True, exist_ok=True)
     heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS).save(file)
@@ -91,7 +91,7 @@ def interference(
 
 
 def block_of(layer: str) -> str:
-    """Return the block of the UNet that a layer belongs to, such as down_blocks.0.attentions.1."""
+    """Return the UNet block of a layer, such as down_blocks.0.attentions.1."""
     return re.match(r"[a-z_]+(\.\d+)?(\.[a-z_]+\.\d+)?", layer).group()
 
 
@@ -101,7 +101,7 @@ def _only(adapter: Adapter, block: str) -> Adapter:
 
 
 def by_block(first: Adapter, second: Adapter) -> dict[str, dict]:
-    """Return for each block of the UNet the cosine of the updates, the mean overlaps of its layers, and the norms."""
+    """Return the cosine of the updates, the mean overlaps of the layers, and the norms for each UNet block."""
     groups: dict[str, list[tuple[Factors, Factors]]] = {}
     for layer, update in first.layers.items():
         if layer in second.layers:
@@ -120,7 +120,7 @@ def by_block(first: Adapter, second: Adapter) -> dict[str, dict]:
 
 
 class Probe:
-    """A base with fixed prompts and noise, on which the effect of updates is measured.
+    """A base with fixed prompts and noise for measuring the effect of updates.
 
     Every prompt has the trigger words of all adapters, so that nothing but the updates differs.
 
@@ -143,7 +143,7 @@ class Probe:
 
     @torch.no_grad()
     def predicted(self, t: int, updates: dict[str, Factors]) -> Tensor:
-        """Return the predicted noise of an empty latent, which any base can start from, float (B, C, H, W)."""
+        """Return the noise predicted for an empty latent, a start that suits any base, float (B, C, H, W)."""
         with added(self.unet, updates):
             return predict(self.unet, self._input(t), torch.tensor(t), self.prompts)
 
@@ -154,10 +154,10 @@ class Probe:
     def interaction(
         self, adapters: Sequence[Adapter], weights: Sequence[float], timesteps: Sequence[int]
     ) -> tuple[list[float], float]:
-        """Return each adapter's effect and the interaction ratio, norms taken over all timesteps.
+        """Return each adapter's effect and the interaction ratio, with norms over all timesteps.
 
         The effect of adapter i is ||eps_i - eps_0|| / ||eps_0||, at strength 1. I = ||eps(sum w_i dW_i) - sum pi_i
-        eps(s dW_i)|| / ||eps(sum w_i dW_i) - eps_0||: 0 where blending weights and averaging predictions are the same.
+        eps(s dW_i)|| / ||eps(sum w_i dW_i) - eps_0||: 0 if blending weights equals averaging predictions.
         """
         mix = MixSpec.of([adapter.name for adapter in adapters], weights)
         scaled = [{name: u.scaled(mix.strength) for name, u in adapter.layers.items()} for adapter in adapters]
@@ -178,7 +178,7 @@ class Probe:
 
 
 def heat_map(rows: dict[str, list[float]], columns: Sequence[str]) -> Image.Image:
-    """Draw numbers of -1..1 as cells, blue below 0 and red above, with the numbers in them."""
+    """Draw a heat map of numbers in -1..1: blue below 0, red above, each cell labelled with its number."""
     font, height, width = ImageFont.load_default(12), 22, 76
     left = max(int(font.getlength(name)) for name in rows) + 16
     picture = Image.new("RGB", (left + width * len(columns) + 8, height * (len(rows) + 1) + 8), "white")

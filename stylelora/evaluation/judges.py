@@ -1,4 +1,4 @@
-"""The networks that judge a test, loaded by the names that a config gives them."""
+"""The judges of a test (networks that measure), loaded by their names in a config."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def load_judges(
     """Load the judges of each role.
 
     Args:
-        names: of `content`, `style` and `distribution`: embedded ones, folders or hub ids.
+        names: judges of `content`, `style` and `distribution`: embedded ones, folders or hub ids.
         inception: TorchScript file of one more judge of distributions; None: none.
         device: where they run.
 
     Raises:
-        InputError: if one cannot be loaded, or two have one name, which metrics go by.
+        InputError: if one cannot be loaded, or two have the same name, by which metrics are identified.
     """
     known: dict[str, str] = {}
     for judge in (judge for some in names.values() for judge in some):

@@ -1,4 +1,4 @@
-"""One test from its pictures to its numbers: every judge encodes each picture once, and every measure is asked."""
+"""Compute all measures of a test; every judge encodes each picture once."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def measure_all(
     style: Sequence[ImageEncoder],
     distribution: Sequence[ImageEncoder | Inception],
 ) -> Measurements:
-    """Measure everything that can be measured of a test.
+    """Compute all measures of a test.
 
     Args:
-        pictures: that it made.
+        pictures: the generated pictures.
         styles: real pictures of the styles.
-        losses: of held-out pictures, see `measure_skill`.
-        content: judge what pictures show; the first one's metrics come first.
-        style: judge the style they show it in.
-        distribution: judge how far sets of pictures are apart; the first also judges drift.
+        losses: losses on held-out pictures, see `measure_skill`.
+        content: judges of content; the first one's metrics come first.
+        style: judges of style.
+        distribution: judges of distances between sets of pictures; the first also judges drift.
     """
     found = Measurements(pictures)
-    judges = {judge.name: judge for judge in (*content, *style, *distribution)}  # a network may have two roles
+    judges = {judge.name: judge for judge in (*content, *style, *distribution)}  # one network can have several roles
     vectors = {name: Vectors(judge, pictures, styles) for name, judge in judges.items()}
     for judge in content:
         measure_content(found, judge, vectors[judge.name].made)

@@ -1,4 +1,4 @@
-"""Do blends show both of their styles, and as much of each as their weights say?"""
+"""Measures of blends: do they show both styles, and each in proportion to its weight?"""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ MEASURED = {
 
 
 def measure_blends(found: Measurements, judge: str, near: Similarities, scales: Mapping[str, Calibration]) -> None:
-    """Measure whether blends of two styles show both, and test it: primary endpoint, more than a coin flip does.
+    """Measure and test whether blends of two styles show both; primary endpoint: more than a coin flip does.
 
     Args:
-        found: has the attainments, from `measure_style`, and gets the metrics.
-        judge: name of what measured.
+        found: has the attainments from `measure_style`; the metrics are added to it.
+        judge: name of the judge.
         near: from `similarities`.
         scales: of the styles that can be measured, from `measure_style`.
     """
     for triple in found.pictures.blends():
-        measurable = set(triple[0].weights) <= scales.keys()  # if not, it was declared all the same
+        measurable = set(triple[0].weights) <= scales.keys()  # if not, the endpoint is still declared
         test = _measure_blend(found, judge, triple, near) if measurable else None
         found.declare(triple[0].name, both.BOTH_ABOVE_COIN_FLIP, judge, None, test)
 
@@ -52,7 +52,7 @@ def _measure_blend(
     triple: tuple[ConditionPictures, ConditionPictures, ConditionPictures],
     near: Similarities,
 ) -> Comparison:
-    """Measure a blend and what it has to beat. The p-value takes both scales as given; the interval does not."""
+    """Measure a blend and its controls. The p-value treats both scales as exact; the interval does not."""
     blend, first, second = triple
     prompts, share, styles = found.pictures.prompts, blend.share, list(blend.weights)
 
@@ -81,9 +81,10 @@ def _measure_blend(
 def measure_response(found: Measurements, judge: str) -> None:
     """Measure whether blends of two styles follow their weights, for each pair and method with three mixtures or more.
 
-    Rank correlation and slope of a_A - a_B against w_A - w_B, violations of monotony, distance of the realised share
-    from the requested one, of the mean attainments; the unit is the setting, so there is no interval. The two adapters
-    alone are the ends of the scale and follow their weights by definition, so they do not count.
+    Computed from the mean attainments: rank correlation and slope of a_A - a_B against w_A - w_B, violations of
+    monotonicity, and distance of the realised share from the requested one. The unit is the setting, so there is no
+    interval. The two adapters alone define the ends of the scale and follow their weights by definition, so they are
+    excluded.
     """
     sweeps: dict[tuple, list[ConditionPictures]] = {}
     for blend, *_ in found.pictures.blends():

@@ -1,4 +1,4 @@
-"""Do pictures show what their prompts say, and what do adapters change unasked?"""
+"""Measures of content: do pictures match their prompts, and what do adapters change without their trigger words?"""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stylelora.metrics.encoders import ImageTextEncoder
 
 
 def measure_content(found: Measurements, judge: ImageTextEncoder, made: Mapping[str, Tensor]) -> None:
-    """Measure CLIP score, of the content alone and of the whole prompt.
+    """Measure the CLIP score against the content alone and against the whole prompt.
 
     Args:
-        found: gets the metrics.
+        found: the metrics are added to it.
         judge: encodes the texts.
         made: name of a condition -> its pictures' vectors, of length 1, float (N, D).
     """
@@ -29,7 +29,7 @@ def measure_content(found: Measurements, judge: ImageTextEncoder, made: Mapping[
 
 
 def measure_drift(found: Measurements, vectors: Vectors) -> None:
-    """Measure what adapters change in pictures whose prompts do not ask for them."""
+    """Measure what adapters change in pictures whose prompts have no trigger word."""
     base = found.pictures.base
     for name, silent in found.pictures.untriggered.items():
         drift = vector_drift(vectors.untriggered[name], vectors.made[base.name])

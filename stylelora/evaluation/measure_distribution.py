@@ -1,4 +1,4 @@
-"""How far is each condition from real pictures of its styles, how varied is it, and does it copy?"""
+"""Measures of sets of pictures: distance of each condition to real pictures, diversity and memorisation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from stylelora.records import Estimate
 
 
 def measure_distribution(found: Measurements, vectors: Vectors) -> None:
-    """Measure how far the base and each adapter are from held-out pictures, how varied they are, and what they copy.
+    """Measure distance to held-out pictures, diversity and memorisation of the base and each adapter.
 
-    Distances are of each condition to its own styles, of the base to all; FLOOR is what to see them beside: the
-    distance of two halves of the held-out pictures, and the coverage and the share of seeming copies to expect of new
-    pictures of the style itself. The base's own distance is what an adapter has to get below: the prompts need not have
-    the content of the held-out pictures, and then nothing reaches the floor.
+    Distances are from each condition to its own styles, and from the base to all. Compare them with FLOOR: the distance
+    between two halves of the held-out pictures, and the coverage and share of apparent copies to expect of new
+    pictures of the style itself. An adapter has to get below the base's own distance. The floor may be out of reach,
+    because the prompts need not have the content of the held-out pictures.
     """
     prompts, judge = found.pictures.prompts, vectors.name
     real = {name: scaled(rows) for name, rows in vectors.held_out.items()}
@@ -55,7 +55,7 @@ def _measure_distance(found: Measurements, judge: str, condition: str, style: st
         found.add(KID.of(kid_interval(own, real, groups=prompts), condition, judge, style))
     value, n, m = frechet_distance(own, real)
     found.add(FRECHET.of(_plain(value, n), condition, judge, style, (n, m)))
-    if (count := min(n, m)) > 5:  # of as many as there are held-out ones, spread over the prompts
+    if (count := min(n, m)) > 5:  # as many as there are held-out ones, spread over the prompts
         some = own[np.linspace(0, n - 1, count).round().astype(int)]
         for measure, share in zip((PRECISION, RECALL, DENSITY, COVERAGE), neighbourhoods(some, real), strict=True):
             found.add(measure.of(_plain(share, count), condition, judge, style, (count, m)))
@@ -73,5 +73,5 @@ def _measure_copies(
 
 
 def _plain(value: float, n: int) -> Estimate:
-    """Return a number without an interval: resampling would bias it."""
+    """Return an estimate without an interval, because resampling would bias it."""
     return Estimate(value, -np.inf, np.inf, n)

@@ -1,4 +1,4 @@
-"""How much of the base's loss on held-out pictures does each condition remove?"""
+"""Skill of each condition: the share of the base's loss on held-out pictures that it removes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stylelora.runs.pictures import BASE
 
 
 def measure_skill(found: Measurements, rows: Sequence[dict]) -> None:
-    """Measure the skill of each condition on held-out pictures of each style, in all and at each timestep of the bank.
+    """Measure the skill of each condition on held-out pictures of each style, overall and at each timestep of the bank.
 
-    The skills of all conditions on all styles are the cross matrix; an adapter has learned its style, and not only to
-    draw, if its skill is highest on its own.
+    The skills of all conditions on all styles form the cross matrix. An adapter has learned its style, and not just to
+    draw better in general, if its skill is highest on its own style.
 
     Args:
-        found: gets the metrics.
-        rows: `style`, `condition`, `losses` of each held-out picture, in one order for all conditions.
+        found: the metrics are added to it.
+        rows: `style`, `condition`, `losses` of each held-out picture, in the same order for all conditions.
     """
     losses: dict[tuple[str, str], list] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""How much of which style do the pictures of all conditions show?"""
+"""Measures of style: how much of each style do the pictures of each condition show?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Similarities = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def similarities(vectors: Vectors) -> Similarities:
-    """Return how near all pictures are to all styles."""
+    """Return the similarity of all pictures to all styles."""
     silent = {name + NO_TRIGGER: rows for name, rows in vectors.untriggered.items()}
     return {
         name: {style: style_similarity(rows, real).double().numpy() for style, real in vectors.held_out.items()}
@@ -37,14 +37,14 @@ def similarities(vectors: Vectors) -> Similarities:
 
 
 def measure_style(found: Measurements, judge: str, near: Similarities) -> dict[str, Calibration]:
-    """Measure how much of each style the pictures have, with trigger words and without.
+    """Measure how much of each style the pictures show, with and without trigger words.
 
     Attainment is calibrated: 0 is the base, 1 the style's adapter alone, over the same prompts and seeds. Its interval
-    resamples both ends with it. Primary endpoint: that each adapter alone is nearer to its style than the base.
+    resamples both ends of the scale, too. Primary endpoint: each adapter alone is nearer to its style than the base.
 
     Args:
-        found: gets the metrics.
-        judge: name of what measured.
+        found: the metrics are added to it.
+        judge: name of the judge.
         near: from `similarities`.
 
     Returns:
@@ -57,7 +57,7 @@ def measure_style(found: Measurements, judge: str, near: Similarities) -> dict[s
             continue
         alone = near[single.name][style]
         scale = calibrate(base[style], alone, prompts)
-        if scale.measurable:  # if not, there is no scale to give attainments on
+        if scale.measurable:  # if not, attainment is undefined
             scales[style] = scale
             _measure_attainment(found, judge, style, near, scale)
         found.declare(single.name, STYLE_GAIN, judge, style, paired_difference(alone, base[style], prompts))
@@ -65,7 +65,7 @@ def measure_style(found: Measurements, judge: str, near: Similarities) -> dict[s
 
 
 def _measure_similarity(found: Measurements, judge: str, style: str, near: Similarities) -> None:
-    """Measure how near all conditions are to a style, which needs no scale."""
+    """Measure the similarity of all conditions to a style, which needs no scale."""
     prompts = found.pictures.prompts
     baselines = [one.name for one in found.pictures.prompt_baselines()]
     for one in found.pictures.conditions:
@@ -80,7 +80,7 @@ def _measure_similarity(found: Measurements, judge: str, style: str, near: Simil
 
 
 def _measure_attainment(found: Measurements, judge: str, style: str, near: Similarities, scale: Calibration) -> None:
-    """Measure how much of a style all conditions attain, and of its own what one attains without trigger words."""
+    """Measure attainment of a style by all conditions, and by those made with it also without trigger words."""
     base, prompts = near[BASE][style], found.pictures.prompts
     span = near[found.pictures.alone(style).name][style] - base
     for one in found.pictures.conditions[1:]:

@@ -1,4 +1,4 @@
-"""What a test found: metrics with intervals, values of each picture, and tests of what was declared beforehand."""
+"""Results of a test: metrics with intervals, values of each picture, and tests of predeclared endpoints."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stylelora.records import Endpoint, Metric, Quantity
 
 @dataclass
 class Measurements:
-    """Grows while a test is measured; see `measure_all`.
+    """Collects the results while a test is measured; see `measure_all`.
 
     Attributes:
-        pictures: that were measured.
-        values: of each picture, condition -> quantity -> float64 (N,).
-        pairs: (condition, style, judge) -> number of the nearest training picture of each picture, and their cosine.
+        pictures: the measured pictures.
+        values: values of each picture, condition -> quantity -> float64 (N,).
+        pairs: (condition, style, judge) -> index of the nearest training picture of each picture, and their cosine.
     """
 
     pictures: MadePictures
@@ -38,7 +38,7 @@ class Measurements:
 
     @property
     def tests(self) -> list[Endpoint]:
-        """Return the tests of all declared endpoints, adjusted by Holm for their number, over all judges so far."""
+        """Return the tests of all declared endpoints, Holm-adjusted over all judges so far."""
         p_values = {key: 1.0 if test is None else test.p_value for key, test in self._declared.items()}
         adjusted = holm(p_values)
         return [
@@ -47,15 +47,15 @@ class Measurements:
         ]
 
     def metric(self, condition: str, quantity: Quantity) -> Metric | None:
-        """Return a condition's metric; None if it could not be measured."""
+        """Return a metric of a condition; None if it could not be measured."""
         return self._metrics.get((condition, quantity))
 
     def add(self, metric: Metric) -> None:
-        """Record a metric; one of the same condition and quantity is replaced."""
+        """Record a metric; it replaces one of the same condition and quantity."""
         self._metrics[metric.condition, metric.quantity] = metric
 
     def keep(self, condition: str, quantity: Quantity, values: ArrayLike) -> None:
-        """Record a value of each picture of a condition (N,)."""
+        """Record the values of a condition's pictures (N,)."""
         self.values.setdefault(condition, {})[quantity] = np.asarray(values, dtype=np.float64)
 
     def add_mean(
@@ -68,19 +68,19 @@ class Measurements:
         *,
         wanted: bool = True,
     ) -> None:
-        """Record a value of each picture of a condition (N,), and their mean over prompts; see `Measure.of`."""
+        """Record the values of a condition's pictures (N,) and their mean over prompts; see `Measure.of`."""
         self.keep(condition, Quantity(measure.name, judge, style), values)
         mean = mean_interval(np.asarray(values, dtype=np.float64), self.pictures.prompts)
         self.add(measure.of(mean, condition, judge, style, wanted=wanted))
 
     def declare(self, condition: str, measure: Measure, judge: str, style: str | None, test: Comparison | None) -> None:
-        """Record the test of an endpoint that was declared beforehand; None: it could not be measured."""
+        """Record the test of a predeclared endpoint; None: it could not be measured."""
         self._declared[condition, Quantity(measure.name, judge, style)] = test
         if test is not None:
             self.add(measure.of(test.difference, condition, judge, style))
 
     def lines(self) -> list[dict]:
-        """Return what was measured of each picture, a record for each, which `compare` reads."""
+        """Return one record per picture with its values, as `compare` reads them."""
         return [
             {
                 "condition": one.name,

@@ -1,4 +1,4 @@
-"""The HTML page of a test."""
+"""The HTML report of a test."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from stylelora.metrics.skill import SKILL
 from stylelora.records import Quantity
 from stylelora.runs.html import inline, render
 
-SHOWN = 8  # pictures of the gallery's rows, and of the nearest pairs
-EXTREMES = 6  # best and worst pictures of a metric
+SHOWN = 8  # pictures per row of the gallery, and nearest pairs
+EXTREMES = 6  # best and worst pictures shown of a metric
 
 
 def page(found: Measurements, styles: Sequence[StylePictures], title: str) -> str:
-    """Return an HTML page that lies beside the folder of pictures.
+    """Return an HTML page, to be saved next to the folder of pictures.
 
     Args:
-        found: what was measured.
+        found: results of the test.
         styles: real pictures of the styles.
-        title: of the page.
+        title: title of the page.
     """
     return render(
         "evaluation.html",
@@ -51,14 +51,14 @@ def page(found: Measurements, styles: Sequence[StylePictures], title: str) -> st
 
 
 def _gallery(found: Measurements) -> Iterator[tuple[str, list[str]]]:
-    """Yield some contents, each with the files of all conditions."""
+    """Yield some contents, each with the picture files of all conditions."""
     base = found.pictures.base
     for i in [i for i, seed in enumerate(base.seeds) if seed == base.seeds[0]][:SHOWN]:
         yield base.contents[i], [one.files[i] for one in found.pictures.conditions]
 
 
 def _skills(found: Measurements, styles: Sequence[StylePictures]) -> Iterator[list[str]]:
-    """Yield rows of the cross matrix."""
+    """Yield the rows of the cross matrix."""
     for one in found.pictures.conditions:
         skills = [found.metric(one.name, Quantity(SKILL.name, style=style.name)) for style in styles]
         if any(skills):
@@ -66,7 +66,7 @@ def _skills(found: Measurements, styles: Sequence[StylePictures]) -> Iterator[li
 
 
 def _extremes(found: Measurements) -> Iterator[tuple[str, list[tuple[str, list[dict]]]]]:
-    """Yield conditions, each with what is best and worst in it and the pictures."""
+    """Yield conditions, each with its best and worst pictures."""
     for one in found.pictures.conditions:
         sheets = []
         for quantity, values in found.values[one.name].items():
@@ -81,7 +81,7 @@ def _extremes(found: Measurements) -> Iterator[tuple[str, list[tuple[str, list[d
 
 
 def _pairs(found: Measurements, styles: Sequence[StylePictures]) -> Iterator[tuple[str, list[dict]]]:
-    """Yield what is compared, and pictures in turn with the training picture that is nearest."""
+    """Yield what is compared, and its pictures alternating with their nearest training pictures."""
     training = {style.name: style.training for style in styles}
     conditions = {one.name: one for one in found.pictures.conditions}
     for (name, style, judge), (index, cosine) in found.pairs.items():

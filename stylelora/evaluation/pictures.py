@@ -1,4 +1,4 @@
-"""The pictures to be measured: those that were made, by condition, and the real ones of each style."""
+"""The pictures to measure: generated ones by condition, and real ones by style."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from stylelora.runs.pictures import NO_TRIGGER, load_png
 
 @dataclass(frozen=True)
 class ConditionPictures:
-    """The pictures of one condition, at the same places as those of all other conditions.
+    """The pictures of one condition, in the same order as those of all other conditions.
 
     Attributes:
-        name: of the condition.
-        weights: of the styles it was made with, strength included; empty for the base.
-        method: of blending.
+        name: name of the condition.
+        weights: weights of its styles, strength included; empty for the base.
+        method: blending method.
         contents: prompts without trigger words (N,).
         prompts: whole prompts (N,).
-        seeds: of the initial noise (N,).
-        files: of the pictures, relative to the run's folder (N,).
+        seeds: seeds of the initial noise (N,).
+        files: picture files, relative to the run's folder (N,).
         root: the run's folder.
     """
 
@@ -39,21 +39,21 @@ class ConditionPictures:
 
     @property
     def share(self) -> float:
-        """Return the share of the first style in the weights of all."""
+        """Return the first style's share of the total weight."""
         return next(iter(self.weights.values())) / sum(self.weights.values())
 
     def batches(self) -> Iterator[Tensor]:
-        """Read the pictures, uint8 (B, 3, H, W) at a time: all of a test at once would fill the memory."""
+        """Read the pictures in batches, uint8 (B, 3, H, W); all of a test at once would not fit into memory."""
         for start in range(0, len(self.files), CHUNK):
             yield torch.stack([load_png(self.root / file) for file in self.files[start : start + CHUNK]])
 
 
 @dataclass(frozen=True)
 class StylePictures:
-    """Real pictures of a style, brought to the sizes that they are trained at.
+    """Real pictures of a style, resized as for training.
 
     Attributes:
-        name: of the style.
+        name: name of the style.
         training: uint8 (3, H, W) each.
         held_out: uint8 (3, H, W) each, never trained on.
     """
@@ -65,11 +65,11 @@ class StylePictures:
 
 @dataclass(frozen=True)
 class MadePictures:
-    """All pictures that a test made.
+    """All pictures that a test generated.
 
     Attributes:
         conditions: with trigger words, the base first.
-        untriggered: the same adapters for prompts without trigger words, by the name of the condition.
+        untriggered: the same adapters with prompts without trigger words, by the name of the condition.
     """
 
     conditions: list[ConditionPictures]
@@ -77,10 +77,10 @@ class MadePictures:
 
     @classmethod
     def of_rows(cls, rows: Sequence[dict], styles: Mapping[str, str], root: Path) -> MadePictures:
-        """Sort records of pictures by condition.
+        """Group records of pictures by condition.
 
         Args:
-            rows: as `pictures.jsonl` has them, in the order of `index`.
+            rows: records of `pictures.jsonl`, in the order of `index`.
             styles: name of an adapter -> name of its style.
             root: the run's folder.
         """
@@ -100,19 +100,19 @@ class MadePictures:
 
     @property
     def prompts(self) -> list[str]:
-        """Return what is taken for one unit: the content of each picture."""
+        """Return the statistical unit of each picture: its content."""
         return self.base.contents
 
     def alone(self, style: str) -> ConditionPictures | None:
-        """Return the condition of the style's adapter alone at weight 1; None if there is none."""
+        """Return the condition with the style's adapter alone at weight 1; None if there is none."""
         return next((one for one in self.conditions if one.weights == {style: 1.0}), None)
 
     def prompt_baselines(self) -> list[ConditionPictures]:
-        """Return the conditions of the base alone that is told of a style in words."""
+        """Return the prompt baselines: the base alone, with a style named in the prompt."""
         return [one for one in self.conditions[1:] if not one.weights]
 
     def blends(self) -> list[tuple[ConditionPictures, ConditionPictures, ConditionPictures]]:
-        """Return each blend of two styles, neither subtracted, with the two alone."""
+        """Return each blend of two styles with positive weights, with the two adapters alone."""
         blends = [one for one in self.conditions if len(one.weights) == 2 and min(one.weights.values()) > 0]
         triples = [(one, *map(self.alone, one.weights)) for one in blends]
         return [triple for triple in triples if None not in triple]

@@ -1,4 +1,4 @@
-"""What finished tests are compared as: a condition of a run, or of several that differ in their training seed."""
+"""Sides of a comparison: a condition of one run, or of several runs that differ in their training seed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from stylelora.runs.pictures import BASE
 
 @dataclass(frozen=True)
 class Side:
-    """One condition of one run, or of several that differ in their training seed.
+    """One condition of one run, or of several runs that differ in their training seed.
 
     Attributes:
-        runs: as given.
-        condition: name of the condition, in the first run.
-        styles: that it was made with.
+        runs: as given by the user.
+        condition: name of the condition in the first run.
+        styles: its styles.
         finished: the runs.
         series: quantity -> values of all runs.
-        base: the same of the base.
+        base: the same for the base.
     """
 
     runs: str
@@ -32,7 +32,7 @@ class Side:
 
     @property
     def label(self) -> str:
-        """Return a short name: the condition of the first run, and how many more there are."""
+        """Return a short name: the condition of the first run, and the number of further runs."""
         more = len(self.finished) - 1
         return f"{self.finished[0].folder}{f' and {more} more' * bool(more)}, {self.condition}"
 
@@ -41,7 +41,7 @@ def read_side(runs: str, condition: str | None) -> Side:
     """Read a condition of runs joined by commas; their adapters may have other names, but not other styles and weights.
 
     Raises:
-        InputError: if a run has no such condition, or two have the same adapter.
+        InputError: if a run has no such condition, or two runs have the same adapter.
     """
     folders = [Path(run) for run in runs.split(",") if run]
     if not folders or len({folder.resolve() for folder in folders}) < len(folders):
@@ -71,10 +71,10 @@ def read_side(runs: str, condition: str | None) -> Side:
 
 
 def check_comparable(first: Side, side: Side) -> None:
-    """Refuse sides that cannot be paired.
+    """Check that sides can be paired.
 
     Raises:
-        InputError: if they have other prompts, seeds or held-out pictures, or another number of runs.
+        InputError: if they differ in prompts, seeds, held-out pictures or number of runs.
     """
     if len(side.finished) != len(first.finished):
         raise InputError(
@@ -90,7 +90,7 @@ def check_comparable(first: Side, side: Side) -> None:
 
 
 def differing(first: Side, side: Side) -> list[str]:
-    """Return a line for each setting but the adapters in which a side's runs differ from the first: it may matter."""
+    """Return a line for each setting, adapters aside, in which a side's runs differ from the first: it may matter."""
     lines, reference = [], first.finished[0]
     for run in side.finished:
         for name in sorted(reference.settings.keys() | run.settings.keys()):

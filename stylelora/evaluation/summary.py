@@ -1,4 +1,4 @@
-"""A test as a table for the terminal, and what its numbers look like in any table."""
+"""The summary of a test for the terminal, and the number format of all tables."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stylelora.records import Endpoint, Estimate, Metric, Quantity
 
 
 def cell(estimate: Estimate | None) -> str:
-    """Return a value with its interval, `0.42 (0.31 to 0.53)`, or a dash; one of which nothing is known says so."""
+    """Format a value with its interval, `0.42 (0.31 to 0.53)`; a missing one is a dash, an unknown one is named so."""
     if estimate is None:
         return "-"
-    if estimate.ci_low == estimate.ci_high == 1:  # the end of a scale
+    if estimate.ci_low == estimate.ci_high == 1:  # 1 by definition: the end of the scale
         return f"{estimate.value:.3f}"
     if not (math.isfinite(estimate.ci_low) or math.isfinite(estimate.ci_high)):
         return f"{estimate.value:.3f} (no interval)"
@@ -26,7 +26,7 @@ def cell(estimate: Estimate | None) -> str:
 
 
 def p_said(p_value: float) -> str:
-    """Return a p-value with four digits, or that it is below them."""
+    """Format a p-value with four digits, or as smaller than that."""
     return f"{p_value:.4f}" if p_value >= 0.00005 else "<0.0001"
 
 
@@ -40,7 +40,7 @@ def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main_table(found: Measurements) -> tuple[list[str], list[list[str]]]:
-    """Return heading and rows by the first judge of each kind: content, gain and attainment of each style, both."""
+    """Return header and rows by the first judge of each kind: content, style gain and attainment, both-score."""
 
     def first(measure: Measure) -> str | None:
         judges = (metric.quantity.judge for metric in found.metrics if metric.quantity.measure == measure.name)
@@ -69,14 +69,14 @@ def summary(found: Measurements) -> str:
 
 
 def counted(found: Measurements) -> str:
-    """Return how many prompts there are, and pictures of each."""
+    """Return the number of prompts and of pictures per prompt as text."""
     prompts = len(set(found.pictures.prompts))
     each = len(found.pictures.prompts) // prompts
     return f"{prompts} prompt{'s' * (prompts > 1)}, {each} picture{'s' * (each > 1)} of each"
 
 
 def unmeasured(found: Measurements) -> list[str]:
-    """Return a line for each style whose adapter is here and that has no attainment all the same."""
+    """Return a line for each style whose adapter was tested but whose attainment could not be measured."""
     lines = []
     for test in found.tests:
         condition, quantity = test.condition, test.quantity

@@ -1,4 +1,4 @@
-"""What a judge sees: the vectors of all pictures, each encoded once."""
+"""The vectors of all pictures by one judge, each encoded once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stylelora.metrics.controls import cut, pixel_average
 from stylelora.metrics.encoders import CHUNK, ImageEncoder
 from stylelora.metrics.inception import Inception
 
-AVERAGE, CUT = ", pixel average", ", cut"  # behind the name of a blend: controls made of its two adapters' pictures
+AVERAGE, CUT = ", pixel average", ", cut"  # suffixes to a blend's name: controls made from its two adapters' pictures
 
 
 class Vectors:
@@ -23,7 +23,7 @@ class Vectors:
 
     Args:
         judge: the encoder.
-        pictures: that the test made.
+        pictures: the generated pictures of the test.
         styles: real pictures of the styles.
     """
 
@@ -34,17 +34,17 @@ class Vectors:
 
     @cached_property
     def made(self) -> dict[str, Tensor]:
-        """Of each condition's pictures, by its name."""
+        """Vectors of each condition's pictures, by its name."""
         return {one.name: self._encode(one.batches()) for one in self.pictures.conditions}
 
     @cached_property
     def untriggered(self) -> dict[str, Tensor]:
-        """Of the pictures of prompts without trigger words, by the name of the condition."""
+        """Vectors of pictures of prompts without trigger words, by the name of the condition."""
         return {name: self._encode(one.batches()) for name, one in self.pictures.untriggered.items()}
 
     @cached_property
     def controls(self) -> dict[str, Tensor]:
-        """Of the controls of each blend, by its name with AVERAGE or CUT behind."""
+        """Vectors of the controls of each blend, by its name with the suffix AVERAGE or CUT."""
         found = {}
         for blend, first, second in self.pictures.blends():
 
@@ -58,12 +58,12 @@ class Vectors:
 
     @cached_property
     def held_out(self) -> dict[str, Tensor]:
-        """Of each style's held-out pictures."""
+        """Vectors of each style's held-out pictures."""
         return {style.name: self._encode(in_batches(style.held_out)) for style in self.styles}
 
     @cached_property
     def training(self) -> dict[str, Tensor]:
-        """Of each style's training pictures."""
+        """Vectors of each style's training pictures."""
         return {style.name: self._encode(in_batches(style.training)) for style in self.styles}
 
     def _encode(self, batches: Iterable[Tensor | list]) -> Tensor:
@@ -71,7 +71,7 @@ class Vectors:
 
 
 def in_batches(images: Sequence[Tensor]) -> Iterator[Tensor | list]:
-    """Read pictures uint8 (3, H, W) some at a time, as a tensor, or as PIL images if their sizes differ."""
+    """Yield pictures uint8 (3, H, W) in batches, as a tensor, or as PIL images if their sizes differ."""
     for start in range(0, len(images), CHUNK):
         some = [images[i] for i in range(start, min(start + CHUNK, len(images)))]
         same = len({image.shape for image in some}) == 1
@@ -79,6 +79,6 @@ def in_batches(images: Sequence[Tensor]) -> Iterator[Tensor | list]:
 
 
 def scaled(vectors: Tensor) -> Tensor:
-    """Return unit vectors times sqrt(D), of numbers of about 1, which KID's kernel is made for; others as they are."""
+    """Return unit vectors times sqrt(D), so that entries are about 1, as KID's kernel expects; others unchanged."""
     lengths = vectors.norm(dim=1)
     return vectors * math.sqrt(vectors.shape[1]) if torch.allclose(lengths, torch.ones_like(lengths)) else vectors

@@ -1,1 +1,1 @@
-"""The program behind `study`."""
+"""Studies: the program behind `study`."""

@@ -1,4 +1,4 @@
-"""The program `study`: whole studies by one command."""
+"""The program `study`: runs a whole study with one command."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def study(question: Literal["styles", "resolution"]) -> None:
 
 
 def fit(config: Path) -> Path:
-    """Train an adapter, with pictures after the last epoch only, which changes no bit; return the run's folder."""
+    """Train an adapter and return the run's folder; sampling only after the last epoch does not change the weights."""
     folder = run_folder(config, CONFIGS)
     run("fit", config, folder, f"--model.sample_every_n_epochs={10**9}")
     return folder
 
 
 def fit_and_test(config: Path) -> Path:
-    """Train an adapter of the resolution study and judge it on whole pictures; return the run's folder."""
+    """Train an adapter of the resolution study, test it on full-resolution pictures, and return the run's folder."""
     folder = fit(config)
     adapter = folder / "adapter.safetensors"
     words = f"--model.adapters=[{adapter}]"
@@ -66,32 +66,32 @@ def fit_and_test(config: Path) -> Path:
 
 
 def side_by_side(work: Callable[[Path], T], pattern: str) -> list[T]:
-    """Do some work for each config; without a GPU, as many at once as there are cores.
+    """Call `work` for each config; without a GPU, as many at once as there are cores.
 
     Args:
         work: starts processes.
-        pattern: of the configs, below configs/.
+        pattern: glob pattern of the configs, below configs/.
     """
     with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(work, sorted(CONFIGS.glob(pattern))))
 
 
 def cores() -> int:
-    """Return how many processes to run at once; so small a base gains nothing from several cores for one."""
+    """Return how many processes to run at once; with so small a base, one process gains nothing from more cores."""
     import torch
 
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
 def is_answered(config: Path, folder: Path, adapters: Sequence[Path] = ()) -> bool:
-    """Tell whether a folder holds the result of a run that succeeded with what a config says now; if not, say why.
+    """Return whether a folder has the result of a successful run with the config's present settings; if not, say why.
 
-    What a run read is known by what it wrote down of it: the hashes of the adapters, and the prompts.
+    The inputs of a run are identified by what it recorded: the hashes of the adapters, and the prompts.
 
     Args:
-        config: file.
-        folder: of the run.
-        adapters: files that a test reads.
+        config: config file.
+        folder: folder of the run.
+        adapters: adapter files that a test reads.
     """
     import yaml
 
@@ -116,7 +116,7 @@ def is_answered(config: Path, folder: Path, adapters: Sequence[Path] = ()) -> bo
 
 
 def _holds(used: Any, written: Any) -> bool:
-    """Tell whether settings that were used have all that is written, at any depth, but for adapters given by hand."""
+    """Return whether the used settings contain all written ones, at any depth, except adapters given by hand."""
     if isinstance(written, dict):
         rest = {name: value for name, value in written.items() if name != "adapters"}
         return isinstance(used, dict) and all(_holds(used.get(name), value) for name, value in rest.items())
@@ -126,17 +126,17 @@ def _holds(used: Any, written: Any) -> bool:
 
 
 def run(verb: str, config: Path, folder: Path, *more: str, adapters: Sequence[Path] = ()) -> None:
-    """Run a config in a process of its own, unless its folder holds the result of one that succeeded with the same.
+    """Run a config in its own process, unless its folder has the result of a successful run with the same settings.
 
     Args:
-        verb: of the command line.
-        config: file.
-        folder: of the run.
-        more: options.
-        adapters: files that a test reads.
+        verb: subcommand of the command line.
+        config: config file.
+        folder: folder of the run.
+        more: further options.
+        adapters: adapter files that a test reads.
 
     Raises:
-        InputError: if it fails.
+        InputError: if the run fails.
     """
     if is_answered(config, folder, adapters):
         return

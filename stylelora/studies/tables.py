@@ -1,4 +1,4 @@
-"""Tables and pictures of finished studies, beside those of the study that they repeat."""
+"""Tables and pictures of finished studies, with those of the study that they repeat."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from stylelora.records import InputError, find
 from stylelora.runs.pictures import BASE, load_png, read_lines
 from stylelora.runs.result import read_metrics, read_tests
 
-MARGIN = 0.1  # of attainment: a smaller difference does not matter
-SHOWN = 8  # prompts of the gallery
+MARGIN = 0.1  # equivalence margin of attainment: smaller differences do not matter
+SHOWN = 8  # prompts shown in the gallery
 
 ORIGINAL_RESOLUTION = """The original study, on Stable Diffusion 1.5, four data sets that differ in all:
 
@@ -57,10 +57,10 @@ def results(folder: Path) -> str:
 
 
 def resolution_table(folders: list[Path]) -> str:
-    """Return the table on resolution, in Markdown: attainment on the scale whose 1 is the run from whole pictures.
+    """Return the resolution table in Markdown; attainment 1 is the run on full-resolution pictures.
 
     Args:
-        folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
+        folders: folders of finished runs with their tests, `mini_<kernel>_<source size>`.
     """
     tests = {folder: read_finished(folder / "test") for folder in folders}
     heading = ["from", "enlarged by", "training loss", "skill", "CLIP score", "style", "attainment"]
@@ -89,7 +89,7 @@ def resolution_table(folders: list[Path]) -> str:
 
 
 def training_loss(folder: Path) -> float:
-    """Return the mean training loss of the last tenth of a run, from its TensorBoard events."""
+    """Return the mean training loss over the last tenth of a run, from its TensorBoard events."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
@@ -98,13 +98,13 @@ def training_loss(folder: Path) -> float:
 
 
 def gallery(folders: list[Path]) -> Path:
-    """Write the pictures of some prompts by all runs of the study of resolution side by side, the base first.
+    """Write a gallery of some prompts by all runs of the resolution study side by side, the base first.
 
     Args:
-        folders: of finished runs with their tests, `mini_<kernel>_<source size>`.
+        folders: folders of finished runs with their tests, `mini_<kernel>_<source size>`.
 
     Returns:
-        the file, `gallery.png` beside the runs.
+        the file, `gallery.png`, next to the runs' folders.
     """
     columns: dict[str, dict[str, Path]] = {}
     for folder in folders:
