@@ -1,1 +1,1 @@
-"""The diffusion process itself: noise, loss, sampling. Every draw comes from an explicit generator."""
+"""The diffusion process: noise, loss and sampling. All random numbers come from explicit generators."""

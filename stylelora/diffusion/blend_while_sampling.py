@@ -1,10 +1,10 @@
-"""Blend adapters while sampling: the prediction is a weighted sum of predictions, each by an adapter for a prompt.
+"""Blend adapters while sampling, by weighted sums of noise predictions, each by one adapter for one prompt.
 
-Classifier-free guidance, LoRA Composite, its anchored and its regional form are all such sums and differ in the terms.
-LoRA Switch and K-LoRA have one adapter per step, or per layer and step. Strength s and mixture pi are those of
+Classifier-free guidance, LoRA Composite, and its anchored and regional forms are all such sums with different terms.
+LoRA Switch and K-LoRA use one adapter per step, or per layer and step. Strength s and mixture pi are those of
 `stylelora.lora.mix`.
 
-To add a method, write one function here under `@method`; it can then be chosen by its name everywhere.
+To add a method, write one function here with the decorator `@method`; it is then available everywhere by its name.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Blending:
-    """What a method is given, of B pictures and the adapters with a weight above 0.
+    """Inputs of a method, for B pictures and the adapters with a weight above 0.
 
     Attributes:
         weights: w of each adapter.
-        shares: pi of each adapter; with regions maps, float (1, 1, H, W), and what these lack to 1 is the base's.
-        layers: updates of each adapter by layer, multiplied by s; for a method `from_base` as they are.
-        prompts: of each adapter, with its own trigger word; or one for all, with all trigger words.
-        base_prompt: of the base, without trigger words, for a method `from_base` or with regions.
-        empty: of the empty prompt, of 1 picture.
+        shares: pi of each adapter; with regions, maps float (1, 1, H, W); the remainder to 1 is the base's.
+        layers: updates of each adapter by layer, multiplied by s; not multiplied for a method `from_base`.
+        prompts: conditioning of each adapter, with its own trigger word; or one for all, with all trigger words.
+        base_prompt: conditioning of the base, without trigger words, for a method `from_base` or with regions.
+        empty: conditioning of the empty prompt, for 1 picture.
         guidance_scale: g of classifier-free guidance.
-        options: of the methods.
-        calls: how often the UNet is called.
-        order: calls per step of the sampler, such as 2 of Heun's.
-        once: computes a value at the first batch, and returns it for all others of the same blend.
+        options: options of the methods.
+        calls: number of UNet calls.
+        order: UNet calls per step of the sampler, such as 2 for Heun's.
+        once: computes a value at the first batch, and returns it for all later batches of the same blend.
     """
 
     weights: Sequence[float]
@@ -56,7 +56,7 @@ class Blending:
     once: Callable[[Callable[[], T]], T]
 
     def guided(self, adapter: Choice, prompt: Conditioning) -> list[Term]:
-        """Return the terms of classifier-free guidance by one adapter."""
+        """Return the terms of classifier-free guidance with one adapter."""
         terms = [Term(adapter, prompt, self.guidance_scale)]
         return terms + ([Term(adapter, self.empty, 1 - self.guidance_scale)] if self.guidance_scale != 1 else [])
 
@@ -67,7 +67,7 @@ Plan = Callable[[int], Sequence[Term]]
 
 @dataclass(frozen=True)
 class SamplingMethod:
-    """A method and what must be known before it is called; see `method`."""
+    """A method with its properties; see `method`."""
 
     plan: Callable[[Blending], Plan]
     own_prompts: bool
@@ -83,14 +83,14 @@ SAMPLING_METHODS: dict[str, SamplingMethod] = {}
 def method(
     name: str, own_prompts: bool, from_base: bool = False, regions: bool = False, at_most: int | None = None
 ) -> Callable[[Callable[[Blending], Plan]], Callable[[Blending], Plan]]:
-    """Make a function a method that can be chosen.
+    """Register a function as a blending method.
 
     Args:
-        name: of the method.
+        name: name of the method.
         own_prompts: whether each adapter predicts for a prompt with its own trigger word only.
-        from_base: whether the base predicts, too, and the weights count in the sum, not in the adapters.
-        regions: whether each adapter can have its place in the picture.
-        at_most: how many adapters it can blend.
+        from_base: whether the base predicts, too, so that the weights apply to the sum, not to the adapters.
+        regions: whether each adapter can be limited to a region of the picture.
+        at_most: maximum number of adapters.
 
     Returns:
         decorator of a function from a Blending to the terms of each call of the UNet.
@@ -107,7 +107,7 @@ def method(
 def composite(given: Blending) -> Plan:
     """Average the predictions: weighted LoRA Composite (Zhong et al. 2024, eq. 4); see `composite_terms`.
 
-    With regions each counts in its own, and the base draws what none covers; see `anchored_terms`.
+    With regions, each adapter acts in its own, and the base alone acts where there is none; see `anchored_terms`.
     """
     guided = (given.empty, given.guidance_scale, given.options.base_unconditional)
     if given.options.regions is None:
@@ -119,7 +119,7 @@ def composite(given: Blending) -> Plan:
 
 @method("anchored", own_prompts=True, from_base=True)
 def anchored(given: Blending) -> Plan:
-    """Add to the base's prediction what each adapter changes (Liu et al. 2022, eq. 11); see `anchored_terms`."""
+    """Add each adapter's change to the base's prediction (Liu et al. 2022, eq. 11); see `anchored_terms`."""
     guided = (given.empty, given.guidance_scale, given.options.base_unconditional)
     terms = anchored_terms(given.weights, given.prompts, given.base_prompt, *guided)
     return lambda _call: terms
@@ -127,14 +127,14 @@ def anchored(given: Blending) -> Plan:
 
 @method("switch", own_prompts=True)
 def switch(given: Blending) -> Plan:
-    """Let one adapter predict in each step: LoRA Switch (Zhong et al. 2024, section 3.2); see `switch_order`."""
+    """Use one adapter per step: LoRA Switch (Zhong et al. 2024, section 3.2); see `switch_order`."""
     order = switch_order(given.shares, given.calls, given.order)
     return lambda call: given.guided(order[call], given.prompts[order[call]])
 
 
 @method("k_lora", own_prompts=False, at_most=2)
 def k_lora(given: Blending) -> Plan:
-    """Let one adapter act in each layer and step: K-LoRA (Ouyang et al. 2025); see `switch_times`."""
+    """Use one adapter per layer and step: K-LoRA (Ouyang et al. 2025); see `switch_times`."""
     if len(given.layers) == 1:
         return lambda _call: given.guided(0, given.prompts[0])
     times = given.once(lambda: switch_times(*given.layers, given.shares))
@@ -195,16 +195,16 @@ def anchored_terms(
 
 
 def switch_order(shares: Sequence[float], calls: int, order: int = 1) -> list[int]:
-    """Return which adapter each call of the UNet uses: pi_i of the steps each, spread as evenly as can be.
+    """Return the adapter of each UNet call: adapter i gets a share pi_i of the steps, spread as evenly as possible.
 
-    LoRA Switch (Zhong et al. 2024, section 3.2) takes turns of fixed length; here every step goes to the adapter that
-    is furthest behind its share, so that after t steps each has had t pi_i, to within one. Then Switch comes close to
-    Composite as the steps get more, at the cost of one adapter.
+    LoRA Switch (Zhong et al. 2024, section 3.2) takes turns of fixed length. Here every step goes to the adapter that
+    is furthest behind its share, so that after t steps each has had t pi_i, to within one. With more steps, Switch then
+    approaches Composite, at the cost of one adapter.
 
     Args:
-        shares: pi of each adapter; one of 0 never runs.
-        calls: of the UNet.
-        order: calls per step of the sampler, such as 2 of Heun's, which predicts and corrects by one adapter.
+        shares: pi of each adapter; an adapter of share 0 never runs.
+        calls: number of UNet calls.
+        order: UNet calls per step of the sampler, such as 2 for Heun's, which predicts and corrects with one adapter.
     """
     owed = [0.0] * len(shares)
     chosen: list[int] = []
@@ -223,18 +223,18 @@ def switch_times(
     alpha: float = 1.5,
     beta: float = 0.5,
 ) -> dict[str, float]:
-    """Return for each layer until which part of the way, 0..1, it uses the first adapter (K-LoRA; Ouyang et al. 2025).
+    """Return each layer's progress, 0..1, at which it switches to the second adapter (K-LoRA; Ouyang et al. 2025).
 
     The paper compares sums of the K = r_1 r_2 largest entries in every layer and step, S_1 / gamma against
-    S_2 (alpha tau + beta); nothing but the progress tau changes, so a layer changes sides once, at
+    S_2 (alpha tau + beta). Only the progress tau changes, so a layer switches once, at
     tau* = (pi_1 S_1 / (gamma pi_2 S_2) - beta) / alpha. Gamma is the mean ratio of the updates' absolute sums.
 
     Args:
-        first: the adapter of the early steps, which lay the picture out.
+        first: the adapter of the early steps, which determine the layout.
         second: the adapter of the late steps.
         shares: pi of both.
-        alpha: how fast the second gains.
-        beta: what the second begins with.
+        alpha: growth of the second adapter's factor with progress.
+        beta: the second adapter's factor at progress 0.
     """
     scores, ratios = {}, []
     both = [layer for layer in first if layer in second and inner(second[layer], second[layer]) > 0]
@@ -249,15 +249,15 @@ def switch_times(
         for layer, (a, b) in scores.items()
     }
     times = {layer: min(1.0, max(0.0, time)) for layer, time in times.items()}
-    return times | {layer: 0.0 for layer in second if layer not in first}  # what only the second has, it always does
+    return times | {layer: 0.0 for layer in second if layer not in first}  # layers of the second alone always use it
 
 
 def second_from(times: Mapping[str, float], progress: float) -> Callable[[str], int]:
-    """Return the rule that a layer uses adapter 1 from its time on, and adapter 0 before.
+    """Return the rule by which a layer uses adapter 0 before its switch time, and adapter 1 from then on.
 
     Args:
-        times: of `switch_times`.
-        progress: part of the way that is done, 0..1.
+        times: from `switch_times`.
+        progress: completed part of the sampling, 0..1.
     """
     late = {layer for layer, time in times.items() if progress >= time}
     return lambda layer: int(layer in late)

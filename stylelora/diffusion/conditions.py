@@ -1,4 +1,4 @@
-"""A condition: which adapters, how much of each, blended how; from prompts to latents."""
+"""Conditions (which adapters, with what weights, blended how) and sampling under them."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Condition:
-    """How a picture is made.
+    """A condition: how pictures are generated.
 
     Attributes:
-        method: of blending: in weight space (`lora.compose`), or while sampling (`diffusion.blend_while_sampling`).
+        method: blending method: in weight space (`lora.compose`), or while sampling (`diffusion.blend_while_sampling`).
         weights: one per adapter, 0 or more; all 0: the base.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance scale.
         strength: multiplies all weights.
         trigger: whether the prompts have trigger words.
-        options: of the method.
-        prompt_template: prompt of a content, which stands in place of CONTENT.
+        options: options of the method.
+        prompt_template: template of the prompt, in which CONTENT is replaced by the content.
     """
 
     method: AnyMethod
@@ -55,20 +55,20 @@ class Condition:
 
     @property
     def is_one_unet(self) -> bool:
-        """Tell whether the blend is in weight space, and so one UNet for all steps."""
+        """Return whether the blend is in weight space, so that one UNet serves all steps."""
         return self.method in METHODS
 
     def mix(self, adapters: Sequence[Adapter]) -> tuple[MixSpec, list[Adapter]]:
-        """Return strength and mixture, and the adapters that have a weight above 0.
+        """Return strength and mixture of the adapters with a weight above 0.
 
         Raises:
-            InputError: for bad weights.
+            InputError: for invalid weights.
         """
         mix = MixSpec.of([adapter.name for adapter in adapters], [self.strength * weight for weight in self.weights])
         return mix, [adapter for adapter in adapters if adapter.name in mix.names]
 
     def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
-        """Return the prompts that are given for a content: one with all trigger words, or one for each adapter."""
+        """Return the prompts for a content: one with all trigger words, or one for each adapter."""
         _, used = self.mix(adapters)
         content = self.prompt_template.replace(CONTENT, content)
         if not self.trigger:
@@ -80,11 +80,11 @@ class Condition:
 
 
 class Blends:
-    """The blends of some adapters, each computed once, however many batches and conditions use it.
+    """Cache of blends, so that each is computed once for all batches and conditions that use it.
 
     Args:
-        adapters: of one base.
-        limit: bytes of blends that are kept; those that go beyond are computed for every batch again.
+        adapters: adapters of one base.
+        limit: size of the cache in bytes; blends beyond it are computed again for every batch.
     """
 
     def __init__(self, adapters: Sequence[Adapter], limit: int = KEPT_BYTES) -> None:
@@ -93,7 +93,7 @@ class Blends:
         self._kept: dict[tuple, Any] = {}
 
     def updates(self, condition: Condition) -> dict[str, Factors]:
-        """Return the blended update of each layer, of a method in weight space; none for the base.
+        """Return the blended update of each layer, for a method in weight space; none for the base.
 
         Raises:
             InputError: as `blend`.
@@ -104,12 +104,12 @@ class Blends:
         return self.once(condition, lambda: blend(used, mix.weights, condition.method, condition.options), _bytes)
 
     def once(self, condition: Condition, make: Callable[[], T], size: Callable[[T], int] = lambda _: 0) -> T:
-        """Return what is made for a condition's method, weights and options, from memory where it was made before.
+        """Return the result of `make` for a condition's method, weights and options, from the cache if it is there.
 
         Args:
-            condition: steps, guidance, triggers and prompts do not matter to what is made.
-            make: computes it.
-            size: of the result in bytes.
+            condition: its steps, guidance, triggers and prompts do not affect the result.
+            make: computes the result.
+            size: returns the size of a result in bytes.
         """
         key = (condition.method, condition.mix(self.adapters)[0], repr(condition.options))
         if key in self._kept:
@@ -126,10 +126,11 @@ def _bytes(updates: dict[str, Factors]) -> int:
 
 
 def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
-    """Refuse what cannot be sampled.
+    """Check that a condition can be sampled.
 
     Raises:
-        InputError: for an unknown method or more adapters than it blends, bad weights, options or template, no step.
+        InputError: for an unknown method, more adapters than it blends, invalid weights, options or template, or no
+            steps.
     """
     if not (math.isfinite(condition.strength) and condition.strength >= 0):
         raise InputError(f"strength is {condition.strength}; it must be a number of at least 0, such as 1")
@@ -160,7 +161,7 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
 
 
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
-    """Return a content after the trigger words of adapters."""
+    """Return the prompt: the adapters' trigger words, then the content."""
     triggers = [adapter.metadata["trigger"] for adapter in adapters if "trigger" in adapter.metadata]
     return ", ".join([*distinct(triggers), content])
 
@@ -174,18 +175,18 @@ def sample_condition(
     contents: Sequence[str],
     embed: Callable[[Sequence[str]], Conditioning],
 ) -> Tensor:
-    """Make latents; the UNet is afterwards as it was.
+    """Sample latents under a condition; the UNet is restored afterwards.
 
-    Methods in weight space and `k_lora` have all trigger words in one prompt; by others each adapter is given its own.
+    Methods in weight space and `k_lora` use one prompt with all trigger words; others give each adapter its own prompt.
 
     Args:
-        unet: the base's, without adapters.
+        unet: the base's UNet, without adapters.
         scheduler: any deterministic diffusers scheduler.
-        blends: of the adapters of this base.
-        condition: how.
+        blends: blends of this base's adapters.
+        condition: how to sample.
         start: standard normal, float (B, C, H, W).
         contents: B prompts without trigger words.
-        embed: from texts to their conditioning.
+        embed: maps texts to their conditioning.
 
     Returns:
         latents, float32 (B, C, H, W).
@@ -226,7 +227,7 @@ def sample_condition(
 
 
 def _shares(condition: Condition, adapters: Sequence[Adapter], start: Tensor) -> Sequence[float | Tensor]:
-    """Return pi of each adapter that is used, as a map where it has a region."""
+    """Return pi of each adapter in use, as a map if it has a region."""
     mix, regions = condition.mix(adapters)[0], condition.options.regions
     if regions is None:
         return mix.shares

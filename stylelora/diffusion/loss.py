@@ -1,4 +1,4 @@
-"""What a denoiser is trained and judged by.
+"""The denoising loss, for training and evaluation.
 
 Shapes: B pictures, C latent channels, H and W of the latent.
 """
@@ -32,17 +32,17 @@ def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod:
 
 
 def target_of(kind: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return what the UNet should predict.
+    """Return the UNet's training target.
 
     Args:
         kind: `epsilon` (the noise) or `v_prediction` (sqrt(abar) eps - sqrt(1 - abar) x_0; Salimans & Ho 2022).
-        latents: as in `add_noise`, and so are the others.
-        noise: see there.
-        timesteps: see there.
-        alphas_cumprod: see there.
+        latents: as in `add_noise`.
+        noise: as in `add_noise`.
+        timesteps: as in `add_noise`.
+        alphas_cumprod: as in `add_noise`.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: for any other kind.
     """
     if kind == "epsilon":
         return noise
@@ -79,15 +79,15 @@ def denoising_losses(
 def bank_losses(
     unet: torch.nn.Module, scheduler: Any, latents: Tensor, names: Sequence[str], conditioning: Conditioning
 ) -> Tensor:
-    """Return each picture's loss at BANK_TIMESTEPS, float32 (B, 8), with noise that depends on its name alone.
+    """Return each picture's loss at BANK_TIMESTEPS, float32 (B, 8), with noise that depends only on its name.
 
-    So losses of two networks, or of two epochs, differ in nothing but the network.
+    So the losses of two networks, or of two epochs, differ only because of the network.
 
     Args:
         unet: predicts from (x_t, t, conditioning).
         scheduler: as for `denoising_losses`.
         latents: float (B, C, H, W), the posterior's mean, scaled by the VAE's `scaling_factor`.
-        names: of the pictures, such as the hash of their content.
+        names: names of the pictures, such as the hash of their content.
         conditioning: of B pictures.
     """
     losses = []
@@ -99,7 +99,7 @@ def bank_losses(
 
 
 def min_snr_weight(timesteps: Tensor, alphas_cumprod: Tensor, gamma: float) -> Tensor:
-    """Weight of each picture's eps loss, float (B,): min(SNR, gamma) / SNR (Hang et al. 2023, eq. 6)."""
+    """Return the weight of each picture's epsilon loss, float (B,): min(SNR, gamma) / SNR (Hang et al. 2023, eq. 6)."""
     alpha = alphas_cumprod.to(timesteps.device)[timesteps]
     snr = alpha / (1 - alpha)
     return snr.clamp(max=gamma) / snr

@@ -1,7 +1,7 @@
-"""Random numbers that depend on what they are for, not on who asks first.
+"""Random numbers that depend on their purpose, not on the order of the draws.
 
-A draw is keyed by a tuple such as (seed, epoch, picture). So it is the same whatever the batch size, the number of
-devices and whether a callback sampled pictures in between; and resuming after an epoch needs no saved generator state.
+A draw is keyed by a tuple such as (seed, epoch, picture). So it does not depend on the batch size, the number of
+devices or whether a callback sampled pictures in between, and resuming after an epoch needs no saved generator state.
 """
 
 from __future__ import annotations

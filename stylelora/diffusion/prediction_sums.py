@@ -1,7 +1,7 @@
-"""Sums of predictions: what classifier-free guidance and every way to blend while sampling come down to.
+"""Weighted sums of noise predictions: the common form of classifier-free guidance and of blending while sampling.
 
-A prediction is by one adapter, or by the base, for one conditioning; the sum has a weight, or a map of weights, for
-each. Adapters stand beside the UNet (`stylelora.lora.router`), so that one forward computes all terms of the sum.
+Each prediction is by one adapter, or by the base, for one conditioning, and has a weight or a map of weights. Adapters
+stay separate from the UNet's weights (`stylelora.lora.router`), so that one forward pass computes all terms of the sum.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Term:
     """One prediction of the sum.
 
     Attributes:
-        adapter: which one predicts; None for the base.
-        conditioning: what for; of B pictures, or of 1 for all of them.
+        adapter: index of the adapter that predicts; None for the base.
+        conditioning: conditioning of B pictures, or of 1 for all of them.
         weight: factor, or a map of factors broadcastable to (B, C, H, W).
     """
 
@@ -36,17 +36,17 @@ class Term:
 def predict_sum(
     unet: torch.nn.Module, router: Router, x: Tensor, t: Tensor, terms: Sequence[Term], batched: bool
 ) -> Tensor:
-    """Return the weighted sum of the terms' predictions, float32 or what x has more, (B, C, H, W).
+    """Return the weighted sum of the terms' predictions, (B, C, H, W), in float32 or x's dtype if that is wider.
 
     Args:
-        unet: with the adapters beside it.
+        unet: the UNet inside `routed`.
         router: from `routed`.
         x: the scheduler's input, float (B, C, H, W).
         t: timestep.
-        terms: of the sum.
-        batched: all in one forward; else one after the other, which needs less memory and gives the same.
+        terms: terms of the sum.
+        batched: whether all are computed in one forward pass; one by one needs less memory and gives the same result.
     """
-    kind = torch.promote_types(x.dtype, torch.float32)  # predictions are subtracted: no bf16
+    kind = torch.promote_types(x.dtype, torch.float32)  # bf16 is too coarse for differences of predictions
     total = torch.zeros_like(x, dtype=kind)
     for some in [terms] if batched else [[term] for term in terms]:
         router.parts = [term.adapter for term in some]
@@ -65,14 +65,14 @@ def denoise_blend(
     num_inference_steps: int,
     batched: bool = True,
 ) -> Tensor:
-    """Walk from noise to latents by sums of predictions.
+    """Denoise latents with weighted sums of predictions.
 
     Args:
-        unet: with the adapters beside it.
+        unet: the UNet inside `routed`.
         router: from `routed`.
         scheduler: any deterministic diffusers scheduler.
         start: standard normal, float (B, C, H, W).
-        terms: from the number of a call of the UNet to its terms.
+        terms: maps the index of a UNet call to its terms.
         num_inference_steps: number of denoising steps.
         batched: see `predict_sum`.
 

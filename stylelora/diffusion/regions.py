@@ -1,4 +1,4 @@
-"""Where in the picture each adapter counts."""
+"""Region masks: where in the picture each adapter acts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SIDES = ("left", "right", "top", "bottom")
 
 
 def region_mask(region: str, height: int, width: int) -> Tensor:
-    """Return how much an adapter counts at each place, float32 (1, 1, height, width) in 0..1.
+    """Return an adapter's mask, float32 (1, 1, height, width) in 0..1.
 
     Args:
-        region: left, right, top or bottom half, or a picture that is white where the adapter counts and black where it
+        region: left, right, top or bottom half, or a picture that is white where the adapter acts and black where it
             does not; grey lies between.
-        height: of the latents.
-        width: of the latents.
+        height: height of the latents.
+        width: width of the latents.
 
     Raises:
         InputError: if it is neither.
@@ -42,9 +42,9 @@ def region_mask(region: str, height: int, width: int) -> Tensor:
 
 
 def regional_shares(shares: Sequence[float], masks: Sequence[Tensor]) -> list[Tensor]:
-    """Return pi of each adapter at each place: pi_i M_i / sum_j pi_j M_j where the masks add up to 1 or more.
+    """Return pi of each adapter at each position: pi_i M_i / sum_j pi_j M_j where the masks add up to 1 or more.
 
-    Where they add up to less, they keep that much; the rest, 1 - sum_i of the result, is the base's.
+    Where they add up to less, so does the result; the rest, 1 - sum_i of the result, is the base's share.
 
     Args:
         shares: pi of each adapter in the whole picture.

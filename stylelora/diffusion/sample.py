@@ -1,4 +1,4 @@
-"""Pictures from prompts and seeds."""
+"""Sampling: pictures from prompts and seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stylelora.diffusion import noise
 
 
 def initial_noise(seeds: Sequence[int | str], shape: Sequence[int]) -> Tensor:
-    """Return one start per seed, float32 (len(seeds), *shape); a picture's start depends on its seed alone."""
+    """Return the initial noise of each seed, float32 (len(seeds), *shape); it depends only on that seed."""
     return noise.normal([("start", seed) for seed in seeds], shape)
 
 
@@ -27,14 +27,14 @@ def denoise(
     num_inference_steps: int,
     guidance_scale: float,
 ) -> Tensor:
-    """Walk from noise to latents with classifier-free guidance (Ho & Salimans 2022, eq. 6).
+    """Denoise latents with classifier-free guidance (Ho & Salimans 2022, eq. 6).
 
     Args:
-        unet: predicts from (x_t, t, conditioning); used in eval mode and left as it was.
-        scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
+        unet: predicts from (x_t, t, conditioning); used in eval mode and restored afterwards.
+        scheduler: any deterministic diffusers scheduler; it is copied, so its state is not shared.
         start: standard normal, float (B, C, H, W).
-        conditioning: of the prompts of B pictures.
-        empty: of the empty prompt, of 1 picture.
+        conditioning: conditioning of B prompts.
+        empty: conditioning of the empty prompt, for 1 picture.
         num_inference_steps: number of denoising steps.
         guidance_scale: scale; 1 means no guidance, and then the empty prompt is not evaluated.
 
@@ -47,18 +47,18 @@ def denoise(
 
     def predicted(x: Tensor, t: Tensor, step: int) -> Tensor:
         del step
-        kind = torch.promote_types(x.dtype, torch.float32)  # the walk itself is not in half precision
+        kind = torch.promote_types(x.dtype, torch.float32)  # sampler steps are never in half precision
         both = predict(unet, torch.cat([x] * 2 if guided else [x]), t, conditioning).to(kind)
         if not guided:
             return both
         unconditional, conditional = both.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)  # subtracts: no bf16
+        return unconditional + guidance_scale * (conditional - unconditional)  # bf16 is too coarse for the difference
 
     return walk(unet, scheduler, start, num_inference_steps, predicted)
 
 
 def count_calls(scheduler: Any, num_inference_steps: int) -> int:
-    """Return how often a UNet is asked in so many steps: with some schedulers, such as PNDM or Heun, more often."""
+    """Return the number of UNet calls in the given steps; some schedulers, such as PNDM or Heun, need more calls."""
     scheduler = type(scheduler).from_config(scheduler.config)
     scheduler.set_timesteps(num_inference_steps)
     return len(scheduler.timesteps)
@@ -72,15 +72,14 @@ def walk(
     num_inference_steps: int,
     predict: Callable[[Tensor, Tensor, int], Tensor],
 ) -> Tensor:
-    """Walk from noise to latents.
+    """Run the sampler from noise to latents.
 
     Args:
-        unet: used in eval mode and left as it was.
-        scheduler: any deterministic diffusers scheduler; a copy is made, its state is not shared.
+        unet: used in eval mode and restored afterwards.
+        scheduler: any deterministic diffusers scheduler; it is copied, so its state is not shared.
         start: standard normal, float (B, C, H, W).
         num_inference_steps: number of denoising steps.
-        predict: from the scheduler's input (B, C, H, W), the timestep and the number of the call to the
-            prediction.
+        predict: maps the scheduler's input (B, C, H, W), the timestep and the index of the call to the prediction.
 
     Returns:
         latents, float32 (B, C, H, W).
@@ -101,7 +100,7 @@ def walk(
 
 @torch.no_grad()
 def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int = 8) -> Tensor:
-    """Turn scaled latents (B, C, h, w) into pictures, uint8 (B, 3, H, W)."""
+    """Decode scaled latents (B, C, h, w) into pictures, uint8 (B, 3, H, W)."""
     scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
     images = [vae.decode(part).sample.float() for part in scaled.split(batch_size)]
     return ((torch.cat(images).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -1,4 +1,4 @@
-"""Other samplers than the base's own."""
+"""Schedulers other than the base's default."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stylelora.records import InputError
 
 
 def other_scheduler(path: str, like: Any, num_inference_steps: int) -> Any:
-    """Return a diffusers scheduler with the settings of another, tried out on a few numbers.
+    """Return a diffusers scheduler with the settings of another, after a trial run on a few numbers.
 
     Args:
-        path: of the class.
-        like: the base's own.
-        num_inference_steps: of the walk.
+        path: path of the class.
+        like: the base's own scheduler.
+        num_inference_steps: number of denoising steps.
 
     Raises:
-        InputError: if there is none, it does not suit the base, or it draws noise of its own: then a picture's seed
-            would not decide it.
+        InputError: if there is none, it does not suit the base, or it draws noise of its own, so that a picture would
+            not be determined by its seed.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -33,7 +33,7 @@ def other_scheduler(path: str, like: Any, num_inference_steps: int) -> Any:
         numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
         with torch.random.fork_rng(devices=[]):
             tried = [_tried(scheduler, numbers, num_inference_steps) for _ in range(2)]
-    except Exception as error:  # each class has its own
+    except Exception as error:  # each class raises its own errors
         raise InputError(f"{path} does not suit this base; give a class such as diffusers.DDIMScheduler") from error
     if not torch.equal(*tried):
         raise InputError(f"{path} draws noise of its own; give a deterministic one such as diffusers.DDIMScheduler")

@@ -1,1 +1,1 @@
-"""LoRA adapters: inject them into a UNet, write and read their files, blend several."""
+"""LoRA adapters: inject them into a UNet, read and write their files, and blend them."""

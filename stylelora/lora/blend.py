@@ -32,16 +32,16 @@ def blend(
     """Blend adapters layer by layer; a layer that only some have is blended from those.
 
     Args:
-        adapters: of one base; names must differ.
+        adapters: adapters of one base; names must differ.
         weights: one per adapter, 0 or more.
         method: see `compose`.
-        options: of the methods.
+        options: options of the methods.
 
     Returns:
         update of each layer; none if all weights are 0.
 
     Raises:
-        InputError: if weights or options are bad, or the adapters were made for bases of different shapes.
+        InputError: if weights or options are invalid, or the adapters were made for bases of different shapes.
     """
     mix = MixSpec.of([adapter.name for adapter in adapters], weights)
     options.check()
@@ -59,7 +59,7 @@ def blend(
 
 
 def check_fit(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> dict[str, nn.Parameter]:
-    """Return the weight of each layer that has an update.
+    """Return the UNet's weight of each layer that has an update.
 
     Raises:
         InputError: if an update does not fit this UNet.
@@ -78,8 +78,8 @@ def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterato
     """Run the block with updates added to the UNet's weights, then restore the weights exactly.
 
     Args:
-        unet: without adapters.
-        updates: by full name of the layer.
+        unet: UNet without adapters.
+        updates: updates by full name of the layer.
 
     Raises:
         InputError: if an update does not fit this UNet.
@@ -98,10 +98,10 @@ def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterato
 
 
 def as_state(updates: Mapping[str, Factors], inputs: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], int]:
-    """Return weights as an adapter file names them, and the rank that all layers are padded to with zeros.
+    """Return weights named as in an adapter file, and the rank that all layers are zero-padded to.
 
     Args:
-        updates: by layer; of a file's scale, alpha = rank.
+        updates: updates by layer, scaled for a file with alpha = rank.
         inputs: see `Adapter`.
     """
     rank = max(update.up.shape[1] for update in updates.values())

@@ -39,7 +39,7 @@ def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
 
     Args:
         state: tensors by name.
-        source: what holds them; begins the error's sentence.
+        source: where they come from; begins the error message.
 
     Returns:
         rank of each adapted module by its full name.
@@ -59,7 +59,7 @@ def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
         pair = [state.get(f"unet.{module}.lora_{factor}.weight") for factor in "AB"]
         if any(factor is None or factor.ndim not in (2, 4) or not factor.numel() for factor in pair):
             raise InputError(f"{source} lacks lora_A or lora_B of {module}.")
-        down, up = (len(pair[0]), pair[1].flatten(1).shape[1])  # a kernel wider than 1 x 1 in lora_B counts, too
+        down, up = (len(pair[0]), pair[1].flatten(1).shape[1])  # also finds a kernel wider than 1 x 1 in lora_B
         if down != up:
             raise InputError(f"{source} has lora_A of rank {down} and lora_B of rank {up} in {module}.")
         ranks[module] = down
@@ -67,14 +67,14 @@ def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
 
 
 def check_header(header: Mapping[str, str], source: str) -> dict[str, object]:
-    """Check that a header says the UNet's alpha.
+    """Check that a header states the UNet's alpha.
 
     Args:
-        header: of the file.
-        source: what holds it; begins the error's sentence.
+        header: header of the file.
+        source: where it comes from; begins the error message.
 
     Returns:
-        PEFT's LoraConfig of the UNet's part as far as the header holds it, with "lora_alpha" unchecked.
+        PEFT's LoraConfig of the UNet's part as far as the header has it, with "lora_alpha" unchecked.
 
     Raises:
         InputError: it does not.
@@ -89,11 +89,11 @@ def check_header(header: Mapping[str, str], source: str) -> dict[str, object]:
 
 
 def check_alpha(value: object, source: str) -> float:
-    """Check that an alpha can be used.
+    """Check that an alpha is valid.
 
     Args:
-        value: whatever a header holds.
-        source: what holds it; begins the error's sentence.
+        value: the value in the header.
+        source: where it comes from; begins the error message.
 
     Returns:
         the number.
@@ -107,13 +107,13 @@ def check_alpha(value: object, source: str) -> float:
 
 
 def some(names: Iterable[str]) -> str:
-    """Shorten a list for an error's sentence.
+    """Shorten a list for an error message.
 
     Args:
         names: any number of names.
 
     Returns:
-        the first three, and how many more there are.
+        the first three, and the number of further ones.
     """
     names = list(names)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""

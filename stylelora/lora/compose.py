@@ -1,10 +1,10 @@
-"""Blend LoRAs in weight space: every method under one meaning of the weights.
+"""Blend LoRAs in weight space; weights mean the same for every method.
 
 With strength s and mixture pi as in `stylelora.lora.mix`, a method merges the updates pi_i dW_i of one layer, and the
-result is multiplied by s. So all methods give the same dose, and (1, 0) gives the first adapter alone (but for
-`iso_c`, which flattens a single spectrum, too).
+result is multiplied by s. So strength is comparable between methods, and (1, 0) gives the first adapter alone (except
+for `iso_c`, which flattens even a single spectrum).
 
-To add a method, write one function here under `@method`; it can then be chosen by its name everywhere.
+To add a method, write one function here with the decorator `@method`; it is then available everywhere by its name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stylelora.lora.mix import BlendOptions, Part
 from stylelora.records import InputError
 from stylelora.seeds import generator
 
-OVERLAP = 1e-6  # regularises TSV-M where adapters share directions: its columns have length 1
+OVERLAP = 1e-6  # regularises TSV-M, whose columns have length 1, where adapters share directions
 
 
 #: Every method by its name; from the parts of a layer, and what else it asks for, to the layer's blended update.
@@ -34,7 +34,7 @@ def method(name: str, full_rank: bool = False) -> Callable[[Callable[..., Factor
     """Register a function as a blending method.
 
     Args:
-        name: of the method.
+        name: name of the method.
         full_rank: whether the result is of full rank.
 
     Returns:
@@ -54,10 +54,10 @@ def merged(parts: Sequence[Part], layer: str, name: str, options: BlendOptions =
     """Merge the parts of one layer.
 
     Args:
-        parts: of one layer, none of share 0.
-        layer: its name.
-        name: of the method.
-        options: of the methods.
+        parts: parts of one layer, none of share 0.
+        layer: name of the layer.
+        name: name of the method.
+        options: options of the methods.
 
     Raises:
         InputError: if no method has this name.
@@ -71,35 +71,35 @@ def merged(parts: Sequence[Part], layer: str, name: str, options: BlendOptions =
 
 @method("sum")
 def weighted_sum(parts: Sequence[Part]) -> Factors:
-    """Return sum pi_i dW_i, exact; what `set_adapters` of diffusers computes on the fly."""
+    """Return sum pi_i dW_i, exactly; diffusers' `set_adapters` computes the same on the fly."""
     return stacked([part.weighted for part in parts])
 
 
 @method("ties", full_rank=True)
 def ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
-    """Merge by trimming, electing signs and summing those that agree, on weighted updates (Yadav et al. 2023, alg. 1).
+    """Merge weighted updates by TIES: trim, elect signs, sum the entries that agree (Yadav et al. 2023, alg. 1).
 
-    Unlike the paper's mean over those that agree, the sum keeps the strength: with density 1, one adapter is itself.
+    The paper averages the entries that agree; the sum keeps the strength: with density 1, one adapter is unchanged.
 
     Args:
-        parts: of one layer.
-        density: share of each update's entries that is kept, the largest; above 0, at most 1.
+        parts: parts of one layer.
+        density: share of each update's entries that is kept, largest first; above 0, at most 1.
     """
     return _dense(_elected([_trimmed(part.weighted.dense(), density) for part in parts]))
 
 
 @method("dare", full_rank=True)
 def dare(parts: Sequence[Part], layer: str, density: float = 0.5, seed: int = 0) -> Factors:
-    """Drop entries at random and scale the rest up, E[dW] = sum pi_i dW_i (Yu et al. 2024, eq. 2).
+    """Merge by DARE: drop entries at random and rescale the rest, E[dW] = sum pi_i dW_i (Yu et al. 2024, eq. 2).
 
     Args:
-        parts: of one layer.
-        layer: its name. With the adapter's name and the seed it keys the draw, so the order of adapters is no matter.
+        parts: parts of one layer.
+        layer: its name. With the adapter's name and the seed it keys the draw, so the adapters' order does not matter.
         density: probability of keeping an entry; above 0, at most 1.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     total = torch.zeros(())
-    for part in sorted(parts, key=lambda part: part.name):  # one order of addition, so that rounding is the same, too
+    for part in sorted(parts, key=lambda part: part.name):  # fixed order of addition, for equal rounding
         update = part.weighted.dense()
         kept = torch.rand(update.shape, generator=generator("dare", seed, layer, part.name)) < density
         total = total + torch.where(kept.to(update.device), update / density, 0)
@@ -108,12 +108,12 @@ def dare(parts: Sequence[Part], layer: str, density: float = 0.5, seed: int = 0)
 
 @method("knots_ties")
 def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
-    """Merge by TIES in a basis that the updates share (KnOTS; Stoica et al. 2025, section 4).
+    """Merge by TIES in a shared basis of the updates (KnOTS; Stoica et al. 2025, section 4).
 
     [pi_1 dW_1 | pi_2 dW_2 | ...] = U S [V_1 | V_2 | ...]; the parts S V_i are merged, and U brings them back.
 
     Args:
-        parts: of one layer.
+        parts: parts of one layer.
         density: as in `ties`.
     """
     left, triangle = torch.linalg.qr(torch.cat([part.weighted.up for part in parts], 1))
@@ -127,13 +127,13 @@ def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
 
 @method("tsv_m")
 def tsv_m(parts: Sequence[Part], epsilon: float = OVERLAP) -> Factors:
-    """Merge singular vectors after making them orthogonal (TSV-Merge; Gargiulo et al. 2025, section 4.3), regularised.
+    """Merge orthogonalised singular vectors (TSV-Merge; Gargiulo et al. 2025, section 4.3), regularised.
 
-    It leaves the sum behind where adapters share directions: of an adapter blended with itself little more than half
-    its strength is left.
+    The result is weaker than the sum where adapters share directions: an adapter blended with itself keeps little more
+    than half its strength.
 
     Args:
-        parts: of one layer.
+        parts: parts of one layer.
         epsilon: see `orthonormalised`.
     """
     if len(parts) == 1:
@@ -147,9 +147,9 @@ def tsv_m(parts: Sequence[Part], epsilon: float = OVERLAP) -> Factors:
 
 @method("iso_c")
 def iso_c(parts: Sequence[Part]) -> Factors:
-    """Give all directions of the sum one strength (Iso-C; Marczak et al. 2025, eq. 5), the root mean square of theirs.
+    """Set all singular values of the sum to their root mean square (Iso-C; Marczak et al. 2025, eq. 5).
 
-    The norm of the sum is kept. A single adapter is changed, too: measure against this method's own single style.
+    The norm of the sum is kept. A single adapter changes, too, so compare with a single style under this same method.
     """
     u, s, vh = _nonzero(*thin_svd(weighted_sum(parts)))
     return Factors(u * s.square().mean().sqrt(), vh)
@@ -157,13 +157,13 @@ def iso_c(parts: Sequence[Part]) -> Factors:
 
 @method("np_lora")
 def np_lora(parts: Sequence[Part], protection: float = 1.0) -> Factors:
-    """Keep each update out of the input directions of the others (NP-LoRA, arXiv 2511.11051), in all orders alike.
+    """Project each update away from the input directions of the others (NP-LoRA, arXiv 2511.11051), symmetrically.
 
     The paper protects one adapter: dW_1 + dW_2 (I - rho V_1 V_1^T), V_1 the right singular vectors of dW_1. Here the
-    mean over which adapter is protected is taken, so no order matters.
+    result is averaged over the choice of protected adapter, so the order does not matter.
 
     Args:
-        parts: of one layer.
+        parts: parts of one layer.
         protection: rho, 0..1; 0 is the weighted sum.
     """
     if len(parts) == 1:
@@ -185,7 +185,7 @@ def _nonzero(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _dense(update: Tensor) -> Factors:
-    """Return a dense update as factors, without loss."""
+    """Factorise a dense update exactly."""
     like = {"dtype": update.dtype, "device": update.device}
     if update.shape[0] < update.shape[1]:
         return Factors(torch.eye(update.shape[0], **like), update)
@@ -193,7 +193,7 @@ def _dense(update: Tensor) -> Factors:
 
 
 def _trimmed(update: Tensor, density: float) -> Tensor:
-    """Keep the entries of largest magnitude."""
+    """Keep the entries of largest magnitude; set the others to 0."""
     if density == 1:
         return update
     kept = max(1, round(density * update.numel()))
@@ -202,6 +202,6 @@ def _trimmed(update: Tensor, density: float) -> Tensor:
 
 
 def _elected(updates: Sequence[Tensor]) -> Tensor:
-    """Sum what has the sign of the whole."""
+    """Sum the entries whose sign agrees with that of the total."""
     sign = torch.stack(tuple(updates)).sum(0).sign()
     return torch.stack([torch.where(update.sign() == sign, update, 0) for update in updates]).sum(0)

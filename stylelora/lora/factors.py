@@ -1,4 +1,4 @@
-"""Algebra of low-rank updates that never builds the dense matrix: dW = up @ down.
+"""Low-rank updates dW = up @ down, and algebra on them that never builds the dense matrix.
 
 Shapes: m outputs, n inputs (of a convolution inputs x kernel), r the rank.
 """
@@ -34,7 +34,7 @@ class Factors:
 
 
 def stacked(parts: Sequence[Factors]) -> Factors:
-    """Return factors of the sum, exact, of rank r_1 + r_2 + ..."""
+    """Return exact factors of the sum, of rank r_1 + r_2 + ..."""
     return Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
 
 
@@ -52,12 +52,12 @@ def thin_svd(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def nothing(values: Tensor) -> float:
-    """Return below what singular values, float (k,), are rounding errors: some 30 of their precision's steps each."""
+    """Return the threshold below which singular values, float (k,), are rounding errors: about 30 machine epsilons."""
     return float(values.max()) * 30 * len(values) * torch.finfo(values.dtype).eps
 
 
 def truncated(factors: Factors, rank: int) -> Factors:
-    """Return the nearest update of at most this rank (Eckart & Young 1936), its scale shared between both factors."""
+    """Return the nearest update of at most this rank (Eckart & Young 1936), its scale split between both factors."""
     u, s, vh = thin_svd(factors)
     root = s[:rank].sqrt()
     return Factors(u[:, :rank] * root, root[:, None] * vh[:rank])
@@ -68,7 +68,7 @@ def orthonormalised(basis: Tensor, epsilon: float) -> Tensor:
 
     Args:
         basis: columns of length 1, float (m, r).
-        epsilon: keeps directions finite that several columns share; 0 gives the polar factor.
+        epsilon: keeps directions shared by several columns finite; 0 gives the polar factor.
     """
     values, vectors = torch.linalg.eigh(basis.T @ basis)
     return basis @ (vectors / (values.clamp(min=0) + epsilon).sqrt()) @ vectors.T

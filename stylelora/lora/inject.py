@@ -24,8 +24,8 @@ def inject_lora(
     """Freeze the UNet and add a trainable LoRA adapter named `ADAPTER`.
 
     The adapter computes W x + (alpha / rank) B A x, with A from `seed` and B zero, so the UNet's output is unchanged
-    until the first training step. Its weights are fp32 whatever the UNet's dtype, and depend on nothing but the seed,
-    the rank and the targets: not on device, dtype or the state of the global random generator.
+    until the first training step. Its weights are fp32 for any dtype of the UNet, and depend only on the seed, the rank
+    and the targets: not on device, dtype or the state of the global random generator.
 
     Args:
         unet: base model without an adapter, changed in place.
@@ -57,14 +57,14 @@ def inject_lora(
     device = next(unet.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # PEFT draws its own initial values
         unet.add_adapter(config, adapter_name=ADAPTER)
-    unet.train(unet.training)  # the new dropout layers start in training mode, whatever the UNet's
+    unet.train(unet.training)  # new dropout layers start in training mode, whatever the UNet's mode
 
     generator = torch.Generator().manual_seed(seed)
     for name in names:
         layer = unet.get_submodule(name)
         down, up = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
         values = torch.empty(down.weight.shape, dtype=torch.float32, device="cpu")
-        nn.init.kaiming_uniform_(values, a=math.sqrt(5), generator=generator)  # as PEFT does, before any rounding
+        nn.init.kaiming_uniform_(values, a=math.sqrt(5), generator=generator)  # as in PEFT, before any rounding
         down.weight.data = values.to(device)
         up.weight.data = torch.zeros_like(up.weight, dtype=torch.float32)
     return names
@@ -74,7 +74,7 @@ def inject_lora(
 def adapter_disabled(unet: UNet2DConditionModel) -> Iterator[None]:
     """Run the block on the base model alone, then restore the adapters exactly.
 
-    PEFT's own switch turns gradients on when it re-enables, even where they were off before; here they are put back.
+    When PEFT re-enables adapters, it turns gradients on even if they were off before; here they are restored.
 
     Args:
         unet: model with or without adapters.
@@ -128,7 +128,7 @@ def adaptable_modules(unet: nn.Module) -> dict[str, nn.Module]:
 
 
 def _match(unet: nn.Module, target_modules: Sequence[str]) -> list[str]:
-    """Full names of the modules that the targets mean; each target must match, which PEFT itself does not ask."""
+    """Return the full names of the modules that match the targets; unlike in PEFT, each target must match."""
     available = list(adaptable_modules(unet))
     matches = {target: {name for name in available if f".{name}".endswith(f".{target}")} for target in target_modules}
     unmatched = [target for target, names in matches.items() if not names]
@@ -140,6 +140,6 @@ def _match(unet: nn.Module, target_modules: Sequence[str]) -> list[str]:
 
 
 def _suffix(name: str) -> str:
-    """Last part of a module's name; two parts where the last is only a position, as in "to_out.0"."""
+    """Return the last part of a module's name; two parts if the last is only an index, as in "to_out.0"."""
     parts = name.split(".")
     return ".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])

@@ -1,4 +1,4 @@
-"""The program `merge`: several LoRA files become one."""
+"""The program `merge`: blends several LoRA files into one."""
 
 from __future__ import annotations
 
@@ -90,6 +90,6 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _lost(whole: dict, kept: dict) -> float:
-    """Return the share of the norm that truncation takes: sqrt(1 - |kept|^2 / |whole|^2)."""
+    """Return the relative error of truncation: sqrt(1 - |kept|^2 / |whole|^2)."""
     squares = [sum(inner(update, update) for update in updates.values()) for updates in (whole, kept)]
     return max(0.0, 1 - squares[1] / squares[0]) ** 0.5 if squares[0] else 0.0

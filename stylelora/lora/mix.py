@@ -1,4 +1,4 @@
-"""Weights and options of a blend, as every method gets them.
+"""Weights and options of a blend, common to all methods.
 
 With weights w_i the strength is s = sum w_i and the mixture pi_i = w_i / s; adapters of weight 0 are dropped first.
 """
@@ -35,7 +35,7 @@ class BlendOptions:
     batched: bool = True
 
     def check(self) -> None:
-        """Refuse shares that are out of range.
+        """Check that options are within range.
 
         Raises:
             InputError: if density is not above 0 and at most 1, or protection not 0..1.
@@ -51,8 +51,8 @@ class MixSpec:
     """Adapters and their weights.
 
     Attributes:
-        names: of the adapters with a weight above 0.
-        weights: theirs.
+        names: names of the adapters with a weight above 0.
+        weights: their weights.
     """
 
     names: tuple[str, ...]
@@ -63,7 +63,8 @@ class MixSpec:
         """Check weights and drop those that are 0.
 
         Raises:
-            InputError: if names and weights differ in number, a name comes twice, a weight is negative or no number.
+            InputError: if names and weights differ in number, a name is repeated, or a weight is negative or not a
+                number.
         """
         if len(names) != len(weights):
             raise InputError(f"{len(names)} adapters and {len(weights)} weights; give each adapter one weight")
@@ -91,7 +92,7 @@ class Part:
     """One adapter's share of one layer.
 
     Attributes:
-        name: of the adapter; together with that of the layer it keys random draws.
+        name: name of the adapter; together with the layer's name it keys random draws.
         share: pi, above 0.
         update: dW.
     """

@@ -1,4 +1,4 @@
-"""How much the updates of two adapters overlap, before any picture is made."""
+"""Overlap of two adapters' updates, computed from their weights alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from stylelora.lora.factors import Factors, inner, nothing, thin_svd
 
 @dataclass(frozen=True)
 class Overlap:
-    """Of two updates of one layer.
+    """Overlap of two updates of one layer.
 
     Attributes:
         cosine: of the updates as vectors, -1..1.
-        inputs: overlap of the input directions, 0..1; of random updates about max(r_1, r_2) / n.
+        inputs: overlap of the input directions, 0..1; for random updates about max(r_1, r_2) / n.
         outputs: overlap of the output directions, 0..1.
         norms: Frobenius norm of each update.
     """
@@ -27,10 +27,10 @@ class Overlap:
 
 
 def overlap(first: Factors, second: Factors) -> Overlap:
-    """Compare two updates of a layer without building them.
+    """Compare two updates of a layer without building the dense matrices.
 
     Overlap is ||V_1^T V_2||_F^2 / min(r_1, r_2) of the singular vectors: 1 if the smaller of the two spans lies in the
-    other, also where the updates themselves are perpendicular.
+    other, even if the updates themselves are orthogonal.
     """
     norms = inner(first, first) ** 0.5, inner(second, second) ** 0.5
     if 0 in norms:

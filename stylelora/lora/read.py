@@ -24,7 +24,7 @@ _LAYER = re.compile(
     r"resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(down|up)samplers\.0\.conv)"
 )
 _KOHYA = re.compile(r"lora_unet_\w+\.(lora_(down|up)\.weight|alpha)")
-# The first that matches is said, so what cannot be mended stands before what can.
+# The first match is reported, so put problems without a fix before those with one.
 _REFUSED = {
     r"^(text_encoder_2|lora_te2)": "was made for another model, such as SDXL, as its second text encoder shows",
     r"\b(hada|lokr|oft|boft|ia3)_|\.diff(_b)?$": "is a LoHa, LoKr or the like, and only plain LoRAs can be blended",
@@ -33,20 +33,20 @@ _REFUSED = {
     r"lora.*\.bias$": "changes biases, too, which a blend cannot; train it without lora_bias",
     r"^(text_encoder|lora_te)": "has text-encoder layers, and only the UNet's are blended; train or export these alone",
 }
-# Ways to start a LoRA that change the base's weights, so that the file alone does not say what was learned.
+# LoRA initialisations that change the base's weights, so that the file alone does not determine the update.
 _REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA as updates of layers.
+    """A LoRA as one update per layer.
 
     Attributes:
         name: the file's, without suffix, or its folder's if that is `adapter`.
         layers: update of each layer by the layer's full name; of a convolution over its unrolled kernel.
         inputs: shape of a layer's input weights: (n,), or (channels, height, width) of a convolution's kernel.
         sha256: of the file.
-        metadata: the file's own notes.
+        metadata: metadata of the file's header.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Adapter:
 def read_adapter(path: Path | str) -> Adapter:
     """Read a LoRA of a Stable Diffusion UNet, of any float dtype and with a rank and alpha per layer.
 
-    Diffusers' files say alpha in their header, with PEFT's `use_rslora` (scale alpha / sqrt(rank), Kalajdzievski 2023),
+    Diffusers' files have alpha in their header, with PEFT's `use_rslora` (scale alpha / sqrt(rank), Kalajdzievski 2023),
     `rank_pattern` and `alpha_pattern`; kohya's have a tensor of it per layer, and alpha = rank where that is missing.
 
     Args:
@@ -94,7 +94,7 @@ def read_adapter(path: Path | str) -> Adapter:
 
 
 def read_adapters(paths: Sequence[Path | str]) -> list[Adapter]:
-    """Read LoRA files; where two have one name, their folder's is put before it.
+    """Read LoRA files; if two have the same name, the folder's name is put in front.
 
     Raises:
         InputError: as `read_adapter`.
@@ -110,17 +110,17 @@ def read_adapters(paths: Sequence[Path | str]) -> list[Adapter]:
 
 
 def distinct(triggers: Sequence[str]) -> list[str]:
-    """Return trigger words once each; a merged file has those of its parents, joined by commas."""
+    """Return the distinct trigger words; a merged file has those of its sources, joined by commas."""
     return list(dict.fromkeys(word.strip() for trigger in triggers for word in trigger.split(",")))
 
 
 def described(names: Iterable[str], weights: Iterable[float]) -> str:
-    """Return a blend in words, such as `watercolor 0.6 + cartoon 0.4`; those of weight 0 are not in it."""
+    """Describe a blend, such as `watercolor 0.6 + cartoon 0.4`, without adapters of weight 0."""
     return " + ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True) if weight)
 
 
 def _from_kohya(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The weights under diffusers' names, and the scale of each layer."""
+    """Return the weights under diffusers' names, and the scale of each layer."""
     from diffusers.loaders import StableDiffusionLoraLoaderMixin
     from diffusers.utils import convert_unet_state_dict_to_peft
 
@@ -132,7 +132,7 @@ def _from_kohya(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tens
             raise InputError(f"{path} lacks lora_down or lora_up of {name}.")
         if f"{name}.alpha" in state and state[f"{name}.alpha"].numel() != 1:
             raise InputError(f"{path} has more than one alpha in {name}.")
-    # Names only: for layers that lack an alpha, diffusers takes the commonest of the others' instead of the rank.
+    # Names only: for layers without an alpha, diffusers uses the most common of the others instead of the rank.
     converted = convert_unet_state_dict_to_peft(StableDiffusionLoraLoaderMixin.lora_state_dict(dict(state))[0])
     ranks = check_layers(converted, str(path))
     kohya = {layer: f"lora_unet_{layer.replace('.', '_')}" for layer in ranks if _LAYER.fullmatch(layer)}
@@ -147,7 +147,7 @@ def _from_kohya(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tens
 def _from_diffusers(
     state: Mapping[str, Tensor], header: Mapping[str, str], path: Path
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The weights under PEFT's names, which older files lack, and the scale of each layer."""
+    """Return the weights under PEFT's names, which older files lack, and the scale of each layer."""
     from diffusers.utils import convert_unet_state_dict_to_peft
 
     converted = convert_unet_state_dict_to_peft(state)
@@ -173,7 +173,7 @@ def _from_diffusers(
 
 
 def _of_layer(config: Mapping[str, object], pattern: str, layer: str, path: Path) -> object:
-    """What a pattern of PEFT says of a layer; None if nothing."""
+    """Return the value of a PEFT pattern for a layer; None if no pattern matches."""
     from peft.utils.other import get_pattern_key
 
     patterns = config.get(pattern) or {}

@@ -1,4 +1,4 @@
-"""Several adapters beside one UNet; each part of a batch and each layer can use a different one."""
+"""Several adapters on one UNet at once; each part of a batch and each layer can use a different one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Choice = int | None | Callable[[str], int | None]
 
 
 class Router:
-    """Tells which adapter is used. Made by `routed`.
+    """Selects the adapters to use. Created by `routed`.
 
     Attributes:
-        parts: what each equal part of the batch uses, in order.
+        parts: the adapters that equal parts of the batch use, in order.
     """
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class Router:
 
 @contextmanager
 def routed(unet: UNet2DConditionModel, adapters: Sequence[Mapping[str, Factors]]) -> Iterator[Router]:
-    """Run the block with adapters beside the UNet's layers; its modules and weights are never touched.
+    """Run the block with adapters added to the UNet's layers; its modules and weights are never changed.
 
     Args:
-        unet: without adapters.
+        unet: UNet without adapters.
         adapters: updates by full name of the layer.
 
     Yields:
-        what chooses between them; at first none is used.
+        the router that selects adapters; initially none is used.
 
     Raises:
         InputError: if an adapter does not fit this UNet.
@@ -76,5 +76,5 @@ def _through(module: nn.Module, update: Factors, x: Tensor) -> Tensor:
     if isinstance(module, nn.Linear):
         return F.linear(F.linear(x, update.down), update.up)
     down = update.down.view(-1, *module.weight.shape[1:])
-    middle = module._conv_forward(x, down, None)  # with its stride, padding and kind of padding
+    middle = module._conv_forward(x, down, None)  # with the module's stride, padding and padding mode
     return F.conv2d(middle, update.up[:, :, None, None])

@@ -48,7 +48,7 @@ def save_adapter(
         state: weights named as `adapter_state` names them; stored as fp32.
         rank: rank of every layer.
         alpha: the alpha it was trained with.
-        metadata: notes for the header; "rank" and "alpha" are added.
+        metadata: metadata for the header; "rank" and "alpha" are added.
 
     Raises:
         InputError: the weights are not one adapter of this rank, or are not finite.
@@ -70,15 +70,14 @@ def save_adapter(
 def save_kohya(
     path: Path, state: Mapping[str, Tensor], *, rank: int, alpha: float, metadata: Mapping[str, str]
 ) -> None:
-    """Write the weights under kohya's key names, which ComfyUI, A1111 and diffusers read, too; all or nothing.
+    """Write the weights under kohya's key names, for ComfyUI, A1111 and also diffusers; completely or not at all.
 
     Args:
         path: file to write or replace; its folder is made.
         state: weights named as `adapter_state` names them; stored as fp32.
         rank: rank of every layer.
         alpha: of every layer.
-        metadata: notes for the header.
-
+        metadata: metadata for the header.
     Raises:
         InputError: the weights are not one adapter.
         OSError: the file could not be written, or reads back different.
@@ -95,7 +94,7 @@ def save_kohya(
 
 
 def _check(state: Mapping[str, Tensor], rank: int) -> list[str]:
-    """Return the layers of what can be saved: finite weights of one complete LoRA, all of this rank."""
+    """Check for finite weights of one complete LoRA, all of this rank, and return its layers."""
     ranks = check_layers(state, "the adapter")
     if other := set(ranks.values()) - {rank}:
         raise InputError(f"the adapter's weights have rank {min(other)}, not {rank}; it is not saved.")
@@ -106,11 +105,11 @@ def _check(state: Mapping[str, Tensor], rank: int) -> list[str]:
 
 
 def _write_whole(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write a safetensors file, read it again, and only then let it take its place."""
+    """Write a safetensors file, verify it by reading it back, and only then move it into place."""
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside the target, so that the final rename stays on one file system and is atomic.
+    # Written next to the target, so that the final rename stays on one file system and is atomic.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -125,7 +124,7 @@ def _write_whole(path: Path, state: Mapping[str, Tensor], header: Mapping[str, s
 
 
 def _parameters(unet: UNet2DConditionModel) -> dict[str, torch.nn.Parameter]:
-    """The adapter's parameters by their names in the file."""
+    """Return the adapter's parameters by their names in the file."""
     marker = f".{ADAPTER}.weight"
     return {
         f"unet.{name.removesuffix(marker)}.weight": parameter
@@ -135,7 +134,7 @@ def _parameters(unet: UNet2DConditionModel) -> dict[str, torch.nn.Parameter]:
 
 
 def _reads_back(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> bool:
-    """Tell whether a file holds exactly this; compared as integers, because 0.0 equals -0.0."""
+    """Return whether a file has exactly this content; compared as integers, because 0.0 equals -0.0."""
     try:
         written, said = read_file(path)
     except InputError:

@@ -81,7 +81,8 @@ def test_bad_header_is_refused(file, tmp_path, config, sentence):
 
 
 @pytest.mark.parametrize(
-    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")]
+    ("entry", "sentence"),
+    [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")],
 )
 def test_damaged_header_is_refused(file, tmp_path, entry, sentence):
     state = load_file(file)

@@ -247,7 +247,8 @@ def test_a_diffusers_file_that_cannot_be_read_whole_is_refused(tmp_path, case):
 
 
 @pytest.mark.parametrize(
-    ("entry", "sentence"), [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")]
+    ("entry", "sentence"),
+    [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")],
 )
 def test_damaged_headers_are_refused(tmp_path, entry, sentence):
     with pytest.raises(InputError, match=sentence):
