@@ -40,7 +40,7 @@ def random_adapter(name: str, unet: torch.nn.Module, rank: int) -> Adapter:
 
 
 def seconds(work: Callable[[], object], times: int) -> float:
-    """Return the median time of a call after one that does not count."""
+    """Return the median time of a call in seconds, after one warm-up call."""
     work()
     taken = []
     for _ in range(times):
@@ -51,7 +51,7 @@ def seconds(work: Callable[[], object], times: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=4)
@@ -86,7 +86,7 @@ def main() -> None:
         words = ["a cat"] * args.pictures
         return lambda: sample_condition(unet, scheduler, blends, condition, start, words, embed)
 
-    def merged() -> object:  # the UNet is merged before the time is taken, as for any number of pictures
+    def merged() -> object:  # the UNet is merged once, before timing, for any number of pictures
         return sample("sum", (0.0, 0.0))()
 
     works = {"the base": sample("sum", (0.0, 0.0)), "the merged blend": merged}
@@ -95,7 +95,7 @@ def main() -> None:
     for work in works.values():
         work()
     taken = {name: [] for name in works}
-    for _ in range(args.times):  # in turn, so that a machine that slows down slows all
+    for _ in range(args.times):  # interleaved, so that a slowdown of the machine affects all alike
         for name, work in works.items():
             with added(unet, updates if work is merged else {}):
                 started = time.perf_counter()

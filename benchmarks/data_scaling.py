@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SKIPPED = 10  # first steps, in which memory is still being taken
+SKIPPED = 10  # warm-up steps, in which memory is still being allocated
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """Write random pictures and their captions, unless they are there."""
+    """Write random pictures and their captions, unless they exist."""
     listing = folder / "metadata.jsonl"
     if listing.is_file() and len(listing.read_text().splitlines()) == count:
         return
@@ -32,15 +32,15 @@ def make_pictures(folder: Path, count: int) -> None:
         pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:06}.png")
         rows.append(json.dumps({"file_name": f"{i:06}.png", "text": f"a thing with number {i}"}) + "\n")
-    listing.write_text("".join(rows))  # last: it promises that all pictures are there
+    listing.write_text("".join(rows))  # written last: its presence means that all pictures exist
 
 
 def train(root: Path, cache: Path, steps: int) -> dict[str, float]:
     """Train some steps in this process.
 
     Returns:
-        `start`: seconds to the first step; `step`: median milliseconds; `memory`: MB of this process after the last
-        step; `peak`: MB at most.
+        `start`: seconds to the first step; `step`: median milliseconds per step; `memory`: MB of this process after
+        the last step; `peak`: peak memory in MB.
     """
     import lightning.pytorch as L
 
@@ -49,7 +49,7 @@ def train(root: Path, cache: Path, steps: int) -> dict[str, float]:
     from stylelora.console import quiet
 
     class Watch(L.Callback):
-        """Takes the time of each step."""
+        """Records the time of each step."""
 
         def __init__(self):
             self.times = []
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 50_000], help="numbers of pictures")
     parser.add_argument("--steps", type=int, default=200, help="steps of each run")
     parser.add_argument("--folder", type=Path, default=Path(".cache/data_scaling"), help="where pictures and cache go")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # a run in a process of its own
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # a single run in its own process
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(train(args.measure, args.folder / "cache", args.steps)))

@@ -20,23 +20,23 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 class Attention(torch.autograd.Function):
-    """What a fused attention kernel keeps for the way back: its inputs, its output and a number for each query."""
+    """Memory of a fused attention kernel for the backward pass: its inputs, output and one number per query."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep what a kernel keeps; on `meta` there is nothing to compute."""
+        """Save the tensors that a kernel saves; on `meta` there is nothing to compute."""
         out, log_sum = torch.empty_like(q), q.new_empty(q.shape[:3])
         ctx.save_for_backward(q, k, v, out, log_sum)
         return out
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Never run: only the forward pass is traced."""
+        """Never called: only the forward pass is traced."""
         raise NotImplementedError
 
 
 def build_unet(rank: int) -> UNet2DConditionModel:
-    """Return SD 1.5's UNet with an adapter, without content."""
+    """Return SD 1.5's UNet with an adapter, on the `meta` device."""
     blocks = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     with torch.device("meta"):
         unet = UNet2DConditionModel(
@@ -49,13 +49,13 @@ def build_unet(rank: int) -> UNet2DConditionModel:
 
 
 def kept_bytes(unet: UNet2DConditionModel, resolution: int, batch: int) -> int:
-    """Return what a forward pass keeps for backpropagation, each storage once, weights left out."""
+    """Return the bytes that a forward pass saves for backpropagation, each storage once, without weights."""
     weights = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage()._cdata not in weights:
-            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that no other storage gets its address
+            kept[tensor.untyped_storage()._cdata] = tensor  # kept alive, so that no other storage reuses its address
         return tensor
 
     side = resolution // 8
@@ -66,7 +66,7 @@ def kept_bytes(unet: UNet2DConditionModel, resolution: int, batch: int) -> int:
 
 
 def main() -> None:
-    """Print the parts, and the sum for several batch sizes."""
+    """Print the parts, and the total for several batch sizes."""
     F.scaled_dot_product_attention = lambda q, k, v, **_: Attention.apply(q, k, v)
     unet = build_unet(rank=16)
     adapter = sum(parameter.numel() for parameter in adapter_parameters(unet))

@@ -42,12 +42,12 @@ def style_pictures(style: Style) -> torch.Tensor:
 
 
 def things() -> list[str]:
-    """Return the 103 things that styles are judged on."""
+    """Return the 103 concepts that styles are tested on."""
     return list(load_concepts().values())[::3]
 
 
 def autoencoder_rows(base: Base, root: Path) -> None:
-    """Say how much of a picture the latents keep, and how many pictures of a style are still taken for it."""
+    """Print how well the autoencoder reconstructs pictures, and how many are still recognised as their style."""
 
     def psnr(images: torch.Tensor, done: torch.Tensor) -> torch.Tensor:
         return peak_signal_noise_ratio(done.float(), images.float(), data_range=255.0, dim=(1, 2, 3), reduction="none")
@@ -67,7 +67,7 @@ def autoencoder_rows(base: Base, root: Path) -> None:
 
 
 def concept_rows(base: Base, judges: list, root: Path, sheet: Path | None) -> None:
-    """Say how often both judges see what was asked for, beside what they see in real pictures."""
+    """Print how often both judges recognise the prompted concept, in generated and in real pictures."""
     names = list(load_concepts().values())
     real, label = icons(TEST_SETS, root)
     for judge in judges:
@@ -85,7 +85,7 @@ def concept_rows(base: Base, judges: list, root: Path, sheet: Path | None) -> No
 
 
 def prompt_rows(base: Base) -> None:
-    """Say how often colours, numbers and backgrounds are obeyed."""
+    """Print how often colours, counts and backgrounds of the prompts are followed."""
     pairs = [(name, colour) for name in COLOURED for colour in COLOURS]
     images = base.sample([describe(name, Scene(colour=colour)) for name, colour in pairs], seed=1)
     obeyed = colours_obeyed(images, [colour for _, colour in pairs])
@@ -106,7 +106,7 @@ def prompt_rows(base: Base) -> None:
 
 
 def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
-    """Say for each style's adapter how many pictures are in style and how many still show their thing."""
+    """Print for each style's adapter how many pictures are in style and how many still show their concept."""
     names = things()
     label = torch.arange(len(load_concepts()))[::3]
     encoder, contents = StyleEncoder(), [with_article(name) for name in names]
@@ -132,7 +132,7 @@ def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="mini")
     parser.add_argument("--scorer", default="mini")

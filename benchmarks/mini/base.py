@@ -1,4 +1,4 @@
-"""The base under test as a function from prompts to pictures."""
+"""The base under test, as a function from prompts to pictures."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Base:
         side = read_config(folder, "unet")["sample_size"]
         self.shape = (self.vae.config.latent_channels, side, side)
         if adapter is not None:
-            self.added = ExitStack()  # held, for the adapter is taken out when it is gone
+            self.added = ExitStack()  # kept alive, because closing it removes the adapter
             self.added.enter_context(added(self.unet, read_adapter(adapter).layers))
 
     def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
-        """Make one picture per prompt, uint8 (N, 3, H, W); the noise depends on (seed, place in the list) alone."""
+        """Generate one picture per prompt, uint8 (N, 3, H, W); noise depends only on (seed, index in the list)."""
         images, empty = [], encode_texts(self.tokenizer, self.encoder, [""])
         for first in range(0, len(prompts), batch_size):
             part = prompts[first : first + batch_size]

@@ -1,4 +1,4 @@
-"""Two judges of what a picture shows, among the base's concepts, and the pictures they are tried on."""
+"""Two judges that recognise which of the base's concepts a picture shows, and the real icons they are tested on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLOURED = (
 
 
 def icons(sets: dict[str, str], root: Path | str, concepts_only: bool = True) -> tuple[Tensor, Tensor]:
-    """Return icons on white, uint8 (N, 3, 64, 64), and the number of their concept, int (N,), -1 for none."""
+    """Return icons on white, uint8 (N, 3, 64, 64), and the index of their concept, int (N,), -1 for none."""
     table, order = build_icon_table(sets, root), list(load_concepts())
     label = torch.tensor([order.index(slug) if slug in order else -1 for slug in table.slugs.tolist()])
     pixels = flattened(torch.from_numpy(table.pixels).permute(0, 3, 1, 2), torch.ones(()))
@@ -34,7 +34,7 @@ def icons(sets: dict[str, str], root: Path | str, concepts_only: bool = True) ->
 
 
 class Scorer:
-    """The embedded scorer: the nearest name."""
+    """The embedded scorer: picks the nearest concept name."""
 
     name = "scorer"
 
@@ -43,14 +43,14 @@ class Scorer:
         self.texts = self.clip.encode_texts([with_article(name) for name in load_concepts().values()])
 
     def guess(self, images: Tensor) -> Tensor:
-        """Return the number of the concept seen in each picture, int (B,)."""
+        """Return the index of the concept recognised in each picture, int (B,)."""
         return (self.clip.encode_images(images) @ self.texts.T).argmax(1)
 
 
 class NearestMean:
-    """EfficientNet-Lite0: the nearest mean of its features over the training sets' icons of a concept.
+    """EfficientNet-Lite0: picks the concept whose training icons have the nearest mean feature.
 
-    It is second, not independent: the scorer was taught with these features (not with these means).
+    It is a second judge, but not independent: the scorer was trained with these features (not with these means).
     """
 
     name = "second judge"
@@ -67,26 +67,26 @@ class NearestMean:
         return F.normalize((features - self.centre) / self.scale, dim=1)
 
     def guess(self, images: Tensor) -> Tensor:
-        """Return the number of the concept seen in each picture, int (B,)."""
+        """Return the index of the concept recognised in each picture, int (B,)."""
         return (self._unit(self.network.encode_images(images)) @ self.means.T).argmax(1)
 
 
 def colours_obeyed(images: Tensor, colours: Sequence[str]) -> Tensor:
-    """Tell for each picture uint8 (B, 3, H, W) whether its thing has the colour asked for, bool (B,)."""
+    """Return for each picture uint8 (B, 3, H, W) whether its object has the prompted colour, bool (B,)."""
     seen = [colour_name(image.permute(1, 2, 0).numpy()) for image in images]
     return torch.tensor([name == colour for name, colour in zip(seen, colours, strict=True)])
 
 
 def count_things(image: np.ndarray, least: float = 0.015) -> int:
-    """Count what is apart from each other on white.
+    """Count separate objects on a white background.
 
     Args:
         image: uint8 (H, W, 3).
-        least: area of a thing as share of the picture; smaller specks are not counted.
+        least: minimum area of an object as a share of the picture; smaller specks are not counted.
     """
     thing = torch.from_numpy((image.astype(int).min(2) < 225).astype(np.float32))
     names = (torch.arange(1, thing.numel() + 1).view_as(thing) * thing)[None, None]
-    for _ in range(sum(image.shape[:2]) * 2):  # the largest number of a connected part spreads over it
+    for _ in range(sum(image.shape[:2]) * 2):  # the largest label spreads over each connected component
         grown = F.max_pool2d(names, 3, 1, 1) * thing
         if torch.equal(grown, names):
             break

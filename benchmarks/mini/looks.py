@@ -23,7 +23,7 @@ from stylelora.pretraining.looks import LOOKS, drawn_in
 
 
 def real_pictures(base: Base, root: Path, look: str | None, count: int) -> tuple[Tensor, Tensor]:
-    """Return icons in a look after the base's autoencoder, uint8 (count, 3, 64, 64), and their concepts' numbers."""
+    """Return icons in a look after the base's autoencoder, uint8 (count, 3, 64, 64), and their concepts' indices."""
     pictures, label = icons(TRAIN_SETS, root)
     pick = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))[:count]
     images = (drawn_in(pictures[pick].float() / 255, [look] * count) * 255).round().to(torch.uint8)
@@ -31,7 +31,7 @@ def real_pictures(base: Base, root: Path, look: str | None, count: int) -> tuple
 
 
 def main() -> None:
-    """Draw, judge and print."""
+    """Generate, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="mini")
     parser.add_argument("--root", type=Path, default=Path(".cache/npm"), help="folder of the fetched icon sets")

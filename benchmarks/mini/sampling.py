@@ -23,7 +23,7 @@ SAMPLERS = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DDIMSched
 
 
 def main() -> None:
-    """Measure and print one line per recipe."""
+    """Run the benchmark and print one line per recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="mini")
     parser.add_argument("--root", type=Path, default=Path(".cache/npm"), help="folder of the fetched icon sets")

@@ -15,7 +15,7 @@ from stylelora.records import Endpoint, Estimate, Metric, Quantity
 
 
 def cell(estimate: Estimate | None) -> str:
-    """Format a value with its interval, `0.42 (0.31 to 0.53)`; a missing value is a dash, a missing interval is noted."""
+    """Format a value with its interval, `0.42 (0.31 to 0.53)`; a dash for none, a note for no interval."""
     if estimate is None:
         return "-"
     if estimate.ci_low == estimate.ci_high == 1:  # 1 by definition: the end of the scale

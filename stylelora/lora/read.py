@@ -59,7 +59,7 @@ class Adapter:
 def read_adapter(path: Path | str) -> Adapter:
     """Read a LoRA of a Stable Diffusion UNet, of any float dtype and with a rank and alpha per layer.
 
-    Diffusers' files have alpha in their header, with PEFT's `use_rslora` (scale alpha / sqrt(rank), Kalajdzievski 2023),
+    Diffusers' files have alpha in the header, with PEFT's `use_rslora` (scale alpha / sqrt(rank), Kalajdzievski 2023),
     `rank_pattern` and `alpha_pattern`; kohya's have a tensor of it per layer, and alpha = rank where that is missing.
 
     Args:

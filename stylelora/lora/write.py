@@ -78,6 +78,7 @@ def save_kohya(
         rank: rank of every layer.
         alpha: of every layer.
         metadata: metadata for the header.
+
     Raises:
         InputError: the weights are not one adapter.
         OSError: the file could not be written, or reads back different.
