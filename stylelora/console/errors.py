@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import inspect
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
+from stylelora.console.checks import meant
 from stylelora.console.renamed import new_option, new_place
-from stylelora.console.verbs import SECTIONS, TRAINER, VERBS
+from stylelora.console.screens import options_of
+from stylelora.console.verbs import SECTIONS, TRAINER
 from stylelora.records import InputError
 
 REFUSED = re.compile(
@@ -30,7 +30,6 @@ SECTION_NAMES = sorted(
     | {"checkpoint", "sample_images", "save_adapter", "write_result"}
 )
 #: What people type -> the verb.
-MEANT = {"train": "fit", "sample": "predict", "generate": "predict", "evaluate": "test", "prepare": "preprocess"}
 
 
 def sentence(error: Exception, words: Sequence[str], function: str | None = None) -> str:
@@ -102,7 +101,7 @@ def _no_class(message: str) -> str:
     if name in known:
         return " ".join(message.split())
     more = f"; {home} has {', '.join(known)}" if known else ""
-    return f"there is no class {path[0]}{_meant(name, known) or more}"
+    return f"there is no class {path[0]}{meant(name, known) or more}"
 
 
 def _unknown(name: str, owners: list[str], verb: str, function: str | None) -> str:
@@ -116,65 +115,8 @@ def _unknown(name: str, owners: list[str], verb: str, function: str | None) -> s
         known = list(inspect.signature(getattr(importlib.import_module(module), who)).parameters)
     elif dot and section.split(".")[0] not in SECTION_NAMES:
         first = name.split(".")[0]
-        return f"{who} has no section {first!r}{_meant(first, SECTION_NAMES)}"
+        return f"{who} has no section {first!r}{meant(first, SECTION_NAMES)}"
     else:
-        from stylelora.console.screens import options_of
-
         options = [*TRAINER] if function is None else [option.name for option in options_of(f"{function}.{verb}")]
         known = [option.removeprefix(f"--{section}.").removeprefix("--") for option in options]
-    return f"{who} has no option {name!r}{_meant(last, known, section + dot)}"
-
-
-def check_verb(word: str) -> None:
-    """Refuse an unknown verb.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if word.startswith("-"):
-        raise InputError(f"give a verb before {word}: {', '.join(VERBS)}")
-    if word not in VERBS:
-        meant = f", did you mean '{MEANT[word]}'?" if word in MEANT else _meant(word, list(VERBS))
-        raise InputError(
-            f"there is no verb {word!r}{meant or ';'} The verbs are {', '.join(VERBS)}".replace("; T", "; t")
-        )
-
-
-def _meant(name: str, known: Sequence[str], before: str = "") -> str:
-    """Return a question about a similar name, "" if there is none."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f", did you mean '{before}{close[0]}'?" if close else ""
-
-
-def check_files(words: Sequence[str]) -> None:
-    """Refuse a missing config or checkpoint before anything is loaded.
-
-    Raises:
-        InputError: if one is missing.
-    """
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
-        option, equals, value = word.partition("=")
-        option, file = {"-c": "--config"}.get(option, option), value if equals else following
-        if option not in ("--config", "--ckpt_path") or file in ("best", "last", "null"):
-            continue
-        if file.startswith("--"):
-            raise InputError(f"{option} needs a file")
-        if not Path(file).is_file():
-            what = "is a folder" if Path(file).is_dir() else "does not exist"
-            more = "; configs/README.md lists the configs" if option == "--config" else ""
-            raise InputError(
-                f"{file} {what}; {place}" if (place := new_place(file)) else f"{option}: {file} {what}{more}"
-            )
-        if option == "--config":
-            _check_yaml(file)
-
-
-def _check_yaml(file: str) -> None:
-    import yaml
-
-    try:
-        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file} is not a YAML file:  {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{file} has no settings; configs/quickstart.yaml is an example")
+    return f"{who} has no option {name!r}{meant(last, known, section + dot)}"

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from stylelora.console.errors import check_files, check_verb
+from stylelora.console.checks import check_files, check_verb
 from stylelora.console.verbs import EXAMPLES, SECTIONS, SHOWN, TRAINER, VERBS
 
 WIDTH = 100

@@ -1,0 +1,68 @@
+"""What is wrong with a command line at first sight, said before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from stylelora.console.renamed import new_place
+from stylelora.console.verbs import VERBS
+from stylelora.records import InputError
+
+MEANT = {"train": "fit", "sample": "predict", "generate": "predict", "evaluate": "test", "prepare": "preprocess"}
+
+
+def meant(name: str, known: Sequence[str], before: str = "") -> str:
+    """Return a question about a similar name, "" if there is none."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f", did you mean '{before}{close[0]}'?" if close else ""
+
+
+def check_verb(word: str) -> None:
+    """Refuse an unknown verb.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if word.startswith("-"):
+        raise InputError(f"give a verb before {word}: {', '.join(VERBS)}")
+    if word not in VERBS:
+        question = f", did you mean '{MEANT[word]}'?" if word in MEANT else meant(word, list(VERBS))
+        raise InputError(
+            f"there is no verb {word!r}{meant or ';'} The verbs are {', '.join(VERBS)}".replace("; T", "; t")
+        )
+
+
+def check_files(words: Sequence[str]) -> None:
+    """Refuse a missing config or checkpoint before anything is loaded.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        option, equals, value = word.partition("=")
+        option, file = {"-c": "--config"}.get(option, option), value if equals else following
+        if option not in ("--config", "--ckpt_path") or file in ("best", "last", "null"):
+            continue
+        if file.startswith("--"):
+            raise InputError(f"{option} needs a file")
+        if not Path(file).is_file():
+            what = "is a folder" if Path(file).is_dir() else "does not exist"
+            more = "; configs/README.md lists the configs" if option == "--config" else ""
+            raise InputError(
+                f"{file} {what}; {place}" if (place := new_place(file)) else f"{option}: {file} {what}{more}"
+            )
+        if option == "--config":
+            _check_yaml(file)
+
+
+def _check_yaml(file: str) -> None:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{file} is not a YAML file:  {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} has no settings; configs/quickstart.yaml is an example")
