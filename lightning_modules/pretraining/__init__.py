@@ -1,4 +1,4 @@
-"""How the embedded base was trained, stage by stage: autoencoder, scorer, style encoder, generator."""
+"""Training stages of the embedded base: autoencoder, scorer, style encoder, generator."""
 
 from lightning_modules.pretraining.autoencoder import MiniAutoencoder
 from lightning_modules.pretraining.generator import MiniGenerator

@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder that turns 64 px pictures into 8x8 latents."""
+"""Stage 1: the VAE that encodes 64 px pictures to 8x8 latents."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lightning_modules.pretraining.schedule import adamw_with_decay
 
-DECODER_NOISE = 0.05  # of latents whose deviation is 1
+DECODER_NOISE = 0.05  # standard deviation, relative to latents of unit variance
 
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return horizontal and vertical differences of neighbouring pixels."""
+    """Return horizontal and vertical pixel differences."""
     return images.diff(dim=-1), images.diff(dim=-2)
 
 
 @torch.no_grad()
 def normalise_latents(vae: torch.nn.Module, images: Tensor) -> None:
-    """Give every latent channel mean 0 and deviation 1 by changing the two 1x1 convolutions around the latent.
+    """Normalise every latent channel to mean 0 and standard deviation 1 via the two 1x1 convolutions around it.
 
-    Exact: what decode(encode(x)) gives stays the same, and `scaling_factor` can be 1. Diffusion then sees
-    channels of one size, whatever the autoencoder made of them.
+    Exact: decode(encode(x)) is unchanged, and `scaling_factor` can be 1. Diffusion then sees channels of equal scale.
 
     Args:
         vae: AutoencoderKL, changed in place.
@@ -44,14 +43,14 @@ def normalise_latents(vae: torch.nn.Module, images: Tensor) -> None:
 
 @torch.no_grad()
 def align_latents(vae: torch.nn.Module, before: torch.nn.Module, images: Tensor) -> None:
-    """Bring latents as near as a linear map can to those that another autoencoder gives, by least squares.
+    """Align latents to those of another VAE with the best linear map (least squares).
 
-    Exact as `normalise_latents` is. An autoencoder trained further moves its latents more than it must; brought back,
-    a UNet trained on them goes on from where it is.
+    Leaves reconstructions unchanged, like `normalise_latents`. Fine-tuning a VAE shifts its latents more than needed;
+    after alignment, a UNet trained on the old latents can continue training.
 
     Args:
-        vae: AutoencoderKL, changed in place; its posterior gets the deviation 0.05.
-        before: AutoencoderKL it was trained from.
+        vae: AutoencoderKL, changed in place; its posterior gets standard deviation 0.05.
+        before: AutoencoderKL from which it was fine-tuned.
         images: float (N, 3, H, W) in [-1, 1] to measure on.
     """
     channels = vae.config.latent_channels
@@ -74,7 +73,7 @@ def align_latents(vae: torch.nn.Module, before: torch.nn.Module, images: Tensor)
 
 @torch.no_grad()
 def narrow_posterior(vae: torch.nn.Module) -> None:
-    """Give every latent number the deviation 0.05, whatever the picture."""
+    """Fix the posterior's standard deviation at 0.05 for every latent element and picture."""
     channels = vae.config.latent_channels
     vae.quant_conv.weight[channels:] = 0
     vae.quant_conv.bias[channels:] = 2 * math.log(0.05)
@@ -136,7 +135,7 @@ class MiniAutoencoder(L.LightningModule):
         self.vae.to(memory_format=torch.channels_last)  # 1.3 times faster on a CPU
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pictures float (B, 3, H, W) in [-1, 1] after the autoencoder, and the loss on pixels, edges and KL."""
+        """Return reconstructions, float (B, 3, H, W) in [-1, 1], and the loss on pixels, edges and KL."""
         posterior = self.vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist
         if self.hparams.decoder_only:
             latents = posterior.mean + DECODER_NOISE * torch.randn_like(posterior.mean)
@@ -150,7 +149,7 @@ class MiniAutoencoder(L.LightningModule):
         return decoded, pixels + self.hparams.edge_weight * outline + self.hparams.kl_weight * kl
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
-        """Loss on pictures float (B, 3, H, W) in [-1, 1]."""
+        """Compute the loss on pictures, float (B, 3, H, W) in [-1, 1]."""
         del batch_idx
         return self.reconstruct(images)[1]
 
@@ -166,7 +165,7 @@ class MiniAutoencoder(L.LightningModule):
         return adamw_with_decay(self, self.hparams.lr, self.hparams.plateau)
 
     def on_fit_end(self) -> None:
-        """Settle the latents, unless they are as they were, and save the autoencoder."""
+        """Settle the latents (see `settle`), unless only the decoder was trained, and save the VAE."""
         if not self.trainer.is_global_zero:
             return
         data = self.trainer.datamodule
@@ -177,5 +176,5 @@ class MiniAutoencoder(L.LightningModule):
         self.vae.save_pretrained(Path(self.hparams.output))
 
     def settle(self, images: Tensor) -> None:
-        """Normalise the latent's channels, measured on pictures float (N, 3, H, W) in [-1, 1]."""
+        """Normalise the latent channels with statistics of pictures, float (N, 3, H, W) in [-1, 1]."""
         normalise_latents(self.vae, images)

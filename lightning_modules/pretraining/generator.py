@@ -1,4 +1,4 @@
-"""Stage 2: the UNet and its text encoder, trained together on the autoencoder's latents."""
+"""Stage 2: UNet and text encoder, trained jointly on the VAE's latents."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from stylelora.pretraining.networks import mini_scheduler, mini_text_encoder, mi
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:
-    """Return AveragedModel's update with a warm-up, min(decay, (1 + n) / (10 + n)).
+    """Return an EMA update for AveragedModel with warm-up: decay min(decay, (1 + n) / (10 + n)).
 
-    Without it the random weights of the start stay in the average for several times 1 / (1 - decay) steps.
+    Without warm-up the random initial weights stay in the average for several times 1 / (1 - decay) steps.
     """
 
     @torch.no_grad()
@@ -32,7 +32,7 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], 
 
 
 class MiniGenerator(L.LightningModule):
-    """Trains UNet2DConditionModel and CLIPTextModel on eps-prediction, with caption dropout and a moving average.
+    """Trains UNet2DConditionModel and CLIPTextModel with eps-prediction, caption dropout and EMA weights.
 
     Args:
         channels: UNet width per level; 8x8 latents have room for two levels.
@@ -72,7 +72,7 @@ class MiniGenerator(L.LightningModule):
         self.average.requires_grad_(False)
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Loss on `latents` float (B, C, 8, 8) and `input_ids` int (B, 77)."""
+        """Compute the loss on `latents`, float (B, C, 8, 8), and `input_ids`, int (B, 77)."""
         del batch_idx
         latents, tokens = batch["latents"], batch["input_ids"].clone()
         tokens[torch.rand(len(tokens)) < self.hparams.caption_dropout] = batch["empty_ids"]
@@ -84,17 +84,17 @@ class MiniGenerator(L.LightningModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Let every process draw noise, scenes and words of its own; Lightning seeds all alike."""
+        """Seed each process differently, so that noise, scenes and captions differ; Lightning seeds all alike."""
         torch.manual_seed(torch.initial_seed() + self.global_rank)
         random.seed(torch.initial_seed())
 
     def on_train_batch_end(self, outputs: object, batch: dict, batch_idx: int) -> None:
-        """Update the moving average."""
+        """Update the EMA weights."""
         del outputs, batch, batch_idx
         self.average.update_parameters(torch.nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder}))
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Sample named pictures from the moving average into a sheet, to be looked at."""
+        """Sample a sheet of pictures from the EMA weights for visual inspection."""
         del batch_idx
         networks = self.average.module.eval()
         encode = networks["text_encoder"]
@@ -106,7 +106,7 @@ class MiniGenerator(L.LightningModule):
         self.save_sheet(decode(self.trainer.datamodule.vae, latents.cpu()))
 
     def save_sheet(self, images: Tensor) -> None:
-        """Write pictures uint8 (B, 3, H, W) as one PNG of eight columns."""
+        """Save pictures, uint8 (B, 3, H, W), as one PNG with eight columns."""
         from stylelora.data.images import tile
 
         folder = Path(self.trainer.default_root_dir) / "samples"
@@ -118,7 +118,7 @@ class MiniGenerator(L.LightningModule):
         return adamw_with_decay(self, self.hparams.lr, self.hparams.plateau)
 
     def on_fit_end(self) -> None:
-        """Save a whole Stable Diffusion checkpoint of the averaged weights."""
+        """Save a complete Stable Diffusion checkpoint with the EMA weights."""
         from diffusers import StableDiffusionPipeline
 
         data, networks = self.trainer.datamodule, self.average.module.eval()

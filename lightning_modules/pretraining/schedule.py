@@ -1,4 +1,4 @@
-"""Learning rate of all stages: short warm-up, plateau, linear decay to zero."""
+"""Learning rate schedule of all stages: short warm-up, plateau, linear decay to zero."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def adamw_with_decay(
     """Build AdamW with a per-step schedule over the whole run.
 
     Args:
-        module: what is trained; only parameters that require grad are given to the optimiser.
+        module: module to train; only parameters that require grad are optimised.
         lr: learning rate of the plateau.
-        plateau: share of all steps before the rate starts to fall.
+        plateau: share of all steps before the decay starts.
         weight_decay: decoupled weight decay.
-        betas: how long the optimiser remembers gradients and their squares.
+        betas: decay rates of AdamW's first and second moments.
 
     Returns:
-        what `configure_optimizers` returns.
+        the dict for `configure_optimizers`.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)

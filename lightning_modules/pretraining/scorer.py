@@ -1,4 +1,4 @@
-"""The scorer: a small CLIP of its own, trained apart from the generator and its text encoder."""
+"""The scorer: a small CLIP, trained independently of the generator and its text encoder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ TEACHER_SIZE = 1280  # EfficientNet-Lite0's pooled features
 
 
 class MiniScorer(L.LightningModule):
-    """Trains transformers' CLIPModel by contrast and by a teacher, on icons in random views.
+    """Trains transformers' CLIPModel with a contrastive and a distillation loss on augmented icons.
 
-    The first loss is CLIP's (Radford et al. 2021, figure 3), except that all pictures of one name count as matches.
-    The second lets a linear layer on the picture's pooled vector point where an ImageNet network's features point
-    (Beyer et al. 2022: pupil and teacher see the same view); a few thousand icons alone do not teach what an animal is.
+    The contrastive loss is CLIP's (Radford et al. 2021, figure 3), except that all pictures with the same name are
+    positives. The distillation loss is 1 - cosine between an ImageNet network's features and a linear layer on the
+    pooled image vector (Beyer et al. 2022: student and teacher see the same view); a few thousand icons alone do not
+    teach what an animal is.
 
     Args:
         hidden_size: width of both transformers.
@@ -64,9 +65,9 @@ class MiniScorer(L.LightningModule):
         self.to_teacher = torch.nn.Linear(hidden_size, TEACHER_SIZE)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss on `pixel_values` float (B, 3, 64, 64) in [-1, 1], `input_ids` int (B, T), `label` int (B,).
+        """Compute the loss on `pixel_values` float (B, 3, 64, 64) in [-1, 1], `input_ids` int (B, T), `label` int (B,).
 
-        `features` float (B, 1280) are the teacher's, of length 1.
+        `features`, float (B, 1280), are the teacher's, normalised to unit length.
         """
         del batch_idx
         pooled = self.clip.vision_model(pixel_values=batch["pixel_values"]).pooler_output
@@ -80,15 +81,15 @@ class MiniScorer(L.LightningModule):
         return contrast + self.hparams.teacher_weight * apart
 
     def embed_texts(self, tokens: Tensor) -> Tensor:
-        """Return unit vectors (B, D) of token ids (B, T)."""
+        """Embed token ids (B, T) as unit vectors (B, D)."""
         return F.normalize(self.clip.text_projection(self.clip.text_model(input_ids=tokens).pooler_output), dim=1)
 
     def on_validation_epoch_start(self) -> None:
-        """Embed the names that validation chooses among."""
+        """Embed the candidate names of validation."""
         self.names = self.embed_texts(self.trainer.datamodule.name_tokens.to(self.device))
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        """Log how often the nearest name is the right one, on icon sets never trained on."""
+        """Log top-1 accuracy of zero-shot naming on unseen icon sets."""
         del batch_idx
         pixels, label = batch
         images = self.clip.visual_projection(self.clip.vision_model(pixel_values=pixels).pooler_output)
@@ -108,10 +109,10 @@ class MiniScorer(L.LightningModule):
 
 
 class MiniScorerNames(MiniScorer):
-    """Second stage: what sees is frozen, and every name learns to point at the mean picture of its thing.
+    """Second stage: the vision tower is frozen, and each name learns the mean image embedding of its concept.
 
-    After the first stage the mean vector of a concept's pictures names unseen icons better than the concept's text
-    does: the contrast lets texts learn the training pictures by heart.
+    After the first stage, the mean image embedding of a concept classifies unseen icons better than its text embedding:
+    the contrastive loss lets the text tower memorise the training pictures.
 
     Args:
         init_from: folder of the scorer of stage 1.
@@ -132,7 +133,7 @@ class MiniScorerNames(MiniScorer):
 
     @torch.no_grad()
     def on_fit_start(self) -> None:
-        """Average the vectors of every name's icons, as they are, on white."""
+        """Compute the mean embedding of every name's icons, unaugmented, on white."""
         data = self.trainer.datamodule
         label = torch.tensor([data.names[name] for name in data.icon_names])
         rows = []
@@ -144,7 +145,7 @@ class MiniScorerNames(MiniScorer):
         self.means = F.normalize(sums, dim=1)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss on `input_ids` int (B, T) and `label` int (B,): 1 - cosine to the mean picture."""
+        """Compute the loss on `input_ids` int (B, T) and `label` int (B,): 1 - cosine to the mean image embedding."""
         del batch_idx
         loss = 1 - (self.embed_texts(batch["input_ids"]) * self.means[batch["label"]]).sum(1).mean()
         self.log("train/names", loss, prog_bar=True)

@@ -1,4 +1,4 @@
-"""Stage 1d: the autoencoder taught by what eyes see, so that lines, blocks and faces come out as they went in."""
+"""Stage 1d: fine-tune the VAE with perceptual and adversarial losses, to preserve lines, blocks and faces."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stylelora.pretraining.adversary import EarlyFeatures, critic_loss, deceivin
 
 
 class MiniSharpAutoencoder(MiniAutoencoder):
-    """Trains an autoencoder further against a critic that learns beside it, and on early features.
+    """Fine-tunes a VAE with a jointly trained discriminator and a perceptual loss on early features.
 
-    One backward pass teaches both: what the decoder learns leaves the critic alone, and the other way round.
+    One backward pass trains both; neither loss sends gradients to the other network.
 
     Args:
         perceptual_weight: weight of the distance in EfficientNet-Lite0's first blocks (extra `mini`).
@@ -28,7 +28,7 @@ class MiniSharpAutoencoder(MiniAutoencoder):
         self.critic = patch_critic().to(memory_format=torch.channels_last)
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
-        """Loss on pictures float (B, 3, H, W) in [-1, 1]."""
+        """Compute the loss on pictures, float (B, 3, H, W) in [-1, 1]."""
         del batch_idx
         images = images.contiguous(memory_format=torch.channels_last)
         decoded, loss = self.reconstruct(images)
@@ -40,11 +40,11 @@ class MiniSharpAutoencoder(MiniAutoencoder):
         return loss + weights.perceptual_weight * seen + weights.adversarial_weight * deceived + critic
 
     def configure_optimizers(self) -> dict:
-        """AdamW that forgets fast, since the critic's advice changes; linear decay."""
+        """AdamW with low betas, since the discriminator keeps changing; linear decay."""
         return adamw_with_decay(self, self.hparams.lr, self.hparams.plateau, betas=(0.5, 0.9))
 
     def settle(self, images: Tensor) -> None:
-        """Bring the latents back to where they were, so that a UNet trained on them goes on."""
+        """Align the latents with the initial VAE's, so that a UNet trained on those can continue."""
         from diffusers import AutoencoderKL
 
         align_latents(self.vae, AutoencoderKL.from_pretrained(self.hparams.init_from), images)

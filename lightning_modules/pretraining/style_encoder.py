@@ -1,4 +1,4 @@
-"""The style encoder: pictures of one style lie near each other, whatever they show."""
+"""The style encoder: embeds pictures by style, independent of content."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def contrast_of_styles(vectors: Tensor, labels: Tensor, temperature: float) -> T
     """Return the supervised contrastive loss (Khosla et al. 2020, eq. 2).
 
     Args:
-        vectors: float (B, D), rows of length 1.
+        vectors: float (B, D), unit rows.
         labels: int (B,), at least two of each.
-        temperature: scale of the cosines.
+        temperature: divisor of the cosines.
     """
     own = torch.eye(len(labels), dtype=torch.bool, device=vectors.device)
     logits = (vectors @ vectors.T / temperature).masked_fill(own, -torch.inf)
@@ -28,9 +28,9 @@ def contrast_of_styles(vectors: Tensor, labels: Tensor, temperature: float) -> T
 
 
 class MiniStyleEncoder(L.LightningModule):
-    """Trains transformers' CLIPVisionModelWithProjection to tell styles apart and contents not.
+    """Trains transformers' CLIPVisionModelWithProjection to separate styles and ignore content.
 
-    As CSD does (Somepalli et al. 2024, section 4), by a supervised contrast over styles; the labels are exact here.
+    Like CSD (Somepalli et al. 2024, section 4), uses a supervised contrastive loss over styles; here labels are exact.
 
     Args:
         hidden_size: width of the transformer.
@@ -64,7 +64,7 @@ class MiniStyleEncoder(L.LightningModule):
         )  # fmt: skip
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Loss on pictures float (B, 3, 64, 64) in [-1, 1] and style labels int (B,)."""
+        """Compute the loss on pictures, float (B, 3, 64, 64) in [-1, 1], and style labels, int (B,)."""
         del batch_idx
         images, labels = batch
         loss = contrast_of_styles(self.embed(images), labels, self.hparams.temperature)
@@ -72,11 +72,11 @@ class MiniStyleEncoder(L.LightningModule):
         return loss
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return unit vectors (B, 64)."""
+        """Embed pictures as unit vectors (B, 64)."""
         return F.normalize(self.encoder(pixel_values=images).image_embeds, dim=1)
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        """Log how often the nearest other picture is of the same style, on icon sets never trained on."""
+        """Log how often the nearest neighbour has the same style, on unseen icon sets."""
         del batch_idx
         images, labels = batch
         vectors = self.embed(images)

@@ -1,1 +1,1 @@
-"""The program behind `preprocess`: a raw folder becomes a training set."""
+"""Implementation of `preprocess`: turns a raw folder of pictures into a training set."""

@@ -1,4 +1,4 @@
-"""Captions by BLIP (Li et al. 2022)."""
+"""Captioning with BLIP (Li et al. 2022)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from stylelora.records import InputError
 
 
 class BlipCaptioner:
-    """Describes pictures with a frozen BlipForConditionalGeneration, float32, by beam search.
+    """Captions pictures with a frozen BlipForConditionalGeneration, float32, using beam search.
 
     Args:
         path_or_id: hub id or folder.
-        device: where it runs, such as "cpu" or "cuda".
-        batch_size: pictures at once.
-        beams: of the search.
-        max_new_tokens: longest caption.
+        device: device such as "cpu" or "cuda".
+        batch_size: pictures per forward pass.
+        beams: number of beams.
+        max_new_tokens: maximum caption length in tokens.
 
     Raises:
-        InputError: if the network cannot be had.
+        InputError: if the network cannot be loaded.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class BlipCaptioner:
             )
         self.model.eval().requires_grad_(False).to(device)
         self.device, self.batch_size = device, batch_size
-        # no phrase of three words twice: BLIP likes "bald bald bald"
+        # forbid repeated trigrams: BLIP tends to "bald bald bald"
         self.search = {"num_beams": beams, "max_new_tokens": max_new_tokens, "no_repeat_ngram_size": 3}
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image]) -> list[str]:
-        """Return a caption for each RGB picture, stutter removed."""
+        """Caption RGB pictures; repeated phrases are collapsed."""
         captions = []
         for start in range(0, len(images), self.batch_size):
             inputs = self.processor(images=list(images[start : start + self.batch_size]), return_tensors="pt")

@@ -1,4 +1,4 @@
-"""Find a caption for every picture, from several sources in order."""
+"""Find a caption for every picture by trying several sources in order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Captioner = Callable[[Sequence["Image"]], Sequence[str | None]]
-BATCH = 64  # pictures that a captioner is given at once
+BATCH = 64  # pictures per call of a captioner
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class CaptionOptions:
 
 
 def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
-    """Load the networks that the options name first, so that a missing one costs no work.
+    """Load the captioners up front, so that a missing one fails before any work is done.
 
     Raises:
         InputError: if a network, the device or the vocabulary cannot be used.
@@ -104,10 +104,10 @@ def load_captioners(options: CaptionOptions) -> dict[str, Captioner]:
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that this machine lacks.
+    """Check that a device is available.
 
     Raises:
-        InputError: with what to do.
+        InputError: if it is not; the message says what to do.
     """
     import torch
 
@@ -125,21 +125,21 @@ def find_captions(
     options: CaptionOptions,
     captioners: dict[str, Captioner],
 ) -> tuple[dict[str, Caption], dict[str, str]]:
-    """Look for captions.
+    """Find captions for the pictures.
 
     Args:
         root: the source folder.
-        rows: of the pictures.
-        folder: where the normalised pictures are.
-        listings: the `metadata` files that were found.
-        options: where to look.
-        captioners: networks by the source that they are.
+        rows: rows of the pictures.
+        folder: folder of the normalised pictures.
+        listings: the `metadata` files found.
+        options: caption sources and cleaning.
+        captioners: loaded networks by source name.
 
     Returns:
-        both by the rows' `source`: a caption for each picture that has one, and for each other one the reason.
+        two dicts keyed by the rows' `source`: captions, and the reason for each picture without one.
 
     Raises:
-        InputError: for a metadata file that is damaged.
+        InputError: if a metadata file is damaged.
     """
     found: dict[str, Caption] = {}
     why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
@@ -154,7 +154,7 @@ def find_captions(
             answers = [_written(source, root / row.source, listed, options) for row in asking]
         next_asking = []
         for row, answer in zip(asking, answers, strict=True):
-            if isinstance(answer, InputError):  # to be mended; not a reason to ask the next source
+            if isinstance(answer, InputError):  # the user must fix this; do not fall through to the next source
                 why[row.source] = str(answer)
             elif words := clean(answer or "", options.remove, options.trigger):
                 found[row.source] = Caption(words, source)
@@ -166,7 +166,7 @@ def find_captions(
 
 
 def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionOptions) -> str | InputError | None:
-    """Look for a caption that somebody wrote."""
+    """Return a caption from a source that needs no network."""
     if source == "sidecar":
         try:
             return sidecar(path)
@@ -182,17 +182,17 @@ def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionO
 
 
 def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path) -> list[str | None]:
-    """Let a network describe pictures; answers of an unfinished run are used again.
+    """Caption pictures with a network; answers of an interrupted run are reused.
 
     Args:
         captioner: the network.
-        key: what its answers depend on besides the picture.
-        rows: of the pictures.
-        folder: where the normalised pictures are, and where the answers are kept.
+        key: everything its answers depend on besides the picture.
+        rows: rows of the pictures.
+        folder: folder of the normalised pictures, where answers are stored too.
     """
     memory, known = folder / "captions.jsonl", {}
     for line in memory.read_text(encoding="utf-8").split("\n") if memory.is_file() else ():
-        with contextlib.suppress(json.JSONDecodeError):  # of a killed run's last line
+        with contextlib.suppress(json.JSONDecodeError):  # last line of a killed run
             known |= dict([json.loads(line)])
     names = {row.source: hashlib.sha256(f"{key} {row.sha256}".encode()).hexdigest() for row in rows}
     left = [row for row in rows if names[row.source] not in known]

@@ -1,4 +1,4 @@
-"""Report on a raw folder: a table for the terminal and an HTML page."""
+"""Report on a raw folder: terminal table, JSON and HTML page."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from stylelora.preprocess.problems import ADVICE, Problem
 from stylelora.runs.html import inline, render
 
 SHOWN = 400  # pictures on the contact sheet
-SIDE = 96  # px of a picture there
+SIDE = 96  # side of a thumbnail in pixels
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the source and everything known about it.
+    """Everything known about one source file.
 
     Attributes:
-        row: what became of the picture.
-        problems: what is wrong with it.
-        caption: what it shows; None if there is none.
-        trained: the text that training uses, with trigger; empty without caption.
-        group: hash that near-duplicates share; empty if there are none.
+        row: result of normalising it.
+        problems: problems found.
+        caption: content caption; None if there is none.
+        trained: full training caption, with trigger; empty without a caption.
+        group: hash shared by near-duplicates; empty if there are none.
         used: whether it is in the training set.
     """
 
@@ -47,7 +47,7 @@ def _sources(entries: Sequence[Entry]) -> str:
 
 
 def _kinds(entries: Sequence[Entry], settings: dict) -> Iterator[tuple[str, str, list[Problem]]]:
-    """Yield name, state and cases of each kind of problem that was found."""
+    """Yield name, state and occurrences of each kind of problem found."""
     found = defaultdict(list)
     for entry in entries:
         for problem in entry.problems:
@@ -59,7 +59,7 @@ def _kinds(entries: Sequence[Entry], settings: dict) -> Iterator[tuple[str, str,
 
 
 def table(entries: Sequence[Entry], settings: dict) -> str:
-    """Return the report for the terminal: a line for each verdict and each kind of problem."""
+    """Format the terminal report: one line per verdict and per kind of problem."""
     verdicts = Counter(entry.row.verdict for entry in entries)
     verdicts["caption files"] = verdicts.pop("caption", 0)
     lines = [", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count), _sources(entries)]
@@ -71,7 +71,7 @@ def table(entries: Sequence[Entry], settings: dict) -> str:
 
 
 def as_json(entries: Sequence[Entry], settings: dict) -> dict:
-    """Return the census as JSON can write it; `normalise.read_rows` reads its `files`."""
+    """Return the census as a JSON-serialisable dict; `normalise.read_rows` reads its `files`."""
     return {
         "written_by": WRITTEN_BY,
         "settings": settings,
@@ -88,13 +88,13 @@ def as_json(entries: Sequence[Entry], settings: dict) -> dict:
 
 
 def page(entries: Sequence[Entry], settings: dict, folder: Path, written: bool = True) -> str:
-    """Return a self-contained HTML page: counts, problems, sizes, and the pictures.
+    """Render a self-contained HTML page: counts, problems, sizes, and the pictures.
 
     Args:
         entries: all files.
-        settings: of the run.
-        folder: where the normalised pictures are.
-        written: whether there is a training set now.
+        settings: settings of the run.
+        folder: folder of the normalised pictures.
+        written: whether the training set was written.
     """
     pictures = [entry for entry in entries if entry.row.file_name]
     others = [entry.row for entry in entries if not entry.row.file_name and entry.row.verdict != "caption"]
@@ -120,10 +120,10 @@ def page(entries: Sequence[Entry], settings: dict, folder: Path, written: bool =
 
 
 def histogram(sides: Sequence[int], resolution: int) -> list[dict]:
-    """Count pictures by side, in bins that double.
+    """Histogram of picture sides, with bins of doubling width.
 
     Returns:
-        of each bin its `label`, `count`, `height` of 0..100, and whether it is `small`: below the resolution.
+        `label`, `count`, `height` (0..100) and `small` (below the resolution) of each bin.
     """
     edges = [2**power for power in range(min(sides).bit_length() - 1, max(sides).bit_length())] if sides else []
     counts = [sum(low <= side < 2 * low for side in sides) for low in edges]

@@ -1,4 +1,4 @@
-"""Exact and near duplicates in a set of pictures."""
+"""Detection of exact and near duplicates."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-#: Most differing bits of near duplicates. Of 746 pictures in eight sets, 98 % lie this close to their own JPEG of
-#: quality 60, 99 % to their half size, 57 % to a crop of 2 % on each side, none to its mirror image. Different pictures
-#: lie this close where drawings differ by colour or expression only, and rarely where works are composed alike: 2 of
-#: the 4,560 pairs of the most uniform set, which 6 bits would make 7.
+#: Maximum Hamming distance of near duplicates. Of 746 pictures in eight sets, 98 % are this close to their own JPEG of
+#: quality 60, 99 % to their half size, 57 % to a crop of 2 % on each side, none to their mirror image. Different
+#: pictures are this close if drawings differ only in colour or expression, and rarely if compositions are alike: 2 of
+#: the 4,560 pairs of the most uniform set (7 with 6 bits).
 NEAR = 4
-# A hash has 32 of its 64 bits set, fewer where the picture is flat or strictly regular: all flat pictures have the same
-# one bit, a disc and a square differ in 2. With fewer than this nothing can be said of likeness.
+# A hash has 32 of its 64 bits set, fewer if the picture is flat or strictly regular: all flat pictures have the same
+# single bit, a disc and a square differ in 2. Hashes with fewer set bits than this say nothing about similarity.
 _LEAST_BITS = 12
 
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """A group of pictures that are duplicates of one another.
+    """A group of mutual duplicates.
 
     Attributes:
-        members: their positions, ascending, at least two.
-        distinct: number of different files among them by their bytes; 1 if all are exact copies.
+        members: indices in ascending order, at least two.
+        distinct: number of byte-wise different files; 1 if all are exact copies.
     """
 
     members: tuple[int, ...]
@@ -38,15 +38,15 @@ class DuplicateGroup:
 
     @property
     def exact(self) -> bool:
-        """Whether all members are equal byte for byte."""
+        """Whether all members are byte-identical."""
         return self.distinct == 1
 
 
 def perceptual_hash(image: Image) -> int:
-    """Hash what a picture looks like, so that few bits change when it is re-encoded, resized or made brighter.
+    """Compute a perceptual hash, which changes little under re-encoding, resizing or brightening.
 
-    This is pHash (`imagehash.phash`): the picture in grey at 32x32, its 8x8 lowest frequencies of the cosine transform,
-    one bit each for being above their median. Colour and sharpness do not count.
+    This is pHash (`imagehash.phash`): the 8x8 lowest DCT frequencies of the grey picture at 32x32, one bit each for
+    being above their median. Colour and sharpness have no influence.
 
     Returns:
         64 bits, 0..2^64-1.
@@ -59,17 +59,17 @@ def perceptual_hash(image: Image) -> int:
 def duplicate_groups(sha256: Sequence[str], hashes: Sequence[int], distance: int = NEAR) -> list[DuplicateGroup]:
     """Group the pictures whose bytes are equal or whose perceptual hashes are near.
 
-    Groups are connected: of a series in which each picture is near the next, all are one group. Pictures that are flat
-    or strictly regular, whose hashes say nothing, are grouped by their bytes only. The time grows with the square of
-    the number of different files (50,000 in about two seconds), the memory with their number.
+    Groups are connected components: a chain in which each picture is near the next is one group. Flat or strictly
+    regular pictures, whose hashes carry no information, are grouped by their bytes only. Time is quadratic in the
+    number of different files (50,000 in about two seconds), memory is linear.
 
     Args:
         sha256: hash of each file's bytes.
-        hashes: perceptual hash of each picture, equal where the bytes are.
-        distance: most bits, 0..31, in which the hashes of near duplicates differ.
+        hashes: perceptual hash of each picture; equal bytes have equal hashes.
+        distance: maximum Hamming distance of near duplicates, 0..31 bits.
 
     Returns:
-        groups by their first member; pictures without a duplicate are in none.
+        groups ordered by first member; pictures without a duplicate are in none.
 
     Raises:
         InputError: if the distance is outside of 0..31; hashes of unlike pictures differ in 32 bits on average.
@@ -91,7 +91,7 @@ def duplicate_groups(sha256: Sequence[str], hashes: Sequence[int], distance: int
 
 
 def _connected(hashes: np.ndarray, distance: int) -> Iterator[list[int]]:
-    """Yield each connected component; what was reached is taken from the hashes that are still compared."""
+    """Yield connected components; hashes already reached are dropped from further comparisons."""
     vague = np.bitwise_count(hashes) < _LEAST_BITS
     yield from ([int(lone)] for lone in np.flatnonzero(vague))
     waiting = np.flatnonzero(~vague)

@@ -1,4 +1,4 @@
-"""List everything below a source folder, with a verdict: picture, caption, or why it is neither."""
+"""List and classify every file below a source folder: picture, caption, or why it is neither."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stylelora.records import InputError
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 LISTINGS = frozenset({"metadata.jsonl", "metadata.csv"})
 
-#: What operating systems leave behind, in lower case; besides "._x", the resource fork of x.
+#: Files that operating systems leave behind, in lower case; besides "._x", the resource fork of x.
 SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 #: Folders of thumbnails and resource forks, whose pictures would be duplicates.
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir"})
-#: Papers that come with pictures.
+#: Documents that accompany pictures, such as licences.
 _PAPERS = re.compile(r"(?<![a-z])(licen[cs]e|readme|credits|copying|notice|attribution)", re.I)
 _PAPER_SUFFIXES = frozenset({"", ".txt", ".md", ".rst", ".html", ".pdf"})
 
@@ -36,9 +36,9 @@ class Found:
     """One entry below a source folder.
 
     Attributes:
-        path: below the folder that was given.
-        kind: "picture" and "caption" by the name only, no byte has been read. Of the rest nobody misses in a training
-            set what is "ignored"; what is "skipped" may have been meant for it.
+        path: path relative to the source folder.
+        kind: "picture" or "caption", judged by the name only; otherwise "ignored" if it is surely irrelevant, or
+            "skipped" if the user may have meant to include it.
         reason: why it is skipped or ignored, one clause; empty for pictures and captions.
     """
 
@@ -50,16 +50,16 @@ class Found:
 def find_files(folder: Path | str) -> list[Found]:
     """List every file below a folder, and every folder that is not searched.
 
-    Symlinks to files are followed, symlinks to folders are not: the walk ends whatever they point to.
+    Symlinks to files are followed. Symlinks to folders are not, so that the walk always terminates.
 
     Args:
         folder: the folder; may itself be a symlink.
 
     Returns:
-        entries by their path below the folder.
+        entries sorted by relative path.
 
     Raises:
-        InputError: if the folder is missing, unreadable or has nothing in it.
+        InputError: if the folder is missing, unreadable or empty.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,12 +92,12 @@ def find_files(folder: Path | str) -> list[Found]:
 
 
 def is_paper(path: Path) -> bool:
-    """Tell whether a file is by its name a licence, a readme or the like."""
+    """Return whether a file name is that of a licence, a readme or the like."""
     return path.suffix.lower() in _PAPER_SUFFIXES and _PAPERS.search(path.name) is not None
 
 
 def _verdict(path: Path) -> Found:
-    """Judge what is not a folder; a symlink by what it points to."""
+    """Classify a non-folder; symlinks by their target."""
     name, suffix = path.name.lower(), path.suffix.lower()
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -112,7 +112,7 @@ def _verdict(path: Path) -> Found:
         return Found(path, "skipped", "symlink to a folder, which is not followed")
     if kind != stat.S_IFREG:
         return Found(path, "skipped", f"{_SPECIAL.get(kind, 'neither file nor folder')}, not a file")
-    if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # how Python keeps bytes that are no UTF-8
+    if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # surrogate escapes: bytes that are not UTF-8
         return Found(path, "skipped", "its name is not UTF-8; rename it")
     if suffix in SUFFIXES:
         return Found(path, "picture")

@@ -1,4 +1,4 @@
-"""Turn each raw picture into a clean PNG and a row of the report."""
+"""Convert each raw picture to a clean PNG and a row of the report."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from stylelora.preprocess.duplicates import perceptual_hash
 from stylelora.preprocess.quality import Grid, native_grid, sharpness, to_native
 from stylelora.records import InputError
 
-ROWS = "rows.jsonl"  # of a run that is not finished
-FEW = 16  # pictures for which starting processes takes longer than the work
-VERSION = 2  # of the rows; another number makes all pictures new
+ROWS = "rows.jsonl"  # rows of an unfinished run
+FEW = 16  # below this many pictures, starting processes takes longer than the work
+VERSION = 2  # row format; changing it invalidates all rows
 
 
-#: Words by which Hugging Face's imagefolder would take a picture for part of a split, and load only such.
+#: Words in a file name that make Hugging Face's imagefolder infer a split and load only such files.
 _SPLITS = re.compile(r"(?<![^\W_])(train(ing)?|test(ing)?|eval(uation)?|val(id(ation)?)?|dev)(?![^\W_])", re.I)
 
 
@@ -53,21 +53,21 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Row:
-    """What happened to one source file.
+    """Result of processing one source file.
 
     Attributes:
         source: path below the source folder.
-        verdict: accepted, converted (with notes) or rejected (with the reason); if it is no picture at all, caption, or
-            skipped or ignored (with the reason; nobody misses what is ignored).
+        verdict: accepted, converted (with notes) or rejected (with the reason); for other files caption, or skipped or
+            ignored (with the reason; ignored files are surely irrelevant).
         notes: what was changed, or why it was rejected, skipped or ignored.
-        key: hash of what the fields below depend on. They are empty if there is no picture.
-        file_name: the normalised picture.
+        key: hash of everything the fields below depend on. They are empty if there is no picture.
+        file_name: file name of the normalised picture.
         sha256: hash of its bytes.
         source_sha256: hash of the source's bytes.
-        format: of the source, as Pillow calls it.
+        format: Pillow's name of the source's format.
         source_size: width and height of the source in pixels, upright.
-        size: of the normalised picture.
-        grid: cells across and down, if the source is pixel art enlarged by a whole factor.
+        size: width and height of the normalised picture.
+        grid: cells across and down, if the source is pixel art enlarged by an integer factor.
         jpeg_quality: 1..100, if the source is a JPEG.
         sharpness: of the source, see `quality.sharpness`.
         phash: perceptual hash of the normalised picture, 16 hex digits.
@@ -90,7 +90,7 @@ class Row:
 
 
 def output_name(source: str) -> str:
-    """Return a readable name for a source's PNG that is valid everywhere and unique even if stems are equal."""
+    """Return a readable, portable PNG name for a source; unique even if stems are equal."""
     stem = unicodedata.normalize("NFC", str(Path(source).with_suffix("")))
     readable = "".join(char if char.isalnum() or char in "-_" else "_" for char in stem).strip("_")
     readable = _SPLITS.sub(r"\1s", readable)
@@ -100,7 +100,7 @@ def output_name(source: str) -> str:
 
 
 def resized(image: Image, conversion: Conversion) -> tuple[Image, Grid | None]:
-    """Resize and crop an RGB picture; returns it, and the grid of the source if that is enlarged pixel art."""
+    """Resize and crop an RGB picture; also return the source's grid if it is enlarged pixel art."""
     grid = native_grid(image)
     if grid and conversion.interpolation == "nearest":
         image = to_native(image, grid)
@@ -109,7 +109,7 @@ def resized(image: Image, conversion: Conversion) -> tuple[Image, Grid | None]:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
     factor = conversion.resolution / min(image.size)
-    if conversion.resize == "down" and factor < 1 and conversion.interpolation != "nearest":  # pixels are not mixed
+    if conversion.resize == "down" and factor < 1 and conversion.interpolation != "nearest":  # pixels are never mixed
         image = image.resize(
             [max(1, round(side * factor)) for side in image.size], Resampling[conversion.interpolation.upper()]
         )
@@ -122,13 +122,13 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
     Args:
         source: the file.
         name: its path below the source folder.
-        folder: where the PNG goes.
-        conversion: how.
-        known: what an earlier run found; used again if neither the source, the conversion nor its PNG has changed.
-        known_in: where that PNG is.
+        folder: output folder of the PNG.
+        conversion: conversion options.
+        known: row of an earlier run; reused if source, conversion and PNG are unchanged.
+        known_in: folder of that earlier PNG.
 
     Returns:
-        the row; of a picture that cannot be used, one with the reason.
+        the row; for an unusable picture, a rejected one with the reason.
     """
     target = folder / output_name(name)
     try:
@@ -138,7 +138,7 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
                 target.write_bytes(pixels)
                 return known
     except OSError:
-        pass  # made anew, which says what is wrong
+        pass  # processed again, which reports what is wrong
     try:
         reading = read_picture(source, conversion.background)
         image, grid = resized(reading.image, conversion)
@@ -171,13 +171,13 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hash of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def row_key(sha256: str, conversion: Conversion) -> str:
-    """Return the hash of what a row depends on."""
+    """Return the hash of everything a row depends on."""
     return hashlib.sha256(f"{VERSION} {sha256} {asdict(conversion)}".encode()).hexdigest()
 
 
@@ -187,12 +187,12 @@ def normalise_all(
     """Normalise pictures in several processes; results of interrupted and earlier runs are reused.
 
     Args:
-        sources: paths below `root`.
+        sources: paths relative to `root`.
         root: the source folder.
-        folder: where PNGs and `rows.jsonl` go.
-        conversion: how.
+        folder: output folder of the PNGs and `rows.jsonl`.
+        conversion: conversion options.
         earlier: folders of earlier runs, each with rows in `rows.jsonl` or `census.json`.
-        workers: processes.
+        workers: number of processes.
 
     Returns:
         rows in the order of `sources`.
@@ -223,7 +223,7 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[Row]:
             row = future.result()
             del left[numbers[future]]
             yield row
-    while left:  # a library died of some picture; which one shows when they are read one after the other
+    while left:  # a picture crashed a library; process one at a time to find which
         with _pool(1) as pool:
             for number in list(left):
                 job = left.pop(number)
@@ -237,7 +237,7 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # spawned, not forked: a fork of a process whose libraries run threads can hang
+    # spawn, not fork: forking a process with library threads can hang
     ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}  # Ctrl-C is for the parent
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore)
     try:
@@ -247,7 +247,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Return what a run has found so far, without a line that was not finished and rows of an older version."""
+    """Read a run's rows so far, skipping an incomplete last line and rows of an older format."""
     rows = (read_census(folder) or {}).get("files", [])
     if (folder / ROWS).is_file():
         for line in (folder / ROWS).read_text(encoding="utf-8").split("\n"):

@@ -135,12 +135,12 @@ def preprocess(
 
 
 def _listed(value: list[str] | str) -> list[str]:
-    """Return a list, also from comma-separated words, which are easier to type."""
+    """Accept a list or a comma-separated string, which is easier to type."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def other_files(files: Sequence[Found], root: Path) -> list[Row]:
-    """Return rows of the files that are not pictures; a caption file without a picture is skipped."""
+    """Return rows for the files that are not pictures; caption files without a picture are marked skipped."""
     wanted = {caption for found in files if found.kind == "picture" for caption in beside(found.path)}
     rows = []
     for found in files:
@@ -170,15 +170,15 @@ def judge(
     settings: dict,
     tokenizer: CLIPTokenizer,
 ) -> list[Entry]:
-    """Collect what is known of every file, and decide which ones are used.
+    """Collect the problems of every file, and decide which files are used.
 
     Args:
-        rows: what became of the files.
-        captions: of the pictures that have one, by `source`.
-        why: why the other pictures have none, by `source`.
-        limits: beyond which a picture is a problem.
-        settings: of the run, as `preprocess` writes them into the census.
-        tokenizer: of the base.
+        rows: rows of all files.
+        captions: `source` -> caption, for pictures that have one.
+        why: `source` -> reason, for pictures without a caption.
+        limits: thresholds of the checks.
+        settings: settings of the run, as written to the census.
+        tokenizer: tokenizer of the base.
     """
     shared = shared_start([caption.text for caption in captions.values()])
     trained, problems = {}, {}
@@ -195,7 +195,7 @@ def judge(
             found.append(Problem("no-caption", name, why[name]))
         problems[name] = found
     pictures = sorted((row for row in rows if row.file_name), key=lambda row: len(problems[row.source]))
-    duplicates, groups = group_duplicates(pictures)  # the best of a group comes first and is none
+    duplicates, groups = group_duplicates(pictures)  # best first: the first of a group is not a duplicate
     for problem in duplicates:
         problems[problem.source].append(problem)
     return [

@@ -1,4 +1,4 @@
-"""Problems that would spoil the training, found before it."""
+"""Checks for problems that would harm training."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one file.
+    """One problem of one file.
 
     Attributes:
         name: key of ADVICE.
         source: path below the source folder.
-        detail: in words.
-        words: those that captions share.
+        detail: description in words.
+        words: the words that captions share.
     """
 
     name: str
@@ -76,11 +76,10 @@ def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limi
     """Find the problems of one picture.
 
     Args:
-        row: of the picture.
-        resolution: side in pixels that training brings it to.
-        interpolation: what it is resampled with; with `nearest` it is pixel art, which is meant to be enlarged and to
-            have flat areas.
-        limits: beyond which a picture is a problem.
+        row: row of the picture.
+        resolution: training resolution in pixels.
+        interpolation: resampling filter; `nearest` means pixel art, where enlargement and flat areas are intended.
+        limits: thresholds of the checks.
     """
     if row.verdict == "rejected":
         return [Problem("unreadable", row.source, row.notes[0])]
@@ -103,13 +102,13 @@ def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limi
 
 
 def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTokenizer) -> list[Problem]:
-    """Find the problems of the text that a picture is trained with.
+    """Find the problems of a training caption.
 
     Args:
         source: path of the picture below the source folder.
-        trained: the whole text, with trigger.
+        trained: full training caption, with trigger.
         trigger: the style's trigger word.
-        tokenizer: of the base; its `model_max_length` is the limit.
+        tokenizer: tokenizer of the base; its `model_max_length` is the limit.
     """
     found = []
     if trigger not in trained:
@@ -121,10 +120,10 @@ def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTok
 
 
 def shared_start(texts: Sequence[str]) -> list[str]:
-    """Return the words that at least four of five captions begin with, such as `a cartoon drawing of`.
+    """Return the opening words shared by at least four in five captions, such as `a cartoon drawing of`.
 
-    None if there are fewer than five captions, or fewer than two words are shared besides articles, or a comma stands
-    in them: then it is the subject or a tag that is shared, not a phrase for the style.
+    Empty with fewer than five captions, with fewer than two shared words besides articles, or if they contain a comma:
+    then the captions share a subject or a tag, not a style phrase.
     """
     words = [text.lower().split() for text in texts]
     shared: list[str] = []
@@ -142,20 +141,20 @@ def shared_start(texts: Sequence[str]) -> list[str]:
 
 
 def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]]:
-    """Find pictures that are equal or nearly equal.
+    """Find exact and near duplicates.
 
     Args:
-        rows: of pictures, those first that are rather kept.
+        rows: rows of pictures, best first; the first of each group is kept.
 
     Returns:
-        a problem for each picture of a group but the first; and for all of its pictures, by `source`, a hash that
-        names the group: the split into training and held-out must not divide it.
+        a problem for every picture of a group except the first; and `source` -> group hash for all its pictures, which
+        keeps a group on one side of the train/held-out split.
     """
     problems, groups = [], {}
     for group in duplicate_groups([row.source_sha256 for row in rows], [int(row.phash, 16) for row in rows]):
         first, *others = (rows[i] for i in group.members)
-        smallest = min(row.sha256 for row in (first, *others))  # stays, whatever else joins the group
-        name = hashlib.sha256(smallest.encode()).hexdigest()  # hashed: the smallest of many would always be held out
+        smallest = min(row.sha256 for row in (first, *others))  # usually unchanged when the group grows
+        name = hashlib.sha256(smallest.encode()).hexdigest()  # hash again: else the smallest of many is always held out
         groups |= {row.source: name for row in (first, *others)}
         seen = {first.source_sha256: first.source}
         for row in others:

@@ -1,4 +1,4 @@
-"""Measurements of one picture: the pixel grid it was enlarged from, its sharpness, how far it must be enlarged."""
+"""Image quality measures: native pixel grid, sharpness, required upscaling."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-#: Largest cell searched for in pictures with compression noise; without noise any size is found.
+#: Largest cell size searched in pictures with compression noise; without noise any size is found.
 MAX_CELL = 64
-#: Shorter side at which sharpness is measured. The larger a picture, the smoother its pixels, so that raw values of
-#: different sizes cannot be compared; 512 is what Stable Diffusion 1.5 trains on.
+#: Shorter side at which sharpness is measured. Larger pictures are smoother per pixel, so raw values at different sizes
+#: are not comparable; 512 is the training resolution of Stable Diffusion 1.5.
 SHARPNESS_SIDE = 512
-# Changes of grey of at most this are left out as compression noise.
+# Grey differences up to this count as compression noise.
 _NOISE = 16
-# Least share of the squared changes that lies on the lattice. Measured: of enlarged pixel art as JPEG of quality 75 at
+# Minimum share of the squared changes on the lattice. Measured: of enlarged pixel art as JPEG of quality 75 at
 # least 0.97; of what a smooth kernel enlarged at most 0.84, of a lattice twice too wide 0.71, of photos 0.6.
 _LATTICE_SHARE = 0.96
 # The evidence asked for, see native_grid. The contrast is above the block borders of very strong compression.
@@ -39,12 +39,12 @@ class Grid:
 
 
 def native_grid(image: Image.Image) -> Grid | None:
-    """Find the pixels of pixel art that was enlarged by a whole factor.
+    """Find the native pixel grid of pixel art enlarged by an integer factor.
 
-    A grid is the largest cell such that colours change only between cells. Without compression noise that is meant
-    exactly; otherwise 96 % of the squared changes of grey, those of up to 16 of 255 left out, must lie on one lattice.
+    The grid has the largest cell such that colours change only between cells. Without compression noise this must hold
+    exactly; otherwise 96 % of the squared grey changes, ignoring those up to 16 of 255, must lie on one lattice.
 
-    The evidence asked for: at least 32 separate edges between cells, changes of more than 16 (with noise 48) of 255;
+    Required evidence: at least 32 separate edges between cells, changes of more than 16 (with noise 48) of 255;
     and the n lines that carry them must not lie on a lattice by chance. If they lay at random, one line per axis being
     free, they would do so with probability cell^-(n - 2), which must be below 2^-24: 27 lines for a cell of 2, 11 for
     one of 8. Flat pictures, stripes, frames and a few rectangles have no grid.
@@ -53,12 +53,12 @@ def native_grid(image: Image.Image) -> Grid | None:
         image: of any mode with 8 bits per channel; transparency is ignored.
 
     Returns:
-        the grid, or None if the picture is no enlarged pixel art or shows too little.
+        the grid, or None if the picture is not enlarged pixel art or gives too little evidence.
     """
     image = image.convert("RGB")
     rgb = np.asarray(image)
-    colours = np.asarray(image.convert("RGBA")).view(np.uint32)[..., 0]  # one number per pixel compares faster
-    for step in (16, 1):  # most pictures have no grid, and every 16th row and column says so
+    colours = np.asarray(image.convert("RGBA")).view(np.uint32)[..., 0]  # one integer per pixel compares faster
+    for step in (16, 1):  # every 16th row and column rules out most pictures quickly
         lines = [np.flatnonzero((a[::step] != b[::step]).any(0)) + 1 for a, b in _neighbours(colours)]
         cell = int(np.gcd.reduce(np.concatenate([np.diff(axis) for axis in lines])))
         if cell == 1:
@@ -86,7 +86,7 @@ def _noisy_grid(rgb: np.ndarray, grey: np.ndarray) -> Grid | None:
 
 
 def _neighbours(pixels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pair each pixel with the next along x, then along y; axis 1 is the one walked along."""
+    """Pair each pixel with its neighbour along x, then along y; axis 1 is the direction of the pair."""
     return [(axis[:, :-1], axis[:, 1:]) for axis in (pixels, pixels.swapaxes(0, 1))]
 
 
@@ -96,7 +96,7 @@ def _grid(rgb: np.ndarray, cell: int, start: list[int]) -> Grid:
 
 
 def _enough_evidence(rgb: np.ndarray, grid: Grid, contrast: int) -> bool:
-    """Count lines and separate edges among the cells' middles; a change up to `contrast` is none."""
+    """Count lines and separate edges between cell centres; changes up to `contrast` are ignored."""
     (x, y), half, (columns, rows) = grid.offset, grid.cell // 2, grid.size
     middles = rgb[y + half :: grid.cell, x + half :: grid.cell][:rows, :columns].astype(np.int16)
     lines, edges, changed, borders = [], 0, 0, 0
@@ -110,13 +110,13 @@ def _enough_evidence(rgb: np.ndarray, grid: Grid, contrast: int) -> bool:
 
 
 def to_native(image: Image.Image, grid: Grid) -> Image.Image:
-    """Reduce enlarged pixel art to one pixel per whole cell; cells that the border cuts are left out.
+    """Reduce enlarged pixel art to one pixel per whole cell; cells cut by the border are dropped.
 
-    Each pixel is its cell's median per channel: exact where cells are flat, and little moved by compression noise.
+    Each pixel is its cell's median per channel: exact for flat cells and robust to compression noise.
 
     Args:
         image: RGB.
-        grid: of this picture.
+        grid: grid of this picture.
 
     Returns:
         RGB, `grid.size` pixels.
@@ -128,11 +128,11 @@ def to_native(image: Image.Image, grid: Grid) -> Image.Image:
 
 
 def sharpness(image: Image.Image) -> float:
-    """Measure the variance of the Laplacian, which blur lowers.
+    """Sharpness as the variance of the Laplacian; blur lowers it.
 
     The kernel is [[0, 1, 0], [1, -4, 1], [0, 1, 0]] with the border repeated, on luma of ITU-R 601 in 0..255, after
     reduction (Lanczos, never enlargement) to a shorter side of 512 pixels. This is the usual blur check,
-    cv2.Laplacian(grey, cv2.CV_64F).var() but for the border, after Pech-Pacheco et al. 2000, "Diatom autofocusing in
+    cv2.Laplacian(grey, cv2.CV_64F).var() except at the border, after Pech-Pacheco et al. 2000, "Diatom autofocusing in
     brightfield microscopy".
 
     Returns:
@@ -147,10 +147,10 @@ def sharpness(image: Image.Image) -> float:
 
 
 def enlargement(size: tuple[int, int], resolution: int) -> float:
-    """Return the factor by which the shorter side must grow to reach `resolution`; 1.0 if it need not.
+    """Return the upscaling factor of the shorter side to reach `resolution`; 1.0 if none is needed.
 
     Args:
         size: width and height in pixels.
-        resolution: side in pixels that is trained on.
+        resolution: training resolution in pixels.
     """
     return max(1.0, resolution / min(size))

@@ -1,4 +1,4 @@
-"""Captions without a captioner: the nearest text of a vocabulary."""
+"""Captioning by CLIP retrieval: the nearest text of a vocabulary."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from stylelora.records import InputError
 
 
 class RetrievalCaptioner:
-    """Names pictures zero-shot, as CLIP does (Radford et al. 2021, section 3.1.2).
+    """Captions pictures by CLIP zero-shot classification (Radford et al. 2021, section 3.1.2).
 
-    With the embedded scorer it is a makeshift: of the 92 embedded watercolours it names 17 %, and of these 44 % as we
-    do (94 cartoons: 18 and 18 %; 95 tiles of pixel art: 9 and 0 %). A vocabulary of what is in the pictures helps.
+    With the embedded scorer it is a stopgap: it names 17 % of the 92 embedded watercolours, and 44 % of these match our
+    captions (94 cartoons: 18 and 18 %; 95 pixel art tiles: 9 and 0 %). A vocabulary matching the pictures helps.
 
     Args:
-        encoder: brings pictures and texts into one space.
-        vocabulary: what a picture can be called; default: the things that the embedded base knows.
-        margin: a picture is named only if its nearest text is nearer than the next one by this much (cosine, 0..2);
-            a wrong caption is worse than none.
+        encoder: joint image-text encoder.
+        vocabulary: candidate captions; default: the concepts that the embedded base knows.
+        margin: minimum gap between the best and second-best cosine similarity, 0..2; below it there is no caption,
+            since a wrong one is worse than none.
 
     Raises:
-        InputError: for a vocabulary of fewer than two texts.
+        InputError: if the vocabulary has fewer than two texts.
     """
 
     def __init__(self, encoder: ImageTextEncoder, vocabulary: Sequence[str] | None = None, margin: float = 0.1) -> None:
@@ -36,7 +36,7 @@ class RetrievalCaptioner:
         self.texts = encoder.encode_texts(self.vocabulary)
 
     def __call__(self, images: Sequence[Image]) -> list[str | None]:
-        """Return a caption for each RGB picture, None where the choice is not clear."""
+        """Caption RGB pictures; None where the choice is ambiguous."""
         cosines = self.encoder.encode_images(images) @ self.texts.T
         best = cosines.topk(2)
         clear = best.values[:, 0] - best.values[:, 1] >= self.margin

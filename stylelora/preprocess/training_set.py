@@ -1,4 +1,4 @@
-"""The folder that `preprocess` writes, completely or not at all: pictures, captions, report."""
+"""Atomic writing of the training set folder: pictures, captions, report."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from stylelora.runs.folder import free_name
 
 
 def partial_of(target: Path) -> Path:
-    """Return the folder that a training set is built in; what an interrupted run leaves there is reused."""
+    """Return the temporary folder a training set is built in; an interrupted run's files there are reused."""
     return target.with_name(f".{target.name}.partial")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder and lock out other runs.
+    """Create a folder and hold a lock on it.
 
     Raises:
-        InputError: if another run is in it.
+        InputError: if another run holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -44,10 +44,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -> None:
-    """Write captions and report beside the pictures in the folder, and remove everything else.
+    """Write captions and report next to the pictures, and remove everything else from the folder.
 
     `metadata.jsonl` holds the content in `text`, for our DataModules and Hugging Face's imagefolder; the `.txt` files
-    hold the whole text with trigger, as kohya's trainer wants it.
+    hold the full training caption with trigger, as kohya's trainer expects.
     """
     lines, texts = [], {"census.html": page(entries, settings, folder)}
     for entry in entries:
@@ -65,8 +65,8 @@ def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -
     written = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(texts.items())}
     written |= {entry.row.file_name: entry.row.sha256 for entry in entries if entry.used}
     census = as_json(entries, settings) | {"written": written}
-    whole = folder / f"{CENSUS}.part"  # a half-written census would be taken for one
-    whole.write_text(json.dumps(census, indent=1) + "\n")  # ASCII: names may be no valid Unicode
+    whole = folder / f"{CENSUS}.part"  # a partial census must not look finished
+    whole.write_text(json.dumps(census, indent=1) + "\n")  # ASCII: names may not be valid Unicode
     for path in folder.iterdir():
         if path.name not in written and path != whole:
             path.unlink()
@@ -74,9 +74,9 @@ def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -
 
 
 def put_in_place(folder: Path, target: Path) -> None:
-    """Replace an earlier training set by a new one; if interrupted, both stay complete.
+    """Replace an earlier training set with a new one; if interrupted, both stay complete.
 
-    What was changed or added by hand since is not deleted: the old folder is then renamed, and that is said.
+    Manual changes are never deleted: if there are any, the old folder is renamed, with a message.
     """
     old = target.with_name(f".{target.name}.old")
     if old.exists():
@@ -93,17 +93,17 @@ def put_in_place(folder: Path, target: Path) -> None:
 
 
 def is_untouched(folder: Path) -> bool:
-    """Tell whether a training set is unchanged since it was written."""
+    """Return whether a training set is unchanged since it was written."""
     written = (read_census(folder) or {}).get("written", {})
     there = {path.name: path for path in folder.iterdir()}
     return set(there) == {*written, CENSUS} and all(file_sha256(there[name]) == sha for name, sha in written.items())
 
 
 def check_target(root: Path, target: Path) -> None:
-    """Refuse an output that would mix with the source or with other files.
+    """Check that the output folder does not overlap the source or contain other files.
 
     Raises:
-        InputError: with what to do.
+        InputError: if it does; the message says what to do.
     """
     here = root.resolve()
     if here == target or here in target.parents or target in here.parents:

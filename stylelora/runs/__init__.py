@@ -1,1 +1,1 @@
-"""Output of a run: its folder, `result.json`, pictures and grids."""
+"""Outputs of a run: folder, `result.json`, pictures and grids."""

@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, and what becomes of an earlier run in it."""
+"""Run folders: where a run writes, and how an earlier run in the same place is kept."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ def run_folder(config: Path, configs: Path) -> Path:
 
 
 def place_run(config: Any, configs: Path, inside: str = "") -> None:
-    """Send everything that a run writes to its folder: the given one, or that of its config file.
+    """Point all outputs of a run to its folder: the given one, or the default for its config file.
 
     Args:
-        config: what the command line was parsed to; `trainer`, `checkpoint` and loggers get the folder.
+        config: parsed command line; the folder is set in `trainer`, `checkpoint` and loggers.
         configs: the project's folder of configs.
-        inside: folder below the run's, "" for itself.
+        inside: sub-folder of the run folder, "" for the folder itself.
     """
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
     folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs), inside)
     trainer.default_root_dir, config.checkpoint.dirpath = str(folder), str(folder / "checkpoints")
     for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
-        if "save_dir" in getattr(logger, "init_args", {}):  # true and false have none
+        if "save_dir" in getattr(logger, "init_args", {}):  # booleans have none
             logger.init_args.save_dir = str(folder)
 
 
 def free_name(folder: Path) -> Path:
-    """Return `<folder>.1`, or the first such name that is free."""
+    """Return the first unused name among `<folder>.1`, `<folder>.2`, ..."""
     number = 1
     while folder.with_name(f"{folder.name}.{number}").exists():
         number += 1
@@ -38,7 +38,7 @@ def free_name(folder: Path) -> Path:
 
 
 def set_aside(folder: Path) -> None:
-    """Rename a run's folder to `<folder>.1`, `.2`, ... if it holds a run, and say so; nothing is deleted."""
+    """Move an earlier run's folder to `<folder>.1`, `.2`, ..., with a message; nothing is deleted."""
     if not any((folder / name).exists() for name in ("result.json", "config.yaml", "adapter.safetensors")):
         return
     aside = free_name(folder)

@@ -1,4 +1,4 @@
-"""HTML pages from the Jinja templates of `runs/templates`."""
+"""HTML rendering with the Jinja templates in `runs/templates`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a filled template; values are escaped, since a name may hold `<`.
+    """Render a template; values are escaped, since a name may contain `<`.
 
     Args:
         template: file in `stylelora/runs/templates`, such as `evaluation.html`; most extend `base.html`.
-        values: what the template names; one that it names and is not given is an error.
+        values: template variables; a missing one is an error.
     """
     return _environment().get_template(template).render(**values)
 
 
 def inline(image: Image) -> str:
-    """Return a picture as a `data:` URL of PNG, so that a page needs no file beside it."""
+    """Encode a picture as a PNG `data:` URL, so that the page is self-contained."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Which epoch of a training is kept; the files and metrics of a run are those of this epoch."""
+"""Selection of the best epoch; a run's files and metrics are those of this epoch."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 @dataclass
 class KeptEpoch:
-    """The epoch kept so far: the one with the highest held-out skill, the first among equals.
+    """The best epoch so far: the highest held-out skill, the earliest on ties.
 
-    Not the training loss, which falls further the more an adapter memorises its pictures. A module offers every
-    epoch and logs the answer as `val/kept_epoch`. Whatever writes something of the kept epoch (adapter, checkpoint,
-    metrics) does so whenever that is the current epoch.
+    Training loss is no criterion, since it keeps falling as an adapter memorises its pictures. The module offers every
+    epoch and logs the result as `val/kept_epoch`. Whatever saves the kept epoch (adapter, checkpoint, metrics) does so
+    whenever it is the current one.
 
     Attributes:
-        epoch: counted from 0; -1 before there is one.
-        score: of that epoch; another rule is another score.
+        epoch: index from 0; -1 before the first.
+        score: skill of that epoch; to change the criterion, change the score.
     """
 
     epoch: int = -1
     score: float = float("-inf")
 
     def offer(self, epoch: int, skill: float) -> int:
-        """Keep an epoch if it is better than all before.
+        """Keep an epoch if it is better than all earlier ones.
 
         Args:
-            epoch: counted from 0.
-            skill: held-out skill after it; one that is not a number is never better.
+            epoch: index from 0.
+            skill: held-out skill after it; NaN is never better.
 
         Returns:
-            the epoch that is kept now.
+            index of the kept epoch.
         """
         if skill > self.score:
             self.epoch, self.score = epoch, skill

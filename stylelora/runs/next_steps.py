@@ -1,4 +1,4 @@
-"""The next steps after a training."""
+"""What to do after training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from stylelora.runs.result import read_metrics
 
 
 def next_steps(folder: Path) -> str:
-    """Return where the files of a finished training are, and what to type next.
+    """Describe the output files of a finished training and the commands to run next.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
     """
     lines, adapter = [], folder / "adapter.safetensors"
     metadata, result = {}, json.loads((folder / "result.json").read_text())
@@ -35,7 +35,7 @@ def next_steps(folder: Path) -> str:
             f"use it    python cli.py predict --config configs/compose/one.yaml --model.adapters '[{adapter}]'{other}",
             f'          pipeline.load_lora_weights("{adapter}")   (in diffusers)',
         ]
-        if other:  # no other program draws with mini
+        if other:  # no other program supports mini
             name = f"{metadata.get('style', 'style')}.safetensors   (the file for ComfyUI and A1111)"
             lines.append(
                 f"          python cli.py merge --adapters {adapter} --weights 1 --format kohya --output {name}"

@@ -1,4 +1,4 @@
-"""The pictures of a run: PNGs that record how they were made, a list of them, and grids."""
+"""Pictures of a run: PNGs with generation metadata, a list of them, and grids."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
 
 BASE = "base"  # name of the condition without adapters
-NO_TRIGGER = ", no trigger"  # behind the name of a condition whose prompts have no trigger words
+NO_TRIGGER = ", no trigger"  # suffix of conditions whose prompts have no trigger words
 AXES = ("label", "method", "guidance_scale", "strength")
 
 
 def save_picture(row: dict, root: Path) -> dict:
-    """Write a picture as a PNG that records how it was made.
+    """Save a picture as a PNG with its generation settings as metadata.
 
     Args:
-        row: settings, `image`, uint8 (3, H, W), and `index`, place of the prompt and of the condition.
+        row: settings, `image`, uint8 (3, H, W), and `index`, position of the prompt and of the condition.
         root: folder of the run.
 
     Returns:
-        the row with `file_name` instead of `image`.
+        the row, with `file_name` instead of `image`.
     """
     record = {name: value for name, value in row.items() if name not in ("index", "image")}
     name = "pictures/{:03d}-{:02d}.png".format(*row["index"])
@@ -36,18 +36,18 @@ def save_picture(row: dict, root: Path) -> dict:
 
 
 def write_lines(rows: list[dict], path: Path) -> None:
-    """Write records as JSON, a line for each, without their `index`."""
+    """Write records as JSON Lines, without their `index`."""
     records = [{name: value for name, value in row.items() if name != "index"} for row in rows]
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Return what `write_lines` wrote."""
+    """Read a file written by `write_lines`."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
-    """Write `grid.png`, and `grid-2.png` and so on where one would get too long; see `arranged`."""
+    """Write `grid.png`, continued in `grid-2.png` and so on if too long; see `arranged`."""
     headings, table = arranged(rows, columns)
     with Image.open(root / rows[0]["file_name"]) as picture:
         page = max(1, min(40, 8192 // picture.height))
@@ -60,17 +60,17 @@ def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
 
 
 def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Return headings of columns, and of each line of the grid its name and the files of its pictures.
+    """Arrange pictures in a grid; return the column headings, and the name and picture files of each row.
 
     Args:
-        rows: records of pictures, by prompt, the base of each guidance scale before the blends.
-        columns: which of AXES the columns are, or condition; the lines are prompts and seeds with all values of the
-            others.
+        rows: records of pictures, sorted by prompt; the base at each guidance scale comes before the blends.
+        columns: the axis along columns, one of AXES or condition; rows are prompts and seeds with all values of the
+            other axes.
     """
-    others = [] if columns == "condition" else [axis for axis in AXES if axis != columns]  # a condition has all of them
+    others = [] if columns == "condition" else [axis for axis in AXES if axis != columns]  # a condition fixes all axes
     blends = [row for row in rows if any(row["weights"])]
     varying = [axis for axis in others if len({row[axis] for row in blends}) > 1]
-    plain: dict[tuple, dict[Any, str]] = {}  # of the base, on all lines
+    plain: dict[tuple, dict[Any, str]] = {}  # base pictures, repeated in every row
     lines: dict[tuple, dict[Any, str]] = {}
     names: dict[tuple, str] = {}
     for row in rows:
@@ -92,13 +92,13 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
 
 
 def load_png(path: Path) -> Tensor:
-    """Return a PNG as uint8 (3, H, W)."""
+    """Load a PNG as uint8 (3, H, W)."""
     with Image.open(path) as picture:
         return to_tensor(picture)
 
 
 def _described(row: dict, width: int, height: int) -> PngInfo:
-    """Return text for a PNG in the form that AUTOMATIC1111's web UI introduced and viewers of pictures read."""
+    """Return PNG metadata in the format of AUTOMATIC1111's web UI, which image viewers understand."""
     size = {
         "Steps": row["num_inference_steps"],
         "Sampler": row["scheduler"],

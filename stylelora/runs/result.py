@@ -17,7 +17,7 @@ PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft")
 
 
 def git_hash() -> str:
-    """Return the commit of the code, `-dirty` if it was changed since, `unknown` outside a checkout."""
+    """Return the git commit of the code, with `-dirty` if modified; `unknown` outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -26,7 +26,7 @@ def git_hash() -> str:
 
 
 def peak_memory() -> dict[str, int]:
-    """Return the highest memory use of this process so far, in bytes: `host`, and `cuda` where there is one."""
+    """Return this process's peak memory in bytes: `host`, and `cuda` if there is a GPU."""
     import torch
 
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in kilobytes, except on macOS
@@ -48,18 +48,18 @@ def write_result(
     metrics: Sequence[Metric],
     tests: Sequence[Endpoint] = (),
 ) -> Path:
-    """Write `result.json` completely or not at all.
+    """Write `result.json` atomically.
 
     Args:
-        folder: the run's folder; its `config.yaml`, where there is one, goes into the result.
+        folder: the run's folder; its `config.yaml`, if any, is included in the result.
         status: success, failed or cancelled.
-        error: what stopped the run, None if nothing did.
+        error: what stopped the run; None if nothing did.
         seconds: wall time.
-        epoch: the epoch, counted from 0, whose adapter was kept and whose metrics these are; None without one.
+        epoch: index from 0 of the kept epoch, which adapter and metrics belong to; None if there is none.
         epochs: number of finished epochs.
         dataset: hash of pictures and captions.
-        metrics: what was measured; see `Metric.as_record` for their form.
-        tests: of what was declared beforehand; see `Endpoint.as_record`.
+        metrics: measured values, in the format of `Metric.as_record`.
+        tests: results of the tests declared in advance, in the format of `Endpoint.as_record`.
 
     Returns:
         path of the file.
@@ -90,10 +90,10 @@ def write_result(
 
 
 def read_metrics(folder: Path) -> list[Metric]:
-    """Return the metrics of a run's `result.json`."""
+    """Read the metrics from a run's `result.json`."""
     return [Metric.of_record(record) for record in json.loads((folder / "result.json").read_text())["metrics"]]
 
 
 def read_tests(folder: Path) -> list[Endpoint]:
-    """Return the tests of a run's `result.json`."""
+    """Read the test results from a run's `result.json`."""
     return [Endpoint.of_record(record) for record in json.loads((folder / "result.json").read_text())["tests"]]

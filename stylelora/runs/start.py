@@ -1,4 +1,4 @@
-"""Start a run in its own process."""
+"""Start a run in a subprocess."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # where `cli` is, unless the package is installed
+ROOT = Path(__file__).resolve().parents[2]  # holds `cli`, unless the package is installed
 
 
 def start(*words: str) -> int:
-    """Run a command line of the project and wait for it; what it prints goes to this process's stderr.
+    """Run a project command in a subprocess and wait for it; its output goes to this process's stderr.
 
-    It has one thread, since several runs stand side by side, and the working folder of this process.
+    It uses one thread, since several runs may run in parallel, and this process's working directory.
 
     Args:
-        words: verb and options, such as `fit`, `--config`, `configs/quickstart.yaml`.
+        words: verb and options such as `fit`, `--config`, `configs/quickstart.yaml`.
 
     Returns:
-        exit status; 0: success.
+        exit status; 0 means success.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
