@@ -30,7 +30,7 @@ def check_verb(word: str) -> None:
     if word not in VERBS:
         question = f", did you mean '{MEANT[word]}'?" if word in MEANT else meant(word, list(VERBS))
         raise InputError(
-            f"there is no verb {word!r}{meant or ';'} The verbs are {', '.join(VERBS)}".replace("; T", "; t")
+            f"there is no verb {word!r}{question or ';'} The verbs are {', '.join(VERBS)}".replace("; T", "; t")
         )
 
 
