@@ -13,7 +13,7 @@ from stylelora.pretraining.icon_table import GLYPH_SETS, TRAIN_SETS, build_icon_
 from stylelora.pretraining.looks import LOOKS, drawn_in
 from stylelora.pretraining.people import build_people
 
-#: How often each kind of picture is drawn.
+#: Sampling weight of each kind of picture.
 SHARES = {"icons": 0.55, "glyphs": 0.15, "people": 0.3}
 
 
@@ -66,7 +66,7 @@ class LookedIcons(Icons):
         return augment.random_texture(drawn_in(images, looks), 0.1) * 2 - 1
 
     def train_dataloader(self) -> DataLoader:
-        """Pictures at random, each kind in its share; as many per epoch as there are."""
+        """Random pictures, weighted by kind; an epoch is as long as the data set."""
         collate = lambda rows: self.views(torch.stack([row[0] for row in rows]))  # noqa: E731
         sampler = WeightedRandomSampler(self.weights, len(self.train))
         return DataLoader(

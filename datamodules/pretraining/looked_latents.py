@@ -15,7 +15,7 @@ from stylelora.pretraining.people import PORTRAITS
 from stylelora.pretraining.recolour import COLOURS
 from stylelora.pretraining.scenes import Scene, describe, held_out, scenes_of
 
-#: How often a drawing is shown: an icon of a thing is 1.
+#: Sampling weight of a drawing; an icon of a concept has 1.
 WEIGHTS = dict.fromkeys(STYLE_PHRASES, 1.0) | dict.fromkeys(GLYPH_PHRASES, 0.35) | dict.fromkeys(PORTRAITS, 0.12)
 
 
@@ -69,7 +69,7 @@ class LookedLatents(NamedLatents):
 
     @staticmethod
     def scene_in(look: str, thing: str | None, rng: random.Random) -> Scene:
-        """Return a random scene in a look; only a known thing's own icon takes a colour."""
+        """Return a random scene in a look; only a known concept's own icon is recoloured."""
         kind, colour = rng.random(), rng.choice(list(COLOURS))
         if kind < 0.25 and thing and not held_out(thing, colour):
             return Scene(colour=colour, look=look)
@@ -78,7 +78,7 @@ class LookedLatents(NamedLatents):
         return Scene(moved=rng.random() < 0.5, look=look)
 
     def caption(self, row: int, scene: Scene) -> str:
-        """Word a caption: the thing, its look if it has one, sometimes its set's, sometimes a made-up word."""
+        """Compose a caption: the concept, its look if any, sometimes its set's look, sometimes a made-up word."""
         slug, phrase = self.table.slugs[row].item(), PHRASES[self.table.sets[row]]
         words = name_of(slug) if kind_of(scene) == "plain" and random.random() < 0.2 else describe(name_of(slug), scene)
         if scene.look is not None and random.random() < 0.3:

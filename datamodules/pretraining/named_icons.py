@@ -36,7 +36,7 @@ class NamedIcons(Icons):
 
     @property
     def lesson(self) -> Path:
-        """File of the views and of the teacher's features."""
+        """Path of the cached views and teacher features."""
         return self.root / f"lesson-{self.views_per_icon}-{self.size}.safetensors"
 
     def prepare_data(self) -> None:
@@ -89,7 +89,7 @@ class NamedIcons(Icons):
         return (images * 255).round().to(torch.uint8)
 
     def collate(self, rows: list[int]) -> dict[str, torch.Tensor]:
-        """Join views, mirrored by chance, with one wording of their names each."""
+        """Collate randomly mirrored views, each with one wording of its name."""
         icons = [row % len(self.icon_names) for row in rows]
         names = [self.icon_names[icon] for icon in icons]
         wording = ["{}", "{}", "a picture of {}", "a {phrase} of {}"]

@@ -18,12 +18,12 @@ from stylelora.pretraining.looks import drawn_in
 from stylelora.pretraining.scenes import Scene, describe, draw, scenes_of
 from stylelora.pretraining.tokenizer import train_tokenizer
 
-#: How often a kind of scene is drawn: alone, in a colour, two or three, before a colour.
+#: Sampling weight of each kind of scene: alone, recoloured, two or three, on a coloured background.
 SHARES = {"plain": 0.57, "colour": 0.25, "count": 0.08, "background": 0.1}
 
 
 def made_up_word() -> str:
-    """Return a random word such as trigger words are: what is not known must not hide what is."""
+    """Return a random word like a trigger word, so that unknown words do not mask known ones."""
     return "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(4, 9)))
 
 
@@ -137,7 +137,7 @@ class NamedLatents(Icons):
         ).input_ids
 
     def caption(self, row: int, scene: Scene) -> str:
-        """Word a caption: the thing, sometimes with the look of its set, sometimes with a made-up word."""
+        """Compose a caption: the concept, sometimes with its set's look, sometimes with a made-up word."""
         name = load_concepts()[self.table.slugs[row]]
         words = name if kind_of(scene) == "plain" and random.random() < 0.2 else describe(name, scene)
         if random.random() < 0.4:
@@ -147,7 +147,7 @@ class NamedLatents(Icons):
         return words
 
     def collate(self, rows: list[int]) -> dict:
-        """Draw one scene and one wording for each icon."""
+        """Sample one scene and one wording per icon."""
         picked = []
         for row in rows:
             group = self.groups[row]

@@ -18,9 +18,9 @@ from stylelora.pretraining.renderings import RENDERINGS, rendered
 class StyledIcons(Icons):
     """Icons of many sets in many renderings; a style is a pair of both, and shows anything.
 
-    A step takes a few sets, and the same icons of a set in a few renderings: what tells the styles apart is not what
-    they show. Half of the pictures have gone through the base's autoencoder: its blur lies on all that the base makes
-    and must not count as style. Validation: unseen sets in all renderings.
+    A step takes a few sets, and the same icons of a set in a few renderings, so that content does not separate styles.
+    Half of the pictures pass through the base's VAE: its blur is on every sample of the base and must not count as
+    style. Validation: unseen sets in all renderings.
 
     Args:
         base: folder of the base whose autoencoder blurs.

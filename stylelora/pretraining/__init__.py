@@ -1,1 +1,1 @@
-"""What only rebuilding the embedded base and its style pictures needs."""
+"""Code needed only to rebuild the embedded base and its style pictures."""

@@ -1,6 +1,6 @@
-"""What tells a decoded picture from a real one, besides its pixels: a frozen network's early features, and a critic.
+"""Perceptual and adversarial losses of the VAE: early features of a frozen network, and a patch discriminator.
 
-As Stable Diffusion's own autoencoder was trained (Esser et al. 2021, section 3.1), at one-eighth scale.
+Follows the training of Stable Diffusion's VAE (Esser et al. 2021, section 3.1), at one-eighth scale.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class EarlyFeatures(nn.Module):
-    """Distance of two pictures in the first blocks of EfficientNet-Lite0, frozen; where edges and textures are seen.
+    """Perceptual distance in the first blocks of a frozen EfficientNet-Lite0, which respond to edges and textures.
 
     Args:
-        blocks: how many blocks are run; the output of each is compared.
+        blocks: number of blocks; the output of each is compared.
     """
 
     def __init__(self, blocks: int = 5) -> None:
@@ -28,12 +28,12 @@ class EarlyFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> EarlyFeatures:
-        """Stay in evaluation mode: the means of batch norm are ImageNet's."""
+        """Stay in evaluation mode: batch norm keeps its ImageNet statistics."""
         del mode
         return super().train(False)
 
     def seen(self, images: Tensor) -> list[Tensor]:
-        """Return every block's output, each position's vector of length 1."""
+        """Return every block's output, normalised to unit length at each position."""
         features, outputs = images, []
         for block in (self.stem, *self.blocks):
             features = block(features)
@@ -41,7 +41,7 @@ class EarlyFeatures(nn.Module):
         return outputs
 
     def forward(self, decoded: Tensor, images: Tensor) -> Tensor:
-        """Return the mean squared distance of what is seen in pictures float (B, 3, H, W) in [-1, 1]."""
+        """Return the mean squared feature distance of pictures, float (B, 3, H, W) in [-1, 1]."""
         with torch.no_grad():
             wanted = self.seen(images)
         pairs = zip(self.seen(decoded), wanted, strict=True)
@@ -49,10 +49,10 @@ class EarlyFeatures(nn.Module):
 
 
 def patch_critic(channels: tuple[int, ...] = (32, 48, 96, 96)) -> nn.Sequential:
-    """Build a critic of patches (Isola et al. 2017) whose layers keep lengths (Miyato et al. 2018).
+    """Build a patch discriminator (Isola et al. 2017) with spectral normalisation (Miyato et al. 2018).
 
     Returns:
-        network from pictures (B, 3, H, W) to judgements (B, 1, H / 4, W / 4), high for real ones.
+        network from pictures (B, 3, H, W) to logits (B, 1, H / 4, W / 4), high for real ones.
     """
     strides, layers, width = (1, 2, 2, 1), [], 3
     for wider, stride in zip(channels, strides, strict=True):
@@ -63,14 +63,14 @@ def patch_critic(channels: tuple[int, ...] = (32, 48, 96, 96)) -> nn.Sequential:
 
 
 def critic_loss(critic: nn.Module, decoded: Tensor, images: Tensor) -> Tensor:
-    """Return the hinge loss that teaches the critic; no gradient reaches what decoded."""
+    """Return the discriminator's hinge loss; no gradient reaches the decoder."""
     judged = critic(torch.cat([images, decoded.detach()]))
     real, false = judged.chunk(2)
     return F.relu(1 - real).mean() + F.relu(1 + false).mean()
 
 
 def deceiving_loss(critic: nn.Module, decoded: Tensor) -> Tensor:
-    """Return what the decoder is taught by: minus the critic's judgement; no gradient reaches the critic."""
+    """Return the decoder's adversarial loss, minus the discriminator's output; no gradient reaches the latter."""
     critic.requires_grad_(False)
     judged = critic(decoded)
     critic.requires_grad_(True)

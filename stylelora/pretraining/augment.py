@@ -1,4 +1,4 @@
-"""Random views of icons for training the embedded base. Batched tensors, global torch RNG.
+"""Data augmentation of icons for training the embedded base. Batched tensors, global torch RNG.
 
 Shapes: B pictures, 4 = RGBA, 3 = RGB, H = W the side in pixels.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def flattened(rgba: Tensor, background: Tensor) -> Tensor:
-    """Lay icons over backgrounds.
+    """Composite icons over backgrounds.
 
     Args:
         rgba: uint8 (B, 4, H, W).
@@ -25,7 +25,7 @@ def flattened(rgba: Tensor, background: Tensor) -> Tensor:
 
 
 def random_outline(rgba: Tensor, p: float) -> Tensor:
-    """Draw a dark line of one or two pixels around some icons, uint8 (B, 4, H, W): comics have one, icons have not."""
+    """Add a dark outline of one or two pixels to some icons, uint8 (B, 4, H, W), as in comics; icons lack it."""
     alpha = rgba[:, 3:].float()
     wide = torch.rand(len(rgba), 1, 1, 1) < 0.5
     grown = torch.where(wide, F.max_pool2d(alpha, 5, 1, 2), F.max_pool2d(alpha, 3, 1, 1))
@@ -46,7 +46,7 @@ def random_background(count: int, size: int, white: float) -> Tensor:
 
 
 def random_affine(images: Tensor, zoom: tuple[float, float], shift: float, degrees: float, p: float) -> Tensor:
-    """Zoom, move and turn each picture with probability `p`; the border colour fills what comes into view."""
+    """Scale, shift and rotate each picture with probability `p`; border colours fill the revealed area."""
     count = len(images)
     scale = torch.empty(count).uniform_(*zoom)
     angle = torch.empty(count).uniform_(-degrees, degrees).deg2rad()
@@ -67,7 +67,7 @@ def _some(images: Tensor, changed: Tensor, p: float) -> Tensor:
 
 
 def random_texture(images: Tensor, p: float) -> Tensor:
-    """Give some pictures a texture that no icon has: mosaic, grain, blur. Keeps 0..1.
+    """Add textures that icons lack to some pictures: mosaic, grain, blur. Keeps 0..1.
 
     An autoencoder that has only seen clean icons would wipe out the brush or pixel structure of a style.
     """
@@ -83,7 +83,7 @@ def random_texture(images: Tensor, p: float) -> Tensor:
 
 
 def random_blocks(images: Tensor, p: float) -> Tensor:
-    """Redraw some pictures in hard blocks of two or four pixels, each the colour of its corner: small details stay."""
+    """Pixelate some pictures by 2 or 4; a block takes its corner's colour, so small details survive."""
     for factor in (2, 4):
         blocks = F.interpolate(images[..., ::factor, ::factor], scale_factor=factor, mode="nearest")
         images = _some(images, blocks, p / 2)
@@ -91,11 +91,11 @@ def random_blocks(images: Tensor, p: float) -> Tensor:
 
 
 def busy_background(images: Tensor, share: float) -> Tensor:
-    """Return backgrounds: for a share of the pictures the next one, three times as large, for the rest white or plain.
+    """Return backgrounds: for a share of the pictures the next one, enlarged 2.5 to 4 times; else white or a gradient.
 
     Args:
         images: float (B, 3, H, W), 0..1.
-        share: probability of another picture.
+        share: probability of using another picture.
     """
     behind = random_affine(images.roll(1, 0), zoom=(2.5, 4.0), shift=0.3, degrees=180, p=1.0)
     return _some(random_background(len(images), images.shape[-1], white=0.5), behind, share)
@@ -119,5 +119,5 @@ def random_tone(images: Tensor, p: float) -> Tensor:
 
 
 def random_flip(images: Tensor) -> Tensor:
-    """Mirror half of the pictures."""
+    """Mirror each picture with probability 1/2."""
     return _some(images, images.flip(-1), 0.5)

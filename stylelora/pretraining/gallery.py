@@ -1,6 +1,6 @@
-"""The drawings that the generator learns from: several of each thing, glyphs beside icons, and people.
+"""The generator's training drawings: several icons and glyphs of each concept, and people.
 
-Fluent's flat and high contrast icons are not among them: the embedded watercolours are repainted from these.
+Fluent's flat and high-contrast icons are excluded: the embedded watercolours are repainted from them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stylelora.base.concepts import load_concepts
 from stylelora.pretraining.icon_table import GLYPH_SETS, STYLE_PHRASES, TRAIN_SETS, IconTable, build_icon_table
 from stylelora.pretraining.people import PORTRAITS, build_people
 
-#: Concept -> other icons of the same thing, seen from elsewhere or of another build.
+#: Concept -> other icons of it, from another angle or in another variant.
 OTHER_VIEWS = {
     "cat-face": "cat", "dog-face": "dog,poodle,guide-dog", "tiger-face": "tiger", "pig-face": "pig",
     "cow-face": "cow", "horse-face": "horse", "rabbit-face": "rabbit", "mouse-face": "mouse",
@@ -33,14 +33,14 @@ OTHER_VIEWS = {
     "movie-camera": "video-camera", "classical-building": "bank", "drum": "long-drum",
     "motorcycle": "motor-scooter",
 }  # fmt: skip
-#: Icons of people, by the name they have.
+#: Names of the icons that show people.
 PEOPLE_ICONS = (
     "artist astronaut baby boy child construction-worker cook detective farmer firefighter girl guard judge man "
     "mechanic ninja old-man old-woman person pilot police-officer prince princess scientist singer student teacher "
     "woman"
 ).split()
 GLYPH_PHRASES = {"tabler": "line icon", "icon-park": "two-tone icon", "game": "solid icon"}
-#: Glyphs whose name means another thing there.
+#: Glyphs whose name means something else in their set.
 _OTHER_THINGS = {
     "tabler": "mouse,note,phone,tornado",
     "icon-park": (
@@ -48,16 +48,16 @@ _OTHER_THINGS = {
     ),
     "game": "butterfly,clover,crab,phone,tiger",
 }
-#: Set -> how captions name its look.
+#: Set -> wording of its look in captions.
 PHRASES = STYLE_PHRASES | GLYPH_PHRASES | {name: known.phrase for name, known in PORTRAITS.items()}
 
 
 def build_gallery(cache: Path | str, people: int, size: int = 64) -> IconTable:
-    """Gather every drawing; `slugs` holds the concept it shows, a person's name or description.
+    """Collect all drawings; `slugs` holds each one's concept, or a person's name or description.
 
     Args:
         cache: folder of the fetched archives and rendered tables.
-        people: people drawn of each set.
+        people: number of people drawn per set.
         size: side of the pictures in pixels.
     """
     concepts = load_concepts()

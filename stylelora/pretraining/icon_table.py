@@ -1,4 +1,4 @@
-"""The pictures the embedded base is trained on: four icon sets rendered once into one table."""
+"""Training pictures of the embedded base: icon sets, rendered once into one table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAIN_SETS = {
     "flat": "@iconify-json/fluent-emoji-flat@1.2.6",
     "contrast": "@iconify-json/fluent-emoji-high-contrast@1.2.6",
 }
-#: Sets that no stage of training sees; they measure the autoencoder and the scorer.
+#: Held-out sets, never trained on; used to evaluate the VAE and the scorer.
 TEST_SETS = {
     "noto-v1": "@iconify-json/noto-v1@1.2.5",
     "emojione": "@iconify-json/emojione@1.2.3",
@@ -35,13 +35,13 @@ STYLE_SETS = {
     "icon-park": "@iconify-json/icon-park@1.2.4",
     "kameleon": "@iconify-json/streamline-kameleon-color@1.2.2",
 }
-#: Glyphs drawn with lines and solid shapes, for the autoencoder alone. Licences: MIT, Apache-2.0, CC BY 3.0.
+#: Line and solid glyphs, for the VAE alone. Licences: MIT, Apache-2.0, CC BY 3.0.
 GLYPH_SETS = {
     "tabler": "@iconify-json/tabler@1.2.41",
     "icon-park": STYLE_SETS["icon-park"],
     "game": STYLE_SETS["game"],
 }
-#: How captions name the look of the sets that the generator learns.
+#: Wording in captions for the look of the generator's sets.
 STYLE_PHRASES = {
     "noto": "shaded icon",
     "twemoji": "flat icon",
@@ -52,7 +52,7 @@ _SKIN_TONE = re.compile(r"-(medium-)?(light|medium|dark)$")
 
 
 class IconTable(NamedTuple):
-    """Rendered icons, row i of every field belonging together."""
+    """Rendered icons; row i of every field describes the same icon."""
 
     pixels: np.ndarray  # uint8 (N, size, size, 4), RGBA
     slugs: np.ndarray  # str (N,), such as "red-apple"
@@ -60,7 +60,7 @@ class IconTable(NamedTuple):
 
 
 def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) -> IconTable:
-    """Fetch and render icon sets, or read the table made before.
+    """Download and render icon sets, or load the cached table.
 
     Args:
         sets: set -> npm package with exact version.
@@ -76,7 +76,7 @@ def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) ->
         pixels, slugs, names = [], [], []
         for name, package in sets.items():
             svgs = load_icon_set(fetch_npm(package, cache))
-            whole = {slug.replace("-", ""): slug for slug in slugs}  # fxemoji runs its words together: redapple
+            whole = {slug.replace("-", ""): slug for slug in slugs}  # fxemoji joins words: redapple
             for slug, svg in svgs.items():
                 slug = whole.get(slug, slug)
                 plain = _SKIN_TONE.sub("", slug)
@@ -93,7 +93,7 @@ def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) ->
 
 
 def corpus(table: IconTable) -> list[str]:
-    """Return the texts that the vocabulary is learned from: every name, and how captions put it."""
+    """Return the tokenizer's training texts: every name, and its wordings in captions."""
     names = sorted({name_of(slug) for slug in table.slugs.tolist()})
     phrases = [f"a picture of a {phrase} of a thing" for phrase in STYLE_PHRASES.values()]
     phrases += [f"two things, three things, a {colour} thing on a {colour} background" for colour in COLOURS]

@@ -1,7 +1,7 @@
 """Openly licensed vector icon sets from the npm registry: fetch, read, render.
 
 Only needed to rebuild what is embedded (the base "mini" and two of the style sets); training and
-sampling never come here. Rendering needs the extra `mini` (resvg-py).
+sampling never use it. Rendering needs the extra `mini` (resvg-py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 
 def fetch_npm(package: str, cache: Path | str) -> Path:
-    """Download one npm package archive, once.
+    """Download an npm package archive, unless cached.
 
     Args:
         package: name with exact version, such as `@iconify-json/noto@1.2.9`.
@@ -43,7 +43,7 @@ def fetch_npm(package: str, cache: Path | str) -> Path:
 
 
 def read_member(archive: Path, member: str) -> bytes:
-    """Return one file of an npm archive (`member` is relative to `package/`)."""
+    """Read one file of an npm archive (`member` is relative to `package/`)."""
     with tarfile.open(archive) as tar:
         return tar.extractfile(f"package/{member}").read()
 
@@ -67,7 +67,7 @@ def load_icon_set(archive: Path) -> dict[str, str]:
 
 
 def render(svg: str, size: int, background: tuple[int, int, int] | None = (255, 255, 255)) -> Image.Image:
-    """Draw an SVG into a square.
+    """Render an SVG into a square image.
 
     Args:
         svg: SVG text with a viewBox.

@@ -1,4 +1,4 @@
-"""The looks that the embedded base learns by name: what a caption says of how something is drawn."""
+"""The looks that the embedded base learns by name, and how to render them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stylelora.pretraining import renderings as r
 
-#: How captions name a look -> how to draw in it. None of them is one of the four embedded styles.
+#: Name of a look in captions -> rendering function. None of them is one of the four embedded styles.
 LOOKS: dict[str, Callable[[Tensor], Tensor]] = {
     "mosaic": r.mosaic,
     "fine mosaic": r.fine_mosaic,
@@ -29,6 +29,6 @@ LOOKS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def drawn_in(images: Tensor, looks: Sequence[str | None]) -> Tensor:
-    """Draw each picture, float (B, 3, H, W) in 0..1, in its look, or leave it."""
+    """Render each picture, float (B, 3, H, W) in 0..1, in its look; None leaves it unchanged."""
     parts = zip(images.split(1), looks, strict=True)
     return torch.cat([image if look is None else LOOKS[look](image) for image, look in parts])

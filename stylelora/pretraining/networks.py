@@ -1,4 +1,4 @@
-"""The shapes of the embedded base's networks: Stable Diffusion 1.5's classes at one-eighth scale."""
+"""Architectures of the embedded base: Stable Diffusion 1.5's classes at one-eighth scale."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def mini_text_encoder(size: int) -> CLIPTextModel:
 
 
 def mini_scheduler() -> DPMSolverMultistepScheduler:
-    """Build the sampler on SD 1.5's noise schedule; eps-prediction (Lu et al. 2022, DPM-Solver++(2M))."""
+    """Build the scheduler with SD 1.5's noise schedule; eps-prediction (Lu et al. 2022, DPM-Solver++(2M))."""
     from diffusers import DPMSolverMultistepScheduler
 
     return DPMSolverMultistepScheduler(
@@ -71,7 +71,7 @@ def mini_scheduler() -> DPMSolverMultistepScheduler:
 
 
 def mini_image_processor() -> CLIPImageProcessor:
-    """Build what brings pictures of any size to 64 px in [-1, 1] for the scorer and the style encoder."""
+    """Build the image processor of scorer and style encoder: pictures of any size to 64 px in [-1, 1]."""
     from transformers import CLIPImageProcessor
 
     return CLIPImageProcessor(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 
 def pack(source: Path, output: Path) -> int:
-    """Copy a checkpoint folder, its weights as float16.
+    """Copy a checkpoint folder, converting weights to float16.
 
     Args:
         source: folder with `model_index.json`, its parts, and `scorer/`.
@@ -36,7 +36,7 @@ def pack(source: Path, output: Path) -> int:
             total += target.stat().st_size
         else:
             shutil.copy(path, target)
-    for config in output.rglob("config.json"):  # no trace of the folder it was trained in
+    for config in output.rglob("config.json"):  # remove the path of the folder it was trained in
         record = json.loads(config.read_text())
         record.pop("_name_or_path", None)
         config.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")

@@ -99,7 +99,7 @@ def _variants(name: str, component: str) -> list[str]:
 
 
 def draw_person(name: str, rng: random.Random, size: int) -> tuple[np.ndarray, str]:
-    """Draw somebody in one set's look, and say what is seen.
+    """Draw a random person in one set's look, with a description.
 
     Args:
         name: key of PORTRAITS.
@@ -137,7 +137,7 @@ def draw_person(name: str, rng: random.Random, size: int) -> tuple[np.ndarray, s
 
 
 class People(NamedTuple):
-    """Drawn people, row i of every field belonging together."""
+    """Drawn people; row i of every field describes the same person."""
 
     pixels: np.ndarray  # uint8 (N, size, size, 4), RGBA
     words: np.ndarray  # str (N,)
@@ -145,7 +145,7 @@ class People(NamedTuple):
 
 
 def build_people(count: int, cache: Path | str, size: int = 64) -> People:
-    """Draw `count` people in each set's look, the same in every run, or read them as drawn before."""
+    """Draw `count` people per set, the same in every run, or load the cached ones."""
     path = Path(cache) / f"people-{count}-{size}.npz"
     if not path.is_file():
         seeds = [(name, f"{name} {number}") for name in PORTRAITS for number in range(count)]

@@ -1,7 +1,7 @@
-"""Colours by name: paint an icon in one, and name the colour of what a picture shows.
+"""Recolour icons by colour name, and name the main colour of a picture.
 
-Painting makes truthful captions ("a green apple") for the embedded base; naming judges what it then draws. The two
-share nothing but the names: one turns hues, the other counts pixels.
+Recolouring gives the embedded base correct captions ("a green apple"); naming evaluates what it then draws. The two
+share only the names: one rotates hues, the other counts pixels.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def hue_saturation_value(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def recolour(rgba: np.ndarray, colour: str) -> np.ndarray:
-    """Paint the main colour of an icon anew, keeping its light and shade and whatever else it shows.
+    """Replace an icon's main colour, keeping its shading and all other colours.
 
-    The main colour is the fullest of twelve hues, or grey if greys cover more than all hues together do.
+    The main colour is the most frequent of twelve hues, or grey if greys cover more than all hues together.
 
     Args:
         rgba: uint8 (H, W, 4).
@@ -60,7 +60,7 @@ def recolour(rgba: np.ndarray, colour: str) -> np.ndarray:
     grey = (saturation < 0.18) | (value < 0.12)
     counts = np.bincount((hue * _BINS / 360).astype(int).ravel() % _BINS, (alpha * ~grey).ravel(), _BINS)
     if counts.sum() < (alpha * grey).sum():
-        chosen = np.where(grey & (value > 0.25), 1.0, 0.0)  # dark outlines, eyes and tyres stay
+        chosen = np.where(grey & (value > 0.25), 1.0, 0.0)  # keep dark outlines, eyes and tyres
     else:
         peak = (counts.argmax() + 0.5) * 360 / _BINS
         away = np.abs((hue - peak + 180) % 360 - 180)
@@ -76,7 +76,7 @@ def recolour(rgba: np.ndarray, colour: str) -> np.ndarray:
 
 
 def colour_name(image: np.ndarray) -> str:
-    """Name the colour that covers most of the thing in a picture on white.
+    """Name the dominant colour of the object in a picture on white.
 
     Args:
         image: uint8 (H, W, 3).

@@ -1,4 +1,4 @@
-"""Ways to render a picture that change its style and not what it shows: what the style encoder learns to tell apart.
+"""Renderings that change a picture's style but not its content, which the style encoder learns to distinguish.
 
 Each takes and returns float (B, 3, H, W) in 0..1. None of them is one of the four embedded styles.
 """
@@ -125,7 +125,7 @@ STRUCTURES: tuple[Callable[[Tensor], Tensor], ...] = (
     plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, washed, hatched, dotted, smeared,
 )  # fmt: skip
 TONES: tuple[Callable[[Tensor], Tensor], ...] = (plain, grey, sepia, vivid, pastel, negative)
-# A structure, then a tone; what has no colour left needs no tone that is about colour.
+# A structure, then a tone; colourless structures skip tones that only change colour.
 RENDERINGS: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = tuple(
     (structure, tone)
     for structure in STRUCTURES

@@ -1,4 +1,4 @@
-"""What the embedded base learns to draw of each icon: alone, in a colour, two or three of it, before a colour."""
+"""Training scenes per icon: alone, recoloured, two or three copies, or on a coloured background."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stylelora.base.concepts import PLURALS, with_article
 from stylelora.pretraining.recolour import COLOURS, recolour
 
 NUMBERS = {2: "two", 3: "three"}
-#: Where copies are put, (x, y) of their centres as shares of the side, and their size.
+#: Layout of the copies: centres (x, y) as fractions of the side, and their size.
 _PLACES = {2: (((0.26, 0.5), (0.74, 0.5)), 0.48), 3: (((0.5, 0.27), (0.26, 0.74), (0.74, 0.74)), 0.46)}
 _IRREGULAR = {
     "deer": "deer", "die": "dice", "fish": "fish", "knife": "knives", "leaf": "leaves", "mouse": "mice",
@@ -22,7 +22,7 @@ _IRREGULAR = {
 
 
 class Scene(NamedTuple):
-    """One way to show a thing.
+    """One way to show a concept.
 
     Attributes:
         colour: key of COLOURS to paint it in, or None for its own.
@@ -40,13 +40,13 @@ class Scene(NamedTuple):
 
 
 def held_out(name: str, colour: str) -> bool:
-    """Tell whether "a <colour> <name>" is kept from training, as one pair in five is: does the base compose?"""
+    """Return whether "a <colour> <name>" is held out; one pair in five is, to test composition."""
     digest = hashlib.sha256(repr(("held-out colour", name, colour)).encode()).digest()
     return (int.from_bytes(digest[:8], "little") >> 1) % 5 == 0
 
 
 def scenes_of(name: str) -> list[Scene]:
-    """Return every scene of a concept that training may show."""
+    """Return all training scenes of a concept."""
     alone = [Scene()]
     coloured = [Scene(colour=colour) for colour in COLOURS if not held_out(name, colour)]
     counted = [] if name in PLURALS else [Scene(count=count) for count in NUMBERS]
@@ -54,7 +54,7 @@ def scenes_of(name: str) -> list[Scene]:
 
 
 def draw(rgba: np.ndarray, scene: Scene) -> np.ndarray:
-    """Draw an icon uint8 (H, W, 4) as the scene says; returns uint8 (H, W, 3)."""
+    """Render a scene of an icon, uint8 (H, W, 4); returns uint8 (H, W, 3)."""
     if scene.colour is not None:
         rgba = recolour(rgba, scene.colour)
     side = len(rgba)
@@ -83,7 +83,7 @@ def plural(name: str) -> str:
 
 
 def describe(name: str, scene: Scene) -> str:
-    """Return the words for a scene: `a green apple`, `two cats`, `a car on a blue background`."""
+    """Describe a scene in words: `a green apple`, `two cats`, `a car on a blue background`."""
     if scene.count > 1:
         return f"{NUMBERS[scene.count]} {plural(name)}"
     words = with_article(name, scene.colour)

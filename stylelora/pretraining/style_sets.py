@@ -1,7 +1,7 @@
 """Redraw the embedded style pictures from the openly licensed works they come from.
 
-`metadata.jsonl` in each style's folder is the list that a person keeps: one line per picture with its file, its
-caption and its `source`. This module turns each `source` back into the picture, so a rebuild gives the same pixels:
+`metadata.jsonl` in each style's folder is written by hand: one line per picture with its file, its caption and its
+`source`. This module turns each `source` back into the picture, so a rebuild gives the same pixels:
 
     python -m stylelora.pretraining.style_sets --style watercolor
     python -m stylelora.pretraining.style_sets --style cartoon
@@ -64,7 +64,7 @@ def draw_icon(source: str, cache: Path) -> Image.Image:
 
 
 def draw_watercolor(source: str, cache: Path) -> Image.Image:
-    """Paint an icon in watercolour; the seed comes from the source, so that adding pictures changes no other."""
+    """Paint an icon in watercolour; seeded by the source, so that adding pictures leaves the others unchanged."""
     return paint(draw_icon(source, cache), zlib.crc32(source.encode()), SIDE)
 
 
@@ -74,7 +74,7 @@ def draw_cartoon(source: str, cache: Path) -> Image.Image:
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """Lay a picture with transparency on white."""
+    """Composite a transparent picture onto white."""
     picture = picture.convert("RGBA")
     canvas = Image.new("RGBA", picture.size, WHITE)
     canvas.alpha_composite(picture)
@@ -82,7 +82,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def draw_pixelart(source: str, crawl: Path) -> Image.Image:
-    """Read a game tile, in its own few pixels, on white."""
+    """Load a game tile at native resolution, on white."""
     tile = source.split(" ", 1)[1]
     if not crawl.is_dir():
         return on_white(Image.open(io.BytesIO(read_tiles(crawl)[tile])))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> CLIPTokenizer:
-    """Learn a small CLIP tokenizer; deterministic.
+    """Train a small CLIP tokenizer, deterministically.
 
     As in CLIP the vocabulary is: every byte, every byte at a word's end, the merges, start and end of text. So every
     text can be written in it, trigger words and other languages too, only with more tokens.
