@@ -83,6 +83,8 @@ def merge(
     save(target, state, rank=rank, alpha=float(rank), metadata=notes)
     words = described([adapter.name for adapter in given], amounts)
     print(f"{output} holds {len(updates)} layers of rank {rank}: {words}")
+    if format == "kohya" and bases == ["mini"]:
+        print("it works with the base mini only: ComfyUI and others need a LoRA trained on Stable Diffusion 1.5")
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:

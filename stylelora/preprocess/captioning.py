@@ -145,7 +145,7 @@ def find_captions(
     why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
     listed = metadata(listings) if "metadata" in options.sources else {}
     if lost := sorted(str(path) for path in listed if not os.path.isfile(path)):
-        log.warning("metadata names %d missing files, such as %s", len(lost), printable(lost[0]))
+        log.warning("captions of %d files that do not exist are ignored, such as %s", len(lost), printable(lost[0]))
     asking = list(rows)
     for source in options.sources:
         if source in captioners:

@@ -123,8 +123,8 @@ def preprocess(
         if (strict and blocking) or not any(entry.used for entry in entries):
             report.write_text(page(entries, settings, partial, written=False), encoding="utf-8")
             raise InputError(
-                f"{target} was not written, see {report}: fix the files, accept their problems with --allow "
-                f"{','.join(name for name in ADVICE if name in blocking)}, or leave the files out with --drop"
+                f"{target} was not written, see {report}: do what is advised for each problem, or accept them with "
+                f"--allow {','.join(name for name in ADVICE if name in blocking)}, or drop their pictures with --drop"
                 if blocking
                 else f"{target} was not written, see {report}: no usable picture of {root} is left"
             )

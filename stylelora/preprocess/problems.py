@@ -22,7 +22,7 @@ ADVICE = {
     "no-caption": "write one in a .txt file beside the picture, or name more sources with --captions; "
     "if allowed, the picture is left out",
     "no-trigger": "put {trigger} into --template; if allowed, no trigger word will call up the style",
-    "shared-words": 'remove them with --remove "WORDS"; if allowed, the style is tied to them, too',
+    "shared-words": 'take them out of the captions with --remove "WORDS"; if allowed, they stand for the style, too',
     "long-caption": "shorten it; if allowed, its end is cut off",
     "duplicate": "remove or drop it; if allowed, the picture counts twice",
     "near-duplicate": "remove or drop it; if allowed, both stay on the same side of the split",

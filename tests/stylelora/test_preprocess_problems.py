@@ -66,7 +66,7 @@ def test_words_that_most_captions_begin_with_are_a_problem(raw, capsys):
         run(raw, remove=[])
     said = capsys.readouterr().out
     assert "shared-words          6" in said
-    assert 'remove them with --remove "a drawing of"' in said
+    assert 'take them out of the captions with --remove "a drawing of"' in said
     assert "--remove &#34;a drawing of&#34;" in next(raw.parent.glob("*.census.html")).read_text()
     assert len(scan_folder(run(raw, remove=[], allow=["shared-words"]))) == 6
 
