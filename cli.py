@@ -8,19 +8,13 @@ from pathlib import Path
 from stylelora.console import call, quiet
 from stylelora.console.errors import sentence
 from stylelora.console.screens import answer
+from stylelora.console.verbs import FUNCTIONS
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULTS = CONFIGS / "defaults.yaml"
 PARSER = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate", "test", "predict")
-FUNCTIONS = {
-    "preprocess": "stylelora.preprocess.preprocess",
-    "merge": "stylelora.lora.merge",
-    "interference": "stylelora.evaluation.interference",
-    "compare": "stylelora.evaluation.compare",
-    "study": "stylelora.studies.study",
-}
 
 
 def build_cli() -> type:

@@ -15,6 +15,15 @@ VERBS = {
     "study": ("run a study and print its tables", "--question styles"),
 }
 
+#: Verb that Lightning does not run -> module with a function of the same name.
+FUNCTIONS = {
+    "preprocess": "stylelora.preprocess.preprocess",
+    "merge": "stylelora.lora.merge",
+    "interference": "stylelora.evaluation.interference",
+    "compare": "stylelora.evaluation.compare",
+    "study": "stylelora.studies.study",
+}
+
 #: Option of Lightning -> what it does. Lightning's own texts take paragraphs.
 TRAINER = {
     "--config": "config of the run; its values replace the defaults shown here",
