@@ -166,7 +166,7 @@ def test_half_precision_makes_nearly_the_same(tiny_sd, adapter_files, tmp_path):
         ("{density: 0}", "ties", "both are shares"),
         ("{regions: [left]}", "composite", "give each adapter one region"),
         ("{regions: [left, right]}", "sum", "sum has no regions"),
-        ("{regions: [left, nowhere.png]}", "composite", "'nowhere.png' is no picture"),
+        ("{regions: [left, nowhere.png]}", "composite", "'nowhere.png' is not a picture"),
         ("{densities: 1}", "ties", "densities"),
         ("{}", "sum, --model.init_args.guidance_scales=[.nan]", "guidance_scale is nan"),
         ("{}", "sum, --model.init_args.strengths=[-1]", "strength is -1"),

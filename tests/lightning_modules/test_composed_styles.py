@@ -132,7 +132,7 @@ def test_another_scheduler_makes_other_pictures(tiny_sd, adapter_files, run, tmp
         (("--model.init_args.scheduler=diffusers.EulerAncestralDiscreteScheduler",), "[[1, 0]]", "draws noise of its"),
         (("--model.init_args.resolution=70",), "[[1, 0]]", "resolution 70 does not suit this base"),
         (("--model.init_args.num_inference_steps=0",), "[[1, 0]]", "steps is 0"),
-        ((), "[[1]]", "2 adapters and 1 weights"),
+        ((), "[[1]]", "2 adapters but 1 weights"),
         ((), "[[1, -1]]", "is not a number of at least 0"),
         ((), "[]", "at least one list of weights"),
         (("--data.init_args.prompts=[]",), "[[1, 0]]", "at least one prompt"),

@@ -25,5 +25,5 @@ def test_a_judge_that_is_named_twice_judges_once(tiny_clip):
 
 def test_two_judges_of_one_name_are_refused(tiny_clip, tmp_path):
     other = shutil.copytree(tiny_clip, tmp_path / tiny_clip.name)
-    with pytest.raises(InputError, match="have one name"):
+    with pytest.raises(InputError, match="have the same name"):
         load([str(tiny_clip)], [str(other)])

@@ -128,7 +128,7 @@ def test_a_style_that_its_adapter_does_not_surely_raise_is_not_measurable():
     assert mean_interval(by_prompt + 0.3).ci_low > 0  # pictures taken as independent would let it pass
     for scale in (doubtful, calibrate(base, base - 1, PROMPTS), calibrate([0.0, 0.0], [1.0, 1.0], ["a", "a"])):
         assert not scale.measurable
-        with pytest.raises(InputError, match="not surely above 0"):
+        with pytest.raises(InputError, match="not clearly above 0"):
             attainment(base, scale)
     assert calibrate(base, base + by_prompt + 0.7, PROMPTS).measurable
 

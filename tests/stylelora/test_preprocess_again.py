@@ -64,7 +64,7 @@ def test_an_output_that_is_not_ours_is_left_alone(raw, content):
     with pytest.raises(InputError, match="did not write"):
         run(raw)
     assert sorted(os.listdir(raw.parent / "data")) == ["census.json", "letter.doc"]
-    with pytest.raises(InputError, match="lies in"):
+    with pytest.raises(InputError, match="is inside"):
         preprocess(str(raw), "zebra", "zqx", output=str(Path(raw, "out")))
     (raw.parent / "file").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
