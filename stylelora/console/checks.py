@@ -29,9 +29,8 @@ def check_verb(word: str) -> None:
         raise InputError(f"give a verb before {word}: {', '.join(VERBS)}")
     if word not in VERBS:
         question = f", did you mean '{MEANT[word]}'?" if word in MEANT else meant(word, list(VERBS))
-        raise InputError(
-            f"there is no verb {word!r}{question or ';'} The verbs are {', '.join(VERBS)}".replace("; T", "; t")
-        )
+        known = f"verbs are {', '.join(VERBS)}"
+        raise InputError(f"there is no verb {word!r}{question + ' The' if question else '; the'} {known}")
 
 
 def check_files(words: Sequence[str]) -> None:

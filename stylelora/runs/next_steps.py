@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stylelora.runs.result import read_metrics
+from stylelora.records import Metric
 
 
 def next_steps(folder: Path) -> str:
@@ -21,7 +21,8 @@ def next_steps(folder: Path) -> str:
 
         with safe_open(adapter, "pt") as file:
             metadata = file.metadata() or {}
-        skills = [metric.value for metric in read_metrics(folder) if metric.quantity.measure == "skill"]
+        metrics = map(Metric.of_record, result["metrics"])
+        skills = [metric.value for metric in metrics if metric.quantity.measure == "skill"]
         of = f"epoch {result['epoch']}" + "".join(f", skill {value:.3f}" for value in skills[:1])
         lines.append(f"adapter   {adapter}  ({of}; trigger word {metadata.get('trigger')})")
     if sheets := sorted(folder.glob("samples/epoch=*.png")):
