@@ -18,7 +18,7 @@ from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_
 from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS
 from stylelora.diffusion.conditions import Blends, Condition, sample_condition
 from stylelora.diffusion.sample import initial_noise
-from stylelora.lora.blend import added, as_state, blend
+from stylelora.lora.blend import added, as_layers, blend
 from stylelora.lora.compose import FULL_RANK, METHODS
 from stylelora.lora.factors import Factors, truncated
 from stylelora.lora.inject import adaptable_modules
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"{len(pair[0].layers)} layers\n| merge | s |\n|---|---|")
     for method in METHODS:
         once = 1 if method in FULL_RANK else args.times
-        taken = seconds(lambda method=method: as_state(blend(pair, (0.6, 0.4), method), pair[0].inputs), once)
+        taken = seconds(lambda method=method: as_layers(blend(pair, (0.6, 0.4), method), pair), once)
         print(f"| {method} | {taken:.2f} |", flush=True)
     cut = seconds(lambda: [truncated(update, 16) for update in blend(pair, (0.6, 0.4)).values()], args.times)
     print(f"| sum, to rank 16 | {cut:.2f} |\n\n| {args.pictures} pictures by | s | of the base's |\n|---|---|---|")
@@ -78,7 +78,7 @@ def main() -> None:
 
     blends = Blends(pair)
 
-    def embed(texts: list[str]) -> Conditioning:
+    def embed(texts: list[str], _updates: dict) -> Conditioning:
         return Conditioning(torch.zeros(len(texts), 77, width))
 
     def sample(method: str, weights: tuple[float, float]) -> Callable[[], object]:

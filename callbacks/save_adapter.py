@@ -1,4 +1,4 @@
-"""The trained adapter, as a file that diffusers can load."""
+"""The trained adapter, as a file that every program loads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 import lightning.pytorch as L
 
 from stylelora.data.scan import content_hash
-from stylelora.lora.write import save_adapter
+from stylelora.lora.write import write_lora
+from stylelora.runs.folder import adapter_file
 from stylelora.runs.result import git_hash
 
 
 class SaveAdapter(L.Callback):
-    """Writes `adapter.safetensors`, the adapter of the kept epoch, and `adapter-last.safetensors`.
+    """Writes `NAME.safetensors`, the adapter of the kept epoch, and `NAME-last.safetensors`; NAME is the run folder's.
+
+    They have kohya's key names, which ComfyUI, A1111, Forge, kohya's scripts and diffusers read.
 
     The module says which epoch that is, as `val/kept_epoch`. Modules without an adapter are ignored.
     """
@@ -20,22 +23,20 @@ class SaveAdapter(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the adapter if this epoch is kept."""
         if trainer.callback_metrics.get("val/kept_epoch") == trainer.current_epoch:
-            self._save(trainer, pl_module, "adapter.safetensors", trainer.current_epoch)
+            self._save(trainer, pl_module, "", trainer.current_epoch)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last adapter."""
-        self._save(trainer, pl_module, "adapter-last.safetensors", trainer.current_epoch - 1)
+        self._save(trainer, pl_module, "-last", trainer.current_epoch - 1)
 
-    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str, epoch: int) -> None:
-        if not trainer.is_global_zero or not hasattr(pl_module, "adapter_state"):
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, which: str, epoch: int) -> None:
+        if not trainer.is_global_zero or not hasattr(pl_module, "adapter_layers"):
             return
         hparams, data = pl_module.hparams, trainer.datamodule
         skill = float(trainer.callback_metrics.get("val/skill", "nan"))
-        save_adapter(
-            Path(trainer.default_root_dir, name),
-            pl_module.adapter_state(),
-            rank=hparams.rank,
-            alpha=hparams.alpha,
+        write_lora(
+            adapter_file(Path(trainer.default_root_dir), which),
+            pl_module.adapter_layers(),
             metadata={
                 "base": hparams.base,
                 "style": data.style_name,

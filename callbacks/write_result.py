@@ -16,7 +16,7 @@ class WriteResult(L.Callback):
     """Writes `result.json` when a run ends: success, failed or cancelled; settings, versions, time, memory, metrics.
 
     Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch that is kept,
-    as `val/kept_epoch` says, so they belong to `adapter.safetensors`; a module that logs none gives those of its last
+    as `val/kept_epoch` says, so they belong to the saved adapter; a module that logs none gives those of its last
     epoch. After an exception they are of what was finished until then. A test's stand beside the p-values of `tests`.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -35,7 +35,9 @@ from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
 from stylelora.lora.blend import added, check_fit
+from stylelora.lora.factors import Factors
 from stylelora.lora.mix import BlendOptions
+from stylelora.lora.names import parts
 from stylelora.lora.read import described, read_adapters
 from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError
@@ -62,6 +64,8 @@ class ComposedStyles(L.LightningModule):
         num_inference_steps: denoising steps of each picture; default: depends on the base.
         scheduler: sampler, as a class such as diffusers.EulerDiscreteScheduler; default: the base's own.
         resolution: side of the pictures in pixels; default: the base's own.
+        triggers: trigger words, one per adapter, "" for none; default: those that the files state.
+        unet_only: leave out the layers that adapters have for the text encoder.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class ComposedStyles(L.LightningModule):
         num_inference_steps: int | None = None,
         scheduler: str | None = None,
         resolution: int | None = None,
+        triggers: list[str] | None = None,
+        unet_only: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -102,7 +108,7 @@ class ComposedStyles(L.LightningModule):
                 f"prompt_baselines contains {CONTENT} alone, which is the base itself; name a style in each, or "
                 f"remove it"
             )
-        self.adapters = read_adapters(adapters)
+        self.adapters = read_adapters(adapters, unet_only, triggers)
         self.blends = Blends(self.adapters)
         nothing = (0.0,) * len(adapters)
         self.conditions = [
@@ -123,7 +129,8 @@ class ComposedStyles(L.LightningModule):
         if scheduler is not None:
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:
-            check_fit(self.unet, adapter.layers)
+            check_fit(self.unet, adapter.unet)
+            check_fit(self.text_encoder, adapter.text)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
         self._tested = False
@@ -211,8 +218,9 @@ class ComposedStyles(L.LightningModule):
                 rows.append(made | settings | {"image": image})
         return rows
 
-    def _embed(self, texts: Sequence[str]) -> Conditioning:
-        return encode_texts(self.tokenizer, self.text_encoder, texts)
+    def _embed(self, texts: Sequence[str], updates: Mapping[str, Factors]) -> Conditioning:
+        with added(self.text_encoder, updates):
+            return encode_texts(self.tokenizer, self.text_encoder, texts)
 
     def test_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> list[dict]:
         """Sample prompts (loader 0), or measure the loss on a style's held-out pictures (loader 1).
@@ -228,11 +236,13 @@ class ComposedStyles(L.LightningModule):
             return self._pictures(batch, initial_noise(keys, self.latent_shape))
         pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
-        captions, rows = self._embed(batch["caption"]), []
+        rows = []
         for place, condition in enumerate(self.conditions):
             if not condition.trigger or condition.prompt_template != CONTENT or not condition.is_one_unet:
                 continue
-            with added(self.unet, self.blends.updates(condition)):
+            of_unet, of_text = parts(self.blends.updates(condition))
+            captions = self._embed(batch["caption"], of_text)
+            with added(self.unet, of_unet):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
                 measured = {"condition": self.name(condition), "style": style, "sha256": sha256, "losses": row.tolist()}

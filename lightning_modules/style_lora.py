@@ -15,8 +15,9 @@ from stylelora.diffusion import noise
 from stylelora.diffusion.loss import bank_losses, denoising_losses
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.distributed import gather_rows
+from stylelora.lora.factors import Layer
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
-from stylelora.lora.write import adapter_state
+from stylelora.lora.write import trained_layers
 from stylelora.metrics.skill import SKILL, skill_interval
 from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError, Metric, SampleBatch
@@ -205,9 +206,9 @@ class StyleLoRA(L.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def adapter_state(self) -> dict[str, Tensor]:
-        """Return the adapter's tensors under diffusers' key names."""
-        return adapter_state(self.unet)
+    def adapter_layers(self) -> dict[str, Layer]:
+        """Return a copy of the adapter's tensors, layer by layer."""
+        return trained_layers(self.unet, self.hparams.alpha)
 
     def _trained(self) -> set[str]:
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}

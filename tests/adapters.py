@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from stylelora.lora.blend import added, blend
 from stylelora.lora.inject import inject_lora
 from stylelora.lora.read import read_adapter
-from stylelora.lora.write import adapter_state, save_adapter
+from stylelora.lora.write import trained_layers, write_lora
 from tests.tiny_sd import disturb, predict
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -23,7 +23,7 @@ def write_adapter(tiny_sd, path, rank, alpha, target_modules, seed):
     torch.manual_seed(seed)
     disturb(unet)
     notes = {"base": "tiny", "style": path.stem, "trigger": f"{path.stem}style"}
-    save_adapter(path, adapter_state(unet), rank=rank, alpha=alpha, metadata=notes)
+    write_lora(path, trained_layers(unet, alpha), notes)
     return path
 
 

@@ -118,7 +118,13 @@ class Keep(L.Callback):
     def on_validation_end(self, trainer, pl_module):
         values = {name: value.item() for name, value in trainer.callback_metrics.items()}
         self.logged.append(values)
-        self.adapters.append({name: value.clone() for name, value in pl_module.adapter_state().items()})
+        self.adapters.append(tensors(pl_module))
+
+
+def tensors(module):
+    """A copy of the adapter's tensors by name."""
+    layers = module.adapter_layers()
+    return {f"{name}.{factor}": getattr(layer, factor) for name, layer in layers.items() for factor in ("down", "up")}
 
 
 def same(first, second):

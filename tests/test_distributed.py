@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from stylelora.runs.folder import adapter_file
 from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words, metrics_of
 
 pytestmark = pytest.mark.slow
@@ -50,8 +51,8 @@ def test_measurements_are_the_same(runs, name):
 
 
 def test_adapters_are_the_same(runs):
-    for name in ("adapter.safetensors", "adapter-last.safetensors"):
-        one, two = (load_file(folder / name) for folder in runs)
+    for which in ("", "-last"):
+        one, two = (load_file(adapter_file(folder, which)) for folder in runs)
         assert one.keys() == two.keys()
         for key in one:
             np.testing.assert_allclose(two[key], one[key], atol=1e-5, rtol=0)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from stylelora.lora.read import read_adapter
+from stylelora.runs.folder import adapter_file
 from tests.runs import ROOT, draw_pictures, run_cli
 
 PACKAGES = ("stylelora", "callbacks", "datamodules", "lightning_modules", "configs")
@@ -204,7 +205,7 @@ def test_a_style_is_its_data_module_and_its_config(copy, tiny_sd, tmp_path):
         "--clip_score.scorer=null",
     )  # fmt: skip
     folder = copy / "runs" / "train" / "mini" / "ink"
-    metadata = read_adapter(folder / "adapter.safetensors").metadata
+    metadata = read_adapter(adapter_file(folder)).metadata
     assert (metadata["style"], metadata["trigger"]) == ("ink", "inkstyle")
     assert json.loads((folder / "result.json").read_text())["status"] == "success"
 

@@ -151,7 +151,7 @@ def workshop(tmp_path_factory):
         words = f"--config configs/train/mini/{style}.yaml --trainer.max_epochs 1 --model.sample_every_n_epochs 99"
         run(folder, [sys.executable, "cli.py", "fit", *words.split()])
     (folder / "runs" / "quickstart").mkdir()  # for pages that are run without README
-    shutil.copy(folder / "runs/train/mini/watercolor/adapter.safetensors", folder / "runs" / "quickstart")
+    shutil.copy(folder / "runs/train/mini/watercolor/watercolor.safetensors", folder / "runs" / "quickstart")
     return folder
 
 

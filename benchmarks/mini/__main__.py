@@ -25,6 +25,7 @@ from stylelora.metrics.style import StyleEncoder, in_style
 from stylelora.pretraining.icon_table import STYLE_PHRASES, TEST_SETS
 from stylelora.pretraining.recolour import COLOURS, colour_name
 from stylelora.pretraining.scenes import Scene, describe, held_out
+from stylelora.runs.folder import adapter_file
 
 
 def row(what: str, values: torch.Tensor, unit: str = "") -> None:
@@ -114,7 +115,7 @@ def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet
     plain_vectors = encoder.encode_images(plain)
     kept_by_base = (scorer.guess(plain) == label).double().mean()
     for name, style in STYLES.items():
-        path = adapters / name / "adapter.safetensors"
+        path = adapter_file(adapters / name)
         if not path.is_file():
             print(f"| {name} | not measured: {path} is not there; train configs/train/mini/{name}.yaml | | |")
             continue

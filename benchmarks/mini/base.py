@@ -41,7 +41,7 @@ class Base:
         self.shape = (self.vae.config.latent_channels, side, side)
         if adapter is not None:
             self.added = ExitStack()  # kept alive, because closing it removes the adapter
-            self.added.enter_context(added(self.unet, read_adapter(adapter).layers))
+            self.added.enter_context(added(self.unet, read_adapter(adapter).unet))
 
     def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
         """Generate one picture per prompt, uint8 (N, 3, H, W); noise depends only on (seed, index in the list)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import sys
@@ -40,6 +41,8 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 def call(module: str, name: str, words: list[str]) -> None:
     """Run one of our functions as a program: parameters become options, the docstring the help.
 
+    Values before any option are the first parameter's, as in `convert FILE --output OUT`.
+
     Args:
         module: where it is.
         name: of the function, and of the verb.
@@ -49,6 +52,8 @@ def call(module: str, name: str, words: list[str]) -> None:
 
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     function = getattr(importlib.import_module(module), name)
+    if words and not words[0].startswith("-"):
+        words = [f"--{next(iter(inspect.signature(function).parameters))}", *words]
     try:
         auto_cli(function, _lists(words), as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
     except OSError as error:

@@ -10,6 +10,7 @@ VERBS = {
     "test": ("measure adapters and blends", "--config configs/evaluate/mini.yaml"),
     "preprocess": ("turn pictures into a training set", "--source DIR --style NAME"),
     "merge": ("blend LoRA files into one", "--adapters A B --weights 0.6 0.4 --output C"),
+    "convert": ("rewrite a LoRA for other programs", "FILE --format diffusers --output OUT"),
     "interference": ("measure how two LoRAs interfere", "--adapters A B --weights 0.6 0.4"),
     "compare": ("compare finished tests", "--runs A B"),
     "study": ("run a study and print its tables", "--question styles"),
@@ -19,6 +20,7 @@ VERBS = {
 FUNCTIONS = {
     "preprocess": "stylelora.preprocess.preprocess",
     "merge": "stylelora.lora.merge",
+    "convert": "stylelora.lora.convert",
     "interference": "stylelora.evaluation.interference",
     "compare": "stylelora.evaluation.compare",
     "study": "stylelora.studies.study",
@@ -94,7 +96,8 @@ EXAMPLES = {
     ],
     "predict": ["--config configs/compose/one.yaml --data.prompts '[a cat, a dog]'"],
     "preprocess": ["--source DIR --style NAME --trigger zqstyle --allow enlarged,jpeg"],
-    "merge": ["--adapters A --weights 1 --format kohya --output C   (for ComfyUI and A1111)"],
+    "merge": ["--adapters A B --weights 0.6 0.4 --rank 32 --output C.safetensors"],
+    "convert": ["FILE --dtype float16 --output OUT.safetensors"],
     "compare": ["--runs A1,A2,A3 B1,B2,B3 --margin 0.1"],
     "study": ["--question resolution"],
 }

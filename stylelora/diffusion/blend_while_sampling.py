@@ -26,16 +26,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A prompt and the empty prompt, both encoded by one text encoder: the base's, or one with an adapter's updates.
+
+    Attributes:
+        text: conditioning of the prompt, for B pictures.
+        empty: conditioning of the empty prompt, for 1 picture.
+    """
+
+    text: Conditioning
+    empty: Conditioning
+
+
+@dataclass(frozen=True)
 class Blending:
     """Inputs of a method, for B pictures and the adapters with a weight above 0.
 
     Attributes:
         weights: w of each adapter.
         shares: pi of each adapter; with regions, maps float (1, 1, H, W); the remainder to 1 is the base's.
-        layers: updates of each adapter by layer, multiplied by s; not multiplied for a method `from_base`.
-        prompts: conditioning of each adapter, with its own trigger word; or one for all, with all trigger words.
-        base_prompt: conditioning of the base, without trigger words, for a method `from_base` or with regions.
-        empty: conditioning of the empty prompt, for 1 picture.
+        layers: each adapter's updates of the UNet, multiplied by s; not multiplied for a method `from_base`.
+        prompts: of each adapter, with its own trigger word and text encoder; or one for all, with all trigger words.
+        base_prompt: of the base, without trigger words where a method is `from_base` or has regions.
         guidance_scale: g of classifier-free guidance.
         options: options of the methods.
         calls: number of UNet calls.
@@ -46,19 +58,18 @@ class Blending:
     weights: Sequence[float]
     shares: Sequence[float | Tensor]
     layers: Sequence[Mapping[str, Factors]]
-    prompts: Sequence[Conditioning]
-    base_prompt: Conditioning
-    empty: Conditioning
+    prompts: Sequence[Prompt]
+    base_prompt: Prompt
     guidance_scale: float
     options: BlendOptions
     calls: int
     order: int
     once: Callable[[Callable[[], T]], T]
 
-    def guided(self, adapter: Choice, prompt: Conditioning) -> list[Term]:
+    def guided(self, adapter: Choice, prompt: Prompt) -> list[Term]:
         """Return the terms of classifier-free guidance with one adapter."""
-        terms = [Term(adapter, prompt, self.guidance_scale)]
-        return terms + ([Term(adapter, self.empty, 1 - self.guidance_scale)] if self.guidance_scale != 1 else [])
+        terms = [Term(adapter, prompt.text, self.guidance_scale)]
+        return terms + ([Term(adapter, prompt.empty, 1 - self.guidance_scale)] if self.guidance_scale != 1 else [])
 
 
 #: From the number of a call of the UNet to the terms of its sum.
@@ -109,19 +120,17 @@ def composite(given: Blending) -> Plan:
 
     With regions, each adapter acts in its own, and the base alone acts where there is none; see `anchored_terms`.
     """
-    guided = (given.empty, given.guidance_scale, given.options.base_unconditional)
-    if given.options.regions is None:
-        terms = composite_terms(given.shares, given.prompts, *guided)
-    else:
-        terms = anchored_terms(given.shares, given.prompts, given.base_prompt, *guided)
+    guided = (given.base_prompt, given.guidance_scale, given.options.base_unconditional)
+    made = composite_terms if given.options.regions is None else anchored_terms
+    terms = made(given.shares, given.prompts, *guided)
     return lambda _call: terms
 
 
 @method("anchored", own_prompts=True, from_base=True)
 def anchored(given: Blending) -> Plan:
     """Add each adapter's change to the base's prediction (Liu et al. 2022, eq. 11); see `anchored_terms`."""
-    guided = (given.empty, given.guidance_scale, given.options.base_unconditional)
-    terms = anchored_terms(given.weights, given.prompts, given.base_prompt, *guided)
+    guided = (given.base_prompt, given.guidance_scale, given.options.base_unconditional)
+    terms = anchored_terms(given.weights, given.prompts, *guided)
     return lambda _call: terms
 
 
@@ -143,8 +152,8 @@ def k_lora(given: Blending) -> Plan:
 
 def composite_terms(
     shares: Sequence[float | Tensor],
-    prompts: Sequence[Conditioning],
-    empty: Conditioning,
+    prompts: Sequence[Prompt],
+    base_prompt: Prompt,
     guidance_scale: float,
     base_unconditional: bool = False,
 ) -> list[Term]:
@@ -155,25 +164,26 @@ def composite_terms(
     Args:
         shares: pi of each adapter; maps (1, 1, H, W) that add up to 1 give each adapter its region.
         prompts: of each adapter, with its own trigger word.
-        empty: of the empty prompt.
+        base_prompt: of the base; only its empty prompt counts.
         guidance_scale: g; at 1 the empty prompt is not evaluated.
         base_unconditional: let the base alone predict for the empty prompt.
     """
     terms = [
-        Term(i, prompt, guidance_scale * share) for i, (share, prompt) in enumerate(zip(shares, prompts, strict=True))
+        Term(i, prompt.text, guidance_scale * share)
+        for i, (share, prompt) in enumerate(zip(shares, prompts, strict=True))
     ]
     if guidance_scale != 1 and base_unconditional:
-        terms.append(Term(None, empty, 1 - guidance_scale))
+        terms.append(Term(None, base_prompt.empty, 1 - guidance_scale))
     elif guidance_scale != 1:
-        terms += [Term(i, empty, (1 - guidance_scale) * share) for i, share in enumerate(shares)]
+        pairs = zip(shares, prompts, strict=True)
+        terms += [Term(i, prompt.empty, (1 - guidance_scale) * share) for i, (share, prompt) in enumerate(pairs)]
     return terms
 
 
 def anchored_terms(
     weights: Sequence[float | Tensor],
-    prompts: Sequence[Conditioning],
-    base_prompt: Conditioning,
-    empty: Conditioning,
+    prompts: Sequence[Prompt],
+    base_prompt: Prompt,
     guidance_scale: float,
     base_unconditional: bool = False,
 ) -> list[Term]:
@@ -183,14 +193,13 @@ def anchored_terms(
         weights: w of each adapter, or maps (1, 1, H, W); where they add up to 1 this is weighted Composite.
         prompts: of each adapter, with its own trigger word.
         base_prompt: of the base, without trigger words.
-        empty: of the empty prompt.
         guidance_scale: g.
         base_unconditional: let the base alone predict for the empty prompt.
     """
-    terms = composite_terms(weights, prompts, empty, guidance_scale, base_unconditional)
+    terms = composite_terms(weights, prompts, base_prompt, guidance_scale, base_unconditional)
     rest = 1 - sum(weights)
-    terms += [Term(None, base_prompt, guidance_scale * rest)]
-    terms += [] if base_unconditional else [Term(None, empty, (1 - guidance_scale) * rest)]
+    terms += [Term(None, base_prompt.text, guidance_scale * rest)]
+    terms += [] if base_unconditional else [Term(None, base_prompt.empty, (1 - guidance_scale) * rest)]
     return [term for term in terms if torch.as_tensor(term.weight).abs().max() > 1e-6]
 
 

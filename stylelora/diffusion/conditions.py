@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from stylelora.base.conditioning import Conditioning
-from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, Blending
+from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, Blending, Prompt
 from stylelora.diffusion.prediction_sums import denoise_blend
 from stylelora.diffusion.regions import region_mask, regional_shares
 from stylelora.diffusion.sample import count_calls, denoise
@@ -18,6 +18,7 @@ from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import METHODS
 from stylelora.lora.factors import Factors
 from stylelora.lora.mix import BlendOptions, MixSpec
+from stylelora.lora.names import parts
 from stylelora.lora.read import Adapter, distinct
 from stylelora.lora.router import routed
 from stylelora.records import InputError
@@ -162,7 +163,7 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
 
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
     """Return the prompt: the adapters' trigger words, then the content."""
-    triggers = [adapter.metadata["trigger"] for adapter in adapters if "trigger" in adapter.metadata]
+    triggers = [adapter.metadata["trigger"] for adapter in adapters if adapter.metadata.get("trigger")]
     return ", ".join([*distinct(triggers), content])
 
 
@@ -173,11 +174,12 @@ def sample_condition(
     condition: Condition,
     start: Tensor,
     contents: Sequence[str],
-    embed: Callable[[Sequence[str]], Conditioning],
+    embed: Callable[[Sequence[str], Mapping[str, Factors]], Conditioning],
 ) -> Tensor:
     """Sample latents under a condition; the UNet is restored afterwards.
 
-    Methods in weight space and `k_lora` use one prompt with all trigger words; others give each adapter its own prompt.
+    Methods in weight space and `k_lora` use one prompt with all trigger words, and one text encoder with all updates;
+    others give each adapter its own of both.
 
     Args:
         unet: the base's UNet, without adapters.
@@ -186,7 +188,7 @@ def sample_condition(
         condition: how to sample.
         start: standard normal, float (B, C, H, W).
         contents: B prompts without trigger words.
-        embed: maps texts to their conditioning.
+        embed: maps texts, and updates of the text encoder, to their conditioning.
 
     Returns:
         latents, float32 (B, C, H, W).
@@ -197,24 +199,29 @@ def sample_condition(
     adapters, steps = blends.adapters, condition.num_inference_steps
     check_condition(condition, adapters)
     mix, used = condition.mix(adapters)
-    prompts = [
-        embed(list(texts)) for texts in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)
-    ]
-    empty = embed([""])
+    texts = [list(one) for one in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)]
+
+    def encoded(place: int, updates: Mapping[str, Factors]) -> Prompt:
+        return Prompt(embed(texts[place], updates), embed([""], updates))
+
     if not used or condition.is_one_unet:
-        with added(unet, blends.updates(condition)):
-            return denoise(unet, scheduler, start, prompts[0], empty, steps, condition.guidance_scale)
+        of_unet, of_text = parts(blends.updates(condition))
+        prompt = encoded(0, of_text)
+        with added(unet, of_unet):
+            return denoise(unet, scheduler, start, prompt.text, prompt.empty, steps, condition.guidance_scale)
     method = SAMPLING_METHODS[condition.method]
-    if not condition.trigger and method.own_prompts:
-        prompts *= len(used) + 1
     strength = 1.0 if method.from_base else mix.strength
+    scaled = [{name: update.scaled(strength) for name, update in one.layers.items()} for one in used]
+    if method.own_prompts:
+        prompts = [encoded(i if condition.trigger else 0, parts(one)[1]) for i, one in enumerate(scaled)]
+    else:  # one prompt for all, so one text encoder, with the sum of the updates
+        prompts = [encoded(0, parts(blend(used, mix.weights))[1])]
     given = Blending(
         weights=mix.weights,
         shares=_shares(condition, adapters, start),
-        layers=[{name: update.scaled(strength) for name, update in one.layers.items()} for one in used],
-        prompts=prompts[: len(used)],
-        base_prompt=prompts[-1],
-        empty=empty,
+        layers=[parts(one)[0] for one in scaled],
+        prompts=prompts,
+        base_prompt=encoded(-1, {}),
         guidance_scale=condition.guidance_scale,
         options=condition.options,
         calls=count_calls(scheduler, steps),

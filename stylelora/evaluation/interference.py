@@ -44,7 +44,7 @@ def interference(
     base: str = "mini",
     output: str | None = None,
 ) -> None:
-    """Print how much two adapters interfere, and draw it block by block.
+    """Print how much two adapters interfere in the UNet, and draw it block by block.
 
     Args:
         adapters: two LoRA files of the same base.
@@ -55,7 +55,7 @@ def interference(
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
     """
-    given = read_adapters([adapters] if isinstance(adapters, str) else adapters)
+    given = read_adapters([adapters] if isinstance(adapters, str) else adapters, unet_only=True)
     weights = [weights] if isinstance(weights, int | float) else weights
     mix = MixSpec.of([adapter.name for adapter in given], weights)
     if len(mix.names) != 2:

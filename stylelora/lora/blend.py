@@ -1,23 +1,20 @@
-"""Blend adapters layer by layer, for a UNet or a file."""
+"""Blend adapters layer by layer, for a UNet, a text encoder or a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stylelora.lora.compose import METHODS, merged
-from stylelora.lora.factors import Factors
+from stylelora.lora.factors import Factors, Layer
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.mix import BlendOptions, MixSpec, Part
+from stylelora.lora.names import module_name
 from stylelora.lora.read import Adapter
 from stylelora.records import InputError
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 #: The name of a method in weight space.
 Method = Literal[tuple(METHODS)]
@@ -58,33 +55,38 @@ def blend(
     return updates
 
 
-def check_fit(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> dict[str, nn.Parameter]:
-    """Return the UNet's weight of each layer that has an update.
+def check_fit(model: nn.Module, updates: Mapping[str, Factors]) -> dict[str, nn.Module]:
+    """Return the model's module of each layer that has an update.
+
+    Args:
+        model: UNet, or text encoder.
+        updates: updates of this model.
 
     Raises:
-        InputError: if an update does not fit this UNet.
+        InputError: if an update does not fit this model.
     """
-    modules = adaptable_modules(unet)
+    modules, fitting = adaptable_modules(model), {}
     for layer, update in updates.items():
-        shape = modules[layer].weight.flatten(1).shape if layer in modules else None
-        grouped = layer in modules and getattr(modules[layer], "groups", 1) > 1
-        if grouped or shape != (len(update.up), update.down.shape[1]):
+        module = modules.get(module_name(layer, modules))
+        shape = None if module is None else module.weight.flatten(1).shape
+        if getattr(module, "groups", 1) > 1 or shape != (len(update.up), update.down.shape[1]):
             raise InputError(f"the adapters do not fit this base: {layer} differs; use the base they were made for")
-    return {layer: modules[layer].weight for layer in updates}
+        fitting[layer] = module
+    return fitting
 
 
 @contextmanager
-def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterator[None]:
-    """Run the block with updates added to the UNet's weights, then restore the weights exactly.
+def added(model: nn.Module, updates: Mapping[str, Factors]) -> Iterator[None]:
+    """Run the block with updates added to a model's weights, then restore the weights exactly.
 
     Args:
-        unet: UNet without adapters.
-        updates: updates by full name of the layer.
+        model: UNet or text encoder, without adapters.
+        updates: updates of this model.
 
     Raises:
-        InputError: if an update does not fit this UNet.
+        InputError: if an update does not fit this model.
     """
-    weights = check_fit(unet, updates)
+    weights = {layer: module.weight for layer, module in check_fit(model, updates).items()}
     before = {layer: weight.data for layer, weight in weights.items()}
     try:
         for layer, weight in weights.items():
@@ -97,20 +99,12 @@ def added(unet: UNet2DConditionModel, updates: Mapping[str, Factors]) -> Iterato
             weight.data = before[layer]
 
 
-def as_state(updates: Mapping[str, Factors], inputs: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], int]:
-    """Return weights named as in an adapter file, and the rank that all layers are zero-padded to.
+def as_layers(updates: Mapping[str, Factors], adapters: Sequence[Adapter]) -> dict[str, Layer]:
+    """Return blended updates as the tensors of a file, each layer with its own rank and alpha = rank.
 
     Args:
-        updates: updates by layer, scaled for a file with alpha = rank.
-        inputs: see `Adapter`.
+        updates: from `blend`.
+        adapters: the adapters that were blended; they know the kernels of convolutions.
     """
-    rank = max(update.up.shape[1] for update in updates.values())
-    state = {}
-    for layer, update in updates.items():
-        missing = rank - update.up.shape[1]
-        kernel = inputs[layer]
-        down = torch.cat([update.down, update.down.new_zeros(missing, update.down.shape[1])])
-        up = torch.cat([update.up, update.up.new_zeros(len(update.up), missing)], 1)
-        state[f"unet.{layer}.lora_A.weight"] = down.view(rank, *kernel)
-        state[f"unet.{layer}.lora_B.weight"] = up.view(*up.shape, *[1] * (len(kernel) - 1))
-    return state, rank
+    kernels = {layer: kernel for adapter in adapters for layer, kernel in adapter.inputs.items()}
+    return {layer: Layer.of(update, kernels[layer]) for layer, update in updates.items()}

@@ -1,4 +1,4 @@
-"""Checks of an adapter file: one complete LoRA with known key names and a usable alpha."""
+"""A LoRA file's tensors, layer by layer, each checked; and what the file says of alpha beside them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from stylelora.lora.factors import Layer
+from stylelora.lora.names import TEXT_ENCODER, is_text
 from stylelora.records import InputError
 
-# Where diffusers looks for the LoraConfig of the adapter; without it, it takes alpha = rank.
+#: Where diffusers looks for the LoraConfig of the adapter; without it, it takes alpha = rank.
 CONFIG = "lora_adapter_metadata"
-_KEY = re.compile(r"unet\.(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
+# LoRA initialisations that change the base's weights, so that the file alone does not determine the update.
+_REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -25,8 +30,10 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
+    if not path.is_file():
         raise InputError(f"there is no adapter file {path}.")
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        raise InputError(f"{path} is a pickle, which can run code when it is opened; convert it to safetensors first.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
@@ -34,69 +41,107 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"{path} is not a safetensors file, or is damaged ({error}).") from error
 
 
-def check_layers(state: Mapping[str, Tensor], source: str) -> dict[str, int]:
-    """Check that weights are one complete LoRA, named as diffusers names them.
+def layer_from(tensors: Mapping[str, Tensor], name: str, source: str) -> Layer:
+    """Return a layer made of its tensors.
 
     Args:
-        state: tensors by name.
-        source: where they come from; begins the error message.
-
-    Returns:
-        rank of each adapted module by its full name.
+        tensors: `down`, `up`, and `alpha` and `mid` where a file has them. With `mid` (Tucker decomposition), float
+            (r, r, height, width), the update is up @ (mid @ down), which is a plain LoRA of the same rank. Without
+            `alpha`, alpha is the rank.
+        name: the layer's name in the file, for errors.
+        source: the file; begins the error message.
 
     Raises:
-        InputError: they are not.
+        InputError: a tensor is missing, or shapes or alpha do not fit.
     """
-    matches = {key: _KEY.fullmatch(key) for key in state}
-    if not any(matches.values()):
-        raise InputError(f"{source} has no LoRA weights of a UNet in diffusers' format; it has {some(state)}.")
-    strangers = [key for key, match in matches.items() if not match]
-    if strangers:
-        raise InputError(f"{source} holds keys that are not LoRA weights of a UNet: {some(strangers)}.")
-    modules = dict.fromkeys(match["module"] for match in matches.values() if match)
-    ranks = {}
-    for module in modules:
-        pair = [state.get(f"unet.{module}.lora_{factor}.weight") for factor in "AB"]
-        if any(factor is None or factor.ndim not in (2, 4) or not factor.numel() for factor in pair):
-            raise InputError(f"{source} lacks lora_A or lora_B of {module}.")
-        down, up = (len(pair[0]), pair[1].flatten(1).shape[1])  # also finds a kernel wider than 1 x 1 in lora_B
-        if down != up:
-            raise InputError(f"{source} has lora_A of rank {down} and lora_B of rank {up} in {module}.")
-        ranks[module] = down
-    return ranks
+    down, up = tensors.get("down"), tensors.get("up")
+    if any(one is None or one.ndim not in (2, 4) or not one.numel() for one in (down, up)):
+        raise InputError(f"{source} lacks one of the two factors (lora_down, lora_up) of {name}, or it is empty.")
+    if "mid" in tensors:
+        down = _tucker(tensors["mid"], down, name, source)
+    ranks = len(down), up.flatten(1).shape[1]  # also finds a kernel wider than 1 x 1 in lora_up
+    if ranks[0] != ranks[1]:
+        raise InputError(f"{source} has lora_down of rank {ranks[0]} and lora_up of rank {ranks[1]} in {name}.")
+    if up.ndim != down.ndim:
+        up = up.reshape(*up.shape[:2], *[1] * (down.ndim - 2))
+    if "alpha" not in tensors:
+        return Layer(down, up, float(ranks[0]))
+    if tensors["alpha"].numel() != 1:
+        raise InputError(f"{source} has more than one alpha in {name}.")
+    return Layer(down, up, check_alpha(tensors["alpha"].item(), source))
 
 
-def check_header(header: Mapping[str, str], source: str) -> dict[str, object]:
-    """Check that a header states the UNet's alpha.
+def _tucker(mid: Tensor, down: Tensor, name: str, source: str) -> Tensor:
+    if mid.ndim != 4 or mid.shape[1] != len(down) or down[0].numel() != down.shape[1]:
+        raise InputError(f"{source} has a lora_mid of shape {tuple(mid.shape)} in {name}, not as lora_down asks.")
+    return torch.einsum("abhw,bc->achw", mid.float(), down.float().flatten(1))
+
+
+def said_alpha(config: Mapping[str, Any] | None, layer: str, rank: int, source: str) -> float | None:
+    """Return the alpha by which a layer's update is alpha / rank * up @ down, after PEFT's LoraConfig.
 
     Args:
-        header: header of the file.
-        source: where it comes from; begins the error message.
+        config: the LoraConfig as far as it is known, with `lora_alpha`; with `use_rslora` the scale is
+            lora_alpha / sqrt(rank) (Kalajdzievski 2023); None: nothing is known.
+        layer: name of the layer.
+        rank: rank of its tensors.
+        source: the file; begins the error message.
 
     Returns:
-        PEFT's LoraConfig of the UNet's part as far as the header has it, with "lora_alpha" unchecked.
+        None if nothing is known.
 
     Raises:
-        InputError: it does not.
+        InputError: the config contradicts the tensors, or is unreadable.
+    """
+    if config is None or config.get("lora_alpha") is None:
+        return None
+    said = _of_layer(config, "rank_pattern", layer, source) or config.get("r", rank)
+    if said != rank:
+        raise InputError(f"{source} says rank {said}, but its weights have rank {rank} in {layer}.")
+    alpha = _of_layer(config, "alpha_pattern", layer, source)
+    alpha = check_alpha(config["lora_alpha"] if alpha is None else alpha, source)
+    return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
+
+
+def configs_of(header: Mapping[str, str], source: str) -> dict[str, dict[str, Any]]:
+    """Return PEFT's LoraConfig of the UNet ("") and of the text encoder (`TEXT_ENCODER`), as far as a header has them.
+
+    Raises:
+        InputError: the entry is unreadable, or describes something else than a plain LoRA.
     """
     try:
         config = json.loads(header.get(CONFIG, "{}"))
     except json.JSONDecodeError as error:
         raise InputError(f"{source} has an unreadable header entry {CONFIG} ({error}).") from error
-    if not isinstance(config, dict) or "unet.lora_alpha" not in config:
-        raise InputError(f"{source} does not record its alpha, so the strength it was trained with is unknown.")
-    return {key.removeprefix("unet."): value for key, value in config.items() if key.startswith("unet.")}
+    config = config if isinstance(config, dict) else {}
+    found = {
+        part: {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+        for part, prefix in (("", "unet."), (TEXT_ENCODER, TEXT_ENCODER))
+    }
+    if not any(found.values()):  # `save_lora_adapter` of a UNet writes it without a prefix
+        found[""] = config
+    for one in found.values():
+        check_plain(one, source)
+    return found
+
+
+def check_plain(config: Mapping[str, Any], source: str) -> None:
+    """Check that a LoraConfig describes a plain LoRA.
+
+    Raises:
+        InputError: it does not.
+    """
+    variants = [name for name, value in config.items() if value and re.match("use_(?!rslora)|lora_bias|kasa", name)]
+    start = config.get("init_lora_weights")
+    variants += [start] if isinstance(start, str) and start.startswith(_REBASED) else []
+    if config.get("peft_type", "LORA") != "LORA":
+        variants.append(str(config["peft_type"]))
+    if variants:
+        raise InputError(f"{source} uses {', '.join(variants)}, which is not supported.")
 
 
 def check_alpha(value: object, source: str) -> float:
-    """Check that an alpha is valid.
-
-    Args:
-        value: the value in the header.
-        source: where it comes from; begins the error message.
-
-    Returns:
-        the number.
+    """Return an alpha.
 
     Raises:
         InputError: it is no finite number above 0.
@@ -107,14 +152,19 @@ def check_alpha(value: object, source: str) -> float:
 
 
 def some(names: Iterable[str]) -> str:
-    """Shorten a list for an error message.
-
-    Args:
-        names: any number of names.
-
-    Returns:
-        the first three, and the number of further ones.
-    """
+    """Shorten a list for an error message to its first three, and the number of further ones."""
     names = list(names)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(names[:3]) or "nothing") + more
+
+
+def _of_layer(config: Mapping[str, Any], pattern: str, layer: str, source: str) -> Any:
+    """Return the value of a PEFT pattern for a layer; None if no pattern matches."""
+    from peft.utils.other import get_pattern_key
+
+    patterns = config.get(pattern) or {}
+    name = layer.removeprefix(TEXT_ENCODER) if is_text(layer) else layer
+    try:
+        return patterns.get(get_pattern_key(patterns, name))
+    except (AttributeError, TypeError, re.error) as error:
+        raise InputError(f"{source} has an unreadable {pattern} ({error}).") from error

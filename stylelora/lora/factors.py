@@ -33,6 +33,43 @@ class Factors:
         return Factors(self.up * factor, self.down)
 
 
+@dataclass(frozen=True)
+class Layer:
+    """The tensors of one layer as a LoRA file holds them: dW = alpha / rank * up @ down.
+
+    Attributes:
+        down: float (r, inputs), or (r, channels, height, width) of a convolution.
+        up: float (m, r), or (m, r, 1, 1).
+        alpha: numerator of the scale, above 0.
+    """
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """Return r."""
+        return len(self.down)
+
+    @property
+    def update(self) -> Factors:
+        """Return the update, fp32; of a convolution over its unrolled kernel."""
+        return Factors(self.up.float().flatten(1) * (self.alpha / self.rank), self.down.float().flatten(1))
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Return the shape of the layer's input weights: (n,), or (channels, height, width) of a convolution."""
+        return tuple(self.down.shape[1:])
+
+    @classmethod
+    def of(cls, update: Factors, kernel: Sequence[int]) -> Layer:
+        """Return an update as tensors with alpha = rank."""
+        rank = update.up.shape[1]
+        up = update.up.reshape(*update.up.shape, *[1] * (len(kernel) - 1))
+        return cls(update.down.reshape(rank, *kernel), up, float(rank))
+
+
 def stacked(parts: Sequence[Factors]) -> Factors:
     """Return exact factors of the sum, of rank r_1 + r_2 + ..."""
     return Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from stylelora.lora.blend import Method, as_state, blend
+from stylelora.lora.blend import Method, as_layers, blend
 from stylelora.lora.compose import FULL_RANK
-from stylelora.lora.factors import inner, truncated
+from stylelora.lora.factors import Factors, inner, truncated
 from stylelora.lora.mix import BlendOptions
-from stylelora.lora.read import described, distinct, read_adapters
-from stylelora.lora.write import save_adapter, save_kohya
+from stylelora.lora.read import Adapter, described, distinct, read_adapters
+from stylelora.lora.write import DType, Naming, write_lora
 from stylelora.records import InputError
+
+# What describes the base, and stands in a merged file if all its sources agree.
+_OF_BASE = ("ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash", "modelspec.architecture")
+_NO_NOTES = ("modelspec.thumbnail", "sshs_model_hash", "sshs_legacy_hash")
 
 
 def merge(
@@ -21,7 +25,9 @@ def merge(
     output: str,
     method: Method = "sum",
     rank: int | None = None,
-    format: Literal["diffusers", "kohya"] = "diffusers",
+    format: Naming = "kohya",
+    dtype: DType = "float32",
+    unet_only: bool = False,
     density: float = 0.5,
     protection: float = 1.0,
     seed: int = 0,
@@ -29,14 +35,16 @@ def merge(
     """Blend LoRA files into one, to be used at strength 1.
 
     Args:
-        adapters: LoRA files of the same base; such as those that `fit` writes.
+        adapters: LoRA files for the same base, of `fit` or of other programs.
         weights: one weight per adapter, 0 or more; their sum is the strength of the blend.
         output: file to write, such as blend.safetensors; its folder is made if needed.
         method: sum, ties, dare, knots_ties, tsv_m, iso_c or np_lora; sum adds the updates exactly, and
             `stylelora/lora/compose.py` explains the others.
-        rank: rank of the merged file; which then holds the nearest update of that rank; default: exact (the sum of the
-            ranks).
-        format: key names: diffusers, or kohya for ComfyUI and A1111.
+        rank: highest rank of a layer in the merged file, which then holds the nearest update of that rank; default:
+            exact (the sum of the ranks).
+        format: key names: kohya (ComfyUI, A1111, Forge and most others), diffusers or peft.
+        dtype: type of the weights: float32, float16 or bfloat16.
+        unet_only: leave out the layers of text encoders.
         density: ties, dare, knots_ties: share of entries that are kept; above 0, at most 1.
         protection: np_lora: how much each adapter is protected from the others, 0..1.
         seed: dare: seed of its random draws.
@@ -45,53 +53,61 @@ def merge(
         InputError: if files, weights or options cannot be used.
     """
     paths, target = [adapters] if isinstance(adapters, str) else adapters, Path(output)
-    if target.is_dir():
-        raise InputError(f"{output} is a folder; give output the name of a file, such as blend.safetensors")
     if target.resolve() in [Path(path).resolve() for path in paths]:
         raise InputError(f"{output} is one of the adapters; give output another name")
-    given = read_adapters(paths)
+    given = read_adapters(paths, unet_only)
     amounts = [weights] if isinstance(weights, int | float) else weights
-    options = BlendOptions(density=density, protection=protection, seed=seed)
-    updates = blend(given, amounts, method, options)
+    updates = blend(given, amounts, method, BlendOptions(density=density, protection=protection, seed=seed))
     if not updates:
         raise InputError("all weights are 0, which is the base itself; give at least one weight above 0")
     if rank is None and method in FULL_RANK:
         raise InputError(f"{method} makes full-rank updates; give the file a rank, such as --rank 32")
     if rank is not None:
-        if rank < 1:
-            raise InputError(f"rank is {rank}; it must be at least 1")
-        whole, updates = updates, {layer: truncated(update, rank) for layer, update in updates.items()}
-        lost = _lost(whole, updates)
-        much = ", which is a lot; a higher rank loses less" if lost > 0.5 else ""
-        print(f"{lost:.1%} of the blend's norm lie beyond rank {rank} and are lost{much}")
-    inputs = {layer: shape for adapter in given for layer, shape in adapter.inputs.items()}
-    state, rank = as_state(updates, inputs)
+        updates = _cut(updates, rank)
+    told = {"method": method, "options": json.dumps({"density": density, "protection": protection, "seed": seed})}
+    write_lora(target, as_layers(updates, given), told | _notes(given, amounts), format, dtype)
+    ranks = sorted({update.up.shape[1] for update in updates.values()})
+    words = described([adapter.name for adapter in given], amounts)
+    each = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    print(f"{output} holds {len(updates)} layers of {each}: {words}")
+    if {adapter.metadata.get("base") for adapter in given} == {"mini"}:
+        print("it works with the base mini only: ComfyUI and others need a LoRA trained on Stable Diffusion 1.5")
+
+
+def _cut(updates: Mapping[str, Factors], rank: int) -> dict[str, Factors]:
+    """Return the nearest updates of a rank, and say what is lost."""
+    if rank < 1:
+        raise InputError(f"rank is {rank}; it must be at least 1")
+    cut = {layer: truncated(update, rank) for layer, update in updates.items()}
+    lost = _lost(updates, cut)
+    much = ", which is a lot; a higher rank loses less" if lost > 0.5 else ""
+    print(f"{lost:.1%} of the blend's norm lie beyond rank {rank} and are lost{much}")
+    return cut
+
+
+def _notes(given: Sequence[Adapter], amounts: Sequence[float]) -> dict[str, str]:
+    """Return the sources with all their notes, their trigger words, and what they say of their base if all agree."""
     parents = [
         {"name": adapter.name, "weight": weight, "sha256": adapter.sha256, **_kept(adapter.metadata)}
         for adapter, weight in zip(given, amounts, strict=True)
     ]
-    told = {"density": density, "protection": protection, "seed": seed}
-    notes = {"method": method, "parents": json.dumps(parents), "options": json.dumps(told)}
+    notes = {"parents": json.dumps(parents)}
     if triggers := [parent["trigger"] for parent in parents if parent["weight"] and "trigger" in parent]:
-        notes["trigger"] = ", ".join(distinct(triggers))
+        notes["trigger"] = notes["modelspec.trigger_phrase"] = ", ".join(distinct(triggers))
     bases = sorted({parent["base"] for parent in parents if "base" in parent})
     if len(bases) > 1:
         print(f"the adapters were made for different bases ({', '.join(bases)}); the file will name no base")
-    elif bases:
-        notes["base"] = bases[0]
-    save = save_kohya if format == "kohya" else save_adapter
-    save(target, state, rank=rank, alpha=float(rank), metadata=notes)
-    words = described([adapter.name for adapter in given], amounts)
-    print(f"{output} holds {len(updates)} layers of rank {rank}: {words}")
-    if format == "kohya" and bases == ["mini"]:
-        print("it works with the base mini only: ComfyUI and others need a LoRA trained on Stable Diffusion 1.5")
+        return notes
+    first = given[0].metadata
+    shared = [key for key in _OF_BASE if all(one.metadata.get(key) == first.get(key) for one in given)]
+    return notes | {key: first[key] for key in shared if key in first} | ({"base": bases[0]} if bases else {})
 
 
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    return {name: metadata[name] for name in ("base", "style", "trigger", "method", "parents") if name in metadata}
+def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in metadata.items() if name not in _NO_NOTES}
 
 
-def _lost(whole: dict, kept: dict) -> float:
+def _lost(whole: Mapping[str, Factors], kept: Mapping[str, Factors]) -> float:
     """Return the relative error of truncation: sqrt(1 - |kept|^2 / |whole|^2)."""
     squares = [sum(inner(update, update) for update in updates.values()) for updates in (whole, kept)]
     return max(0.0, 1 - squares[1] / squares[0]) ** 0.5 if squares[0] else 0.0

@@ -48,9 +48,9 @@ def routed(unet: UNet2DConditionModel, adapters: Sequence[Mapping[str, Factors]]
     router = Router()
     layers: dict[str, dict[int, Factors]] = {}
     for number, updates in enumerate(adapters):
-        weights = check_fit(unet, updates)
+        modules = check_fit(unet, updates)
         for layer, update in updates.items():
-            device, dtype = weights[layer].device, weights[layer].dtype
+            device, dtype = modules[layer].weight.device, modules[layer].weight.dtype
             layers.setdefault(layer, {})[number] = Factors(update.up.to(device, dtype), update.down.to(device, dtype))
     modules = dict(unet.named_modules())
     hooks = [modules[layer].register_forward_hook(_hook(router, layer, updates)) for layer, updates in layers.items()]

@@ -1,120 +1,176 @@
-"""The adapter file: safetensors with diffusers' key names, the trained alpha and where the adapter came from.
+"""Write LoRA files that other programs read with the right strength; completely, or not at all.
 
-`StableDiffusionPipeline.load_lora_weights(file)` reads it with the right strength and no further argument.
+kohya's names, with an alpha tensor in each layer, are read by every program. In diffusers' names alpha is folded into
+the weights, so that a reader that ignores headers is right, too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from stylelora.lora.check_file import CONFIG, check_alpha, check_layers, read_file, some
+from stylelora.lora.check_file import CONFIG, check_alpha, read_file, some
+from stylelora.lora.factors import Layer
 from stylelora.lora.inject import ADAPTER
+from stylelora.lora.names import TEXT_ENCODER, diffusers_name, kohya_name, parts, peft_name
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+#: How keys are named.
+Naming = Literal["kohya", "diffusers", "peft"]
+#: The type of the weights; alpha stays float32.
+DType = Literal["float32", "float16", "bfloat16"]
+SUFFIX = ".safetensors"
 
-def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """Copy the adapter's weights out of a UNet.
+
+def trained_layers(unet: UNet2DConditionModel, alpha: float) -> dict[str, Layer]:
+    """Copy the adapter's weights out of a UNet, fp32 on the CPU.
 
     Args:
         unet: model with an adapter from `inject_lora`.
-
-    Returns:
-        fp32 tensors on the CPU; per adapted module "unet.<module>.lora_A.weight", (rank, in) for `Linear` and
-        (rank, in, height, width) for `Conv2d`, and "unet.<module>.lora_B.weight", (out, rank) or (out, rank, 1, 1).
+        alpha: the alpha that it was trained with.
     """
-    return {
-        key: parameter.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for key, parameter in _parameters(unet).items()
-    }
+    factors: dict[str, dict[str, Tensor]] = {}
+    for name, parameter in unet.named_parameters():
+        for factor in ("lora_A", "lora_B"):
+            if name.endswith(ending := f".{factor}.{ADAPTER}.weight"):
+                value = parameter.detach().to("cpu", torch.float32, copy=True).contiguous()
+                factors.setdefault(name.removesuffix(ending), {})[factor] = value
+    return {layer: Layer(pair["lora_A"], pair["lora_B"], alpha) for layer, pair in factors.items()}
 
 
-def save_adapter(
-    path: Path, state: Mapping[str, Tensor], *, rank: int, alpha: float, metadata: Mapping[str, str]
+def write_lora(
+    path: Path,
+    layers: Mapping[str, Layer],
+    metadata: Mapping[str, str],
+    names: Naming = "kohya",
+    dtype: DType = "float32",
 ) -> None:
-    """Write an adapter file completely or not at all; after an error or a kill `path` is unchanged.
+    """Write a LoRA completely or not at all; after an error or a kill `path` is unchanged.
 
     Args:
-        path: file to write or replace; its folder is made.
-        state: weights named as `adapter_state` names them; stored as fp32.
-        rank: rank of every layer.
-        alpha: the alpha it was trained with.
-        metadata: metadata for the header; "rank" and "alpha" are added.
+        path: file to write or replace, *.safetensors; for `peft` a new folder. Folders above it are made.
+        layers: layers by their names here.
+        metadata: metadata for the header; "sshs_model_hash", by which A1111 knows a file, is added.
+        names: key names.
+        dtype: type of the weights.
 
     Raises:
-        InputError: the weights are not one adapter of this rank, or are not finite.
+        InputError: there are no layers, their weights are not finite in this type, or the path does not suit.
         OSError: the file could not be written, or reads back different.
     """
-    state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in state.items()}
-    layers = _check(state, rank)
-    config = {"unet.r": rank, "unet.lora_alpha": check_alpha(alpha, "the adapter"), "unet.target_modules": layers}
-    header = {
-        **metadata,
-        "format": "pt",
-        "rank": str(rank),
-        "alpha": str(alpha),
-        CONFIG: json.dumps(config, sort_keys=True),
-    }
-    _write_whole(Path(path), state, header)
+    _check(path, layers, names)
+    to = getattr(torch, dtype)
+    if names == "peft":
+        return _write_folders(path, layers, to)
+    state, header = {}, {**metadata, "format": "pt"}
+    for layer, one in layers.items():
+        if names == "kohya":
+            name = kohya_name(layer)
+            state |= {f"{name}.lora_down.weight": one.down.to(to), f"{name}.lora_up.weight": one.up.to(to)}
+            state[f"{name}.alpha"] = torch.tensor(one.alpha)
+        else:
+            name = diffusers_name(layer)
+            state |= {f"{name}.lora_A.weight": one.down.to(to), f"{name}.lora_B.weight": folded(one).to(to)}
+    if names == "kohya":
+        ranks, alphas = ({getattr(one, what) for one in layers.values()} for what in ("rank", "alpha"))
+        header["ss_network_module"] = "networks.lora"
+        header["ss_network_dim"] = str(*ranks) if len(ranks) == 1 else "Dynamic"  # kohya's word for mixed ranks
+        header["ss_network_alpha"] = str(*alphas) if len(alphas) == 1 else "Dynamic"
+    else:
+        configs = zip(("unet.", TEXT_ENCODER), parts(layers), strict=True)
+        said = {f"{part}{key}": value for part, own in configs if own for key, value in lora_config(own).items()}
+        header[CONFIG] = json.dumps(said, sort_keys=True)
+    return _write_whole(path, state, header)
 
 
-def save_kohya(
-    path: Path, state: Mapping[str, Tensor], *, rank: int, alpha: float, metadata: Mapping[str, str]
-) -> None:
-    """Write the weights under kohya's key names, for ComfyUI, A1111 and also diffusers; completely or not at all.
+def folded(layer: Layer) -> Tensor:
+    """Return `up` with the scale alpha / rank folded in, so that alpha = rank; fp32."""
+    return layer.up.float() * (layer.alpha / layer.rank)
 
-    Args:
-        path: file to write or replace; its folder is made.
-        state: weights named as `adapter_state` names them; stored as fp32.
-        rank: rank of every layer.
-        alpha: of every layer.
-        metadata: metadata for the header.
 
-    Raises:
-        InputError: the weights are not one adapter.
-        OSError: the file could not be written, or reads back different.
+def lora_config(layers: Mapping[str, Layer]) -> dict[str, Any]:
+    """Return PEFT's LoraConfig of layers whose alpha is folded into their weights.
+
+    PEFT matches the ends of names, so names without `text_model` suit transformers 4 and 5.
     """
-    renamed = {}
-    for layer in _check(state, rank):
-        name = f"lora_unet_{layer.replace('.', '_')}"
-        for factor, kohya in (("A", "lora_down"), ("B", "lora_up")):
-            value = state[f"unet.{layer}.lora_{factor}.weight"].detach().to("cpu", torch.float32)
-            renamed[f"{name}.{kohya}.weight"] = value.contiguous()
-        renamed[f"{name}.alpha"] = torch.tensor(alpha)
-    notes = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(alpha)}
-    _write_whole(Path(path), renamed, {**metadata, **notes, "format": "pt"})
+    ranks = {peft_name(layer).removeprefix("base_model.model."): one.rank for layer, one in layers.items()}
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    others = {f"^{name}" if name == "conv_in" else name: one for name, one in ranks.items() if one != rank}
+    pattern = {"rank_pattern": others, "alpha_pattern": others} if others else {}
+    return {"r": rank, "lora_alpha": rank, "target_modules": list(ranks), **pattern}
 
 
-def _check(state: Mapping[str, Tensor], rank: int) -> list[str]:
-    """Check for finite weights of one complete LoRA, all of this rank, and return its layers."""
-    ranks = check_layers(state, "the adapter")
-    if other := set(ranks.values()) - {rank}:
-        raise InputError(f"the adapter's weights have rank {min(other)}, not {rank}; it is not saved.")
-    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
+def _check(path: Path, layers: Mapping[str, Layer], names: str) -> None:
+    if names != "peft" and path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file, such as blend{SUFFIX}")
+    if names != "peft" and path.suffix != SUFFIX:
+        raise InputError(
+            f"{path} would be a {path.suffix or 'file without suffix'}; end its name in {SUFFIX}, which other programs "
+            "read without running code"
+        )
+    if names == "peft" and (path.exists() or path.suffix == SUFFIX):
+        raise InputError(
+            f"{path} {'exists' if path.exists() else 'is a file name'}; PEFT needs the name of a new folder"
+        )
+    if not layers:
+        raise InputError("the adapter has no layers; it is not saved.")
+    for one in layers.values():
+        check_alpha(one.alpha, "the adapter")
+    if broken := [layer for layer, one in layers.items() if not _finite(one.down, one.up)]:
         raise InputError(f"the adapter has NaN or infinite weights in {some(broken)}; it is not saved.")
-    return list(ranks)
+
+
+def _finite(*tensors: Tensor) -> bool:
+    return all(bool(torch.isfinite(one).all()) for one in tensors)
+
+
+def _write_folders(path: Path, layers: Mapping[str, Layer], dtype: torch.dtype) -> None:
+    """Write a PEFT folder for each model, `unet` and `text_encoder`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        for folder, own in zip(("unet", "text_encoder"), parts(layers), strict=True):
+            if not own:
+                continue
+            state = {}
+            for layer, one in own.items():
+                name = peft_name(layer)
+                state |= {f"{name}.lora_A.weight": one.down.to(dtype), f"{name}.lora_B.weight": folded(one).to(dtype)}
+            _write_whole(partial / folder / "adapter_model.safetensors", state, {"format": "pt"})
+            config = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_config(own)}
+            (partial / folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_whole(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write a safetensors file, verify it by reading it back, and only then move it into place."""
     from safetensors.torch import save
 
+    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    if broken := [key for key, value in state.items() if not _finite(value)]:
+        raise InputError(f"weights in {some(broken)} are too large for this type; write float32 or bfloat16.")
+    content = save(state)
+    size = int.from_bytes(content[:8], "little")
+    header = {**header, "sshs_model_hash": hashlib.sha256(content[8 + size :]).hexdigest()}  # of all but the header
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written next to the target, so that the final rename stays on one file system and is atomic.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(save(dict(state), metadata=dict(header)))
+            file.write(save(state, metadata=header))
             file.flush()
             os.fsync(file.fileno())
         if not _reads_back(partial, state, header):
@@ -124,22 +180,16 @@ def _write_whole(path: Path, state: Mapping[str, Tensor], header: Mapping[str, s
         partial.unlink(missing_ok=True)
 
 
-def _parameters(unet: UNet2DConditionModel) -> dict[str, torch.nn.Parameter]:
-    """Return the adapter's parameters by their names in the file."""
-    marker = f".{ADAPTER}.weight"
-    return {
-        f"unet.{name.removesuffix(marker)}.weight": parameter
-        for name, parameter in unet.named_parameters()
-        if name.endswith((f".lora_A{marker}", f".lora_B{marker}"))
-    }
-
-
 def _reads_back(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> bool:
-    """Return whether a file has exactly this content; compared as integers, because 0.0 equals -0.0."""
+    """Return whether a file has exactly this content; compared as bytes, because 0.0 equals -0.0."""
     try:
         written, said = read_file(path)
     except InputError:
         return False
     if said != header or written.keys() != state.keys():
         return False
-    return all(torch.equal(written[key].view(torch.int32), state[key].view(torch.int32)) for key in state)
+    return all(torch.equal(_bytes(written[key]), _bytes(state[key])) for key in state)
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.flatten().view(torch.uint8)

@@ -29,6 +29,16 @@ def place_run(config: Any, configs: Path, inside: str = "") -> None:
             logger.init_args.save_dir = str(folder)
 
 
+def adapter_file(folder: Path, which: str = "") -> Path:
+    """Return where a run's adapter is: a file named like its folder, so that it keeps its name where it is copied.
+
+    Args:
+        folder: folder of the run.
+        which: what follows the name, such as "-last".
+    """
+    return folder / f"{folder.resolve().name}{which}.safetensors"
+
+
 def free_name(folder: Path) -> Path:
     """Return the first unused name among `<folder>.1`, `<folder>.2`, ..."""
     number = 1
@@ -39,7 +49,7 @@ def free_name(folder: Path) -> Path:
 
 def set_aside(folder: Path) -> None:
     """Move an earlier run's folder to `<folder>.1`, `.2`, ..., with a message; nothing is deleted."""
-    if not any((folder / name).exists() for name in ("result.json", "config.yaml", "adapter.safetensors")):
+    if not any(path.exists() for path in (folder / "result.json", folder / "config.yaml", adapter_file(folder))):
         return
     aside = free_name(folder)
     folder.rename(aside)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from stylelora.records import Metric
+from stylelora.runs.folder import adapter_file
 
 
 def next_steps(folder: Path) -> str:
@@ -14,7 +15,7 @@ def next_steps(folder: Path) -> str:
     Args:
         folder: the run's folder.
     """
-    lines, adapter = [], folder / "adapter.safetensors"
+    lines, adapter = [], adapter_file(folder)
     metadata, result = {}, json.loads((folder / "result.json").read_text())
     if adapter.is_file():
         from safetensors import safe_open
@@ -32,13 +33,10 @@ def next_steps(folder: Path) -> str:
     if adapter.is_file():
         base = metadata.get("base", "mini")
         other = "" if base == "mini" else f" --model.base {base}"
-        lines += [
-            f"use it    python cli.py predict --config configs/compose/one.yaml --model.adapters '[{adapter}]'{other}",
-            f'          pipeline.load_lora_weights("{adapter}")   (in diffusers)',
-        ]
+        lines.append(
+            f"use it    python cli.py predict --config configs/compose/one.yaml --model.adapters '[{adapter}]'{other}"
+        )
         if other:  # no other program supports mini
-            name = f"{metadata.get('style', 'style')}.safetensors   (the file for ComfyUI and A1111)"
-            lines.append(
-                f"          python cli.py merge --adapters {adapter} --weights 1 --format kohya --output {name}"
-            )
+            lines.append(f"          copy {adapter.name} to ComfyUI/models/loras; A1111, Forge and kohya read it, too")
+        lines.append(f'          pipeline.load_lora_weights("{adapter}")   (in diffusers)')
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from stylelora.data.captions import read_prompts
 from stylelora.records import InputError
-from stylelora.runs.folder import run_folder
+from stylelora.runs.folder import adapter_file, run_folder
 from stylelora.runs.pictures import read_lines
 from stylelora.runs.start import ROOT, start
 from stylelora.studies.tables import (
@@ -39,7 +39,7 @@ def study(question: Literal["styles", "resolution"]) -> None:
         InputError: if a run fails.
     """
     if question == "styles":
-        adapters = [folder / "adapter.safetensors" for folder in side_by_side(fit, "train/mini/*.yaml")]
+        adapters = [adapter_file(folder) for folder in side_by_side(fit, "train/mini/*.yaml")]
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
         run("test", config, folder, f"--trainer.devices={cores()}", adapters=adapters)
@@ -59,7 +59,7 @@ def fit(config: Path) -> Path:
 def fit_and_test(config: Path) -> Path:
     """Train an adapter of the resolution study, test it on full-resolution pictures, and return the run's folder."""
     folder = fit(config)
-    adapter = folder / "adapter.safetensors"
+    adapter = adapter_file(folder)
     words = f"--model.adapters=[{adapter}]"
     run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", words, adapters=[adapter])
     return folder

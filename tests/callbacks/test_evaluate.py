@@ -14,6 +14,7 @@ from lightning_modules import composed_styles
 from stylelora.diffusion.sample import initial_noise
 from stylelora.evaluation.compare import compare
 from stylelora.metrics.measure import MEASURES
+from stylelora.runs.folder import adapter_file
 from tests.runs import draw_pictures, evaluation_words, fit_words, run_cli
 from tests.runs import metrics_of as metrics
 
@@ -145,7 +146,7 @@ def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, 
     words = fit_words(tiny_sd, tiny_clip, roots[0], tmp_path / "fit", *more, "--data.init_args.resolution=64")
     code, said = run_cli(words)
     assert code == 0, said
-    adapter = tmp_path / "fit" / "adapter.safetensors"
+    adapter = adapter_file(tmp_path / "fit")
     code, said = run_cli(evaluation_words(tiny_sd, tiny_clip, [adapter], roots[:1], tmp_path / "test", weights="[[1]]"))
     assert code == 0, said
     trained, tested = metrics(tmp_path / "fit")["skill"], metrics(tmp_path / "test")["fit 1: skill/ink"]

@@ -9,19 +9,23 @@ from types import SimpleNamespace
 import lightning.pytorch as L
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from callbacks import SaveAdapter, WriteResult
 from lightning_modules import StyleLoRA
+from stylelora.lora.factors import Layer
+from stylelora.lora.lora_file import read_lora
 from stylelora.records import Metric, Quantity
+from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import KeptEpoch
 
 
 def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
     module = StyleLoRA(base=str(tiny_sd), rank=4)
-    start = {name: value.clone() for name, value in module.adapter_state().items()}
-    module.adapter_state = lambda: {name: value + trainer.current_epoch for name, value in start.items()}
+    start = module.adapter_layers()
+    module.adapter_layers = lambda: {
+        name: Layer(one.down + trainer.current_epoch, one.up, one.alpha) for name, one in start.items()
+    }
     trainer = SimpleNamespace(
         default_root_dir=tmp_path,
         is_global_zero=True,
@@ -37,18 +41,18 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
         callback.on_validation_end(trainer, module)
     callback.on_train_end(trainer, module)
 
-    def offset(name):
-        saved = load_file(tmp_path / name)
-        return {round((saved[key] - value).mean().item(), 3) for key, value in start.items()}
+    def offset(which):
+        saved = read_lora(adapter_file(tmp_path, which)).layers
+        return {round((saved[name].down - one.down).mean().item(), 3) for name, one in start.items()}
 
-    assert offset("adapter.safetensors") == {1.0}
-    assert offset("adapter-last.safetensors") == {4.0}
+    assert offset("") == {1.0}
+    assert offset("-last") == {4.0}
     assert kept.score == pytest.approx(0.3)
 
     resumed = KeptEpoch(**dataclasses.asdict(kept))
     trainer.callback_metrics = {"val/kept_epoch": torch.tensor(float(resumed.offer(4, 0.25)))}
     SaveAdapter().on_validation_end(trainer, module)
-    assert offset("adapter.safetensors") == {1.0}
+    assert offset("") == {1.0}
 
 
 class Breaks(L.LightningModule):

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from stylelora.runs import result
+from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import KeptEpoch
 from tests.runs import fit_words, metrics_of, run_cli, same
 
@@ -26,7 +27,7 @@ def run(tiny_sd, tiny_clip, pictures, tmp_path_factory):
 def test_a_run_leaves_these_files(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
     assert names == {
-        "adapter.safetensors", "adapter-last.safetensors", "checkpoints", "checkpoints/best.ckpt",
+        "first.safetensors", "first-last.safetensors", "checkpoints", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "clip_score.jsonl", "config.yaml", "hparams.yaml", "result.json", "samples",
         *(f"samples/epoch=00{epoch}{rest}" for epoch in (0, 1) for rest in ("", ".png", "/000.png", "/001.png")),
     }  # fmt: skip
@@ -36,14 +37,14 @@ def test_a_run_leaves_these_files(run):
 def test_a_checkpoint_holds_the_adapter_only(run):
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     names = set(checkpoint["state_dict"])
-    adapter = load_file(run / "adapter-last.safetensors")
+    adapter = load_file(adapter_file(run, "-last"))
     assert len(names) == len(adapter) - sum(name.endswith(".alpha") for name in adapter) > 0
     assert all(".lora_A." in name or ".lora_B." in name for name in names)
     assert (run / "checkpoints" / "last.ckpt").stat().st_size < 2**21
 
 
 def test_adapters_say_what_they_are(run, tiny_sd):
-    with safe_open(run / "adapter.safetensors", "pt") as file:
+    with safe_open(adapter_file(run), "pt") as file:
         metadata = file.metadata()
     said = json.dumps(metadata)
     for word in (str(tiny_sd), "wcstyle", "64"):
@@ -52,7 +53,7 @@ def test_adapters_say_what_they_are(run, tiny_sd):
 
 def kept_epochs(folder):
     """Epochs of the adapter, of the best checkpoint and what it says, and of the result."""
-    with safe_open(folder / "adapter.safetensors", "pt") as file:
+    with safe_open(adapter_file(folder), "pt") as file:
         adapter = int(file.metadata()["epoch"])
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     return [adapter, best["epoch"], best["kept"]["epoch"], json.loads((folder / "result.json").read_text())["epoch"]]
@@ -76,18 +77,18 @@ def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd,
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "seldom", epochs=2)
     assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}"])[0] == 0
     assert [path.name for path in (tmp_path / "seldom" / "samples").glob("*.png")] == ["epoch=001.png"]
-    for name in ("adapter.safetensors", "adapter-last.safetensors"):
-        assert same(load_file(tmp_path / "seldom" / name), load_file(run / name))
+    for which in ("", "-last"):
+        assert same(load_file(adapter_file(tmp_path / "seldom", which)), load_file(adapter_file(run, which)))
 
 
 def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny_clip, pictures, tmp_path):
     folder = tmp_path / "resumed"
     assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=1))[0] == 0
-    half = load_file(folder / "adapter-last.safetensors")
+    half = load_file(adapter_file(folder, "-last"))
     words = fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=2)
     assert run_cli([*words, f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"])[0] == 0
-    straight = load_file(run / "adapter-last.safetensors")
-    assert same(load_file(folder / "adapter-last.safetensors"), straight)
+    straight = load_file(adapter_file(run, "-last"))
+    assert same(load_file(adapter_file(folder, "-last")), straight)
     assert not same(half, straight)
     for name in ("000.png", "001.png"):
         for epoch in ("epoch=000", "epoch=001"):
@@ -102,8 +103,8 @@ def test_the_saved_config_gives_the_same_adapter(run, tmp_path):
     before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert run_cli(["fit", f"--config={tmp_path / 'config.yaml'}", f"--trainer.default_root_dir={again}"])[0] == 0
     assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
-    for name in ("adapter.safetensors", "adapter-last.safetensors"):
-        assert same(load_file(again / name), load_file(run / name))
+    for which in ("", "-last"):
+        assert same(load_file(adapter_file(again, which)), load_file(adapter_file(run, which)))
 
 
 def test_the_result_says_what_the_run_came_to(run):
@@ -125,7 +126,7 @@ def test_the_result_says_what_the_run_came_to(run):
     assert metrics["skill"]["n"] == 3  # held-out pictures
     assert metrics["clip_score[tiny]"]["n"] == 2  # prompts
     rows = [json.loads(line) for line in (run / "clip_score.jsonl").read_text().splitlines()]
-    with safe_open(run / "adapter.safetensors", "pt") as file:  # the metrics are those of the adapter that was kept
+    with safe_open(adapter_file(run), "pt") as file:  # the metrics are those of the adapter that was kept
         kept = file.metadata()
     assert record["epoch"] == int(kept["epoch"])
     assert metrics["skill"]["value"] == pytest.approx(float(kept["held_out_skill"]), abs=1e-6)
@@ -158,13 +159,13 @@ def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_pat
     said, noise = capfd.readouterr()
     lines = said.splitlines()
     for word, start in {
-        "adapter.safetensors": "adapter ", "samples/epoch=000.png": "pictures ", "result.json": "result "
+        "mine.safetensors": "adapter ", "samples/epoch=000.png": "pictures ", "result.json": "result "
     }.items():  # fmt: skip
         assert (folder / word).is_file()
         assert [line for line in lines if line.startswith(start) and str(folder / word) in line], word
     assert "trigger word wcstyle" in said
     for command in (line.split("python ")[1] for line in lines if "python cli.py" in line):
-        assert f"{folder / 'adapter.safetensors'}" in command
+        assert str(adapter_file(folder)) in command
     predict = next(line for line in lines if "cli.py predict" in line)
     words = shlex.split(predict.split("cli.py ")[1])
     more = [f"--trainer.default_root_dir={tmp_path / 'pictures'}", "--data.prompts=[a cat]"]

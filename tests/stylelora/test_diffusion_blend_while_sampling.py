@@ -6,6 +6,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from stylelora.base.conditioning import Conditioning
 from stylelora.diffusion.blend_while_sampling import (
+    Prompt,
     anchored_terms,
     composite_terms,
     second_from,
@@ -57,10 +58,13 @@ def inputs(unet):
 
     return {
         "x": draw(2, unet.config.in_channels, side, side),
-        "texts": [Conditioning(draw(2, 7, width)), Conditioning(draw(2, 7, width))],
-        "text": Conditioning(draw(2, 7, width)),
-        "empty": Conditioning(draw(1, 7, width)),
+        "prompts": [prompt(draw, width) for _ in range(2)],  # each by a text encoder of its own
+        "base": prompt(draw, width),
     }
+
+
+def prompt(draw, width):
+    return Prompt(Conditioning(draw(2, 7, width)), Conditioning(draw(1, 7, width)))
 
 
 def predicted(unet, adapters, inputs, terms, batched=True):
@@ -75,58 +79,58 @@ def alone(unet, updates, x, text):
 
 def test_weighted_composite_is_the_sum_of_guided_predictions(unet, pair, inputs):
     want = 0
-    for share, updates, text in zip((0.6, 0.4), pair, inputs["texts"], strict=True):
-        empty, full = (alone(unet, updates, inputs["x"], one) for one in (inputs["empty"], text))
+    for share, updates, own in zip((0.6, 0.4), pair, inputs["prompts"], strict=True):
+        empty, full = (alone(unet, updates, inputs["x"], one) for one in (own.empty, own.text))
         want = want + share * (empty + GUIDANCE * (full - empty))
-    terms = composite_terms((0.6, 0.4), inputs["texts"], inputs["empty"], GUIDANCE)
+    terms = composite_terms((0.6, 0.4), inputs["prompts"], inputs["base"], GUIDANCE)
     for batched in (True, False):
         assert torch.allclose(predicted(unet, pair, inputs, terms, batched), want, atol=1e-10)
 
 
 def test_batched_and_sequential_are_equal(unet, pair, inputs):
-    terms = composite_terms((0.6, 0.4), inputs["texts"], inputs["empty"], GUIDANCE, base_unconditional=True)
+    terms = composite_terms((0.6, 0.4), inputs["prompts"], inputs["base"], GUIDANCE, base_unconditional=True)
     both = [predicted(unet, pair, inputs, terms, batched) for batched in (True, False)]
     assert torch.allclose(*both, atol=1e-10)
     assert len(terms) == 3
-    empty = alone(unet, {}, inputs["x"], inputs["empty"])
-    full = [alone(unet, updates, inputs["x"], text) for updates, text in zip(pair, inputs["texts"], strict=True)]
+    empty = alone(unet, {}, inputs["x"], inputs["base"].empty)
+    full = [alone(unet, updates, inputs["x"], own.text) for updates, own in zip(pair, inputs["prompts"], strict=True)]
     assert torch.allclose(both[0], empty + GUIDANCE * (0.6 * full[0] + 0.4 * full[1] - empty), atol=1e-10)
 
 
 def test_an_adapter_composed_with_itself_is_itself(unet, pair, inputs):
-    text = inputs["texts"][0]
-    same = predicted(unet, [pair[0]] * 2, inputs, composite_terms((0.6, 0.4), [text] * 2, inputs["empty"], GUIDANCE))
-    single = predicted(unet, [pair[0]], inputs, composite_terms((1.0,), [text], inputs["empty"], GUIDANCE))
+    own, base = inputs["prompts"][0], inputs["base"]
+    same = predicted(unet, [pair[0]] * 2, inputs, composite_terms((0.6, 0.4), [own] * 2, base, GUIDANCE))
+    single = predicted(unet, [pair[0]], inputs, composite_terms((1.0,), [own], base, GUIDANCE))
     assert torch.allclose(same, single, atol=1e-10)
 
 
 def test_anchored_is_composite_where_weights_add_up_to_one(unet, pair, inputs):
-    texts, text, empty = inputs["texts"], inputs["text"], inputs["empty"]
-    assert len(anchored_terms((0.6, 0.4), texts, text, empty, GUIDANCE)) == 4
-    terms = composite_terms((0.6, 0.4), texts, empty, GUIDANCE)
-    anchored = predicted(unet, pair, inputs, anchored_terms((0.6, 0.4), texts, text, empty, GUIDANCE))
+    prompts, base = inputs["prompts"], inputs["base"]
+    assert len(anchored_terms((0.6, 0.4), prompts, base, GUIDANCE)) == 4
+    terms = composite_terms((0.6, 0.4), prompts, base, GUIDANCE)
+    anchored = predicted(unet, pair, inputs, anchored_terms((0.6, 0.4), prompts, base, GUIDANCE))
     assert torch.allclose(anchored, predicted(unet, pair, inputs, terms), atol=1e-10)
-    half = predicted(unet, pair, inputs, anchored_terms((0.3, 0.2), texts, text, empty, 1.0))
-    want = 0.5 * alone(unet, {}, inputs["x"], text)
-    for weight, updates, own in zip((0.3, 0.2), pair, texts, strict=True):
-        want = want + weight * alone(unet, updates, inputs["x"], own)
+    half = predicted(unet, pair, inputs, anchored_terms((0.3, 0.2), prompts, base, 1.0))
+    want = 0.5 * alone(unet, {}, inputs["x"], base.text)
+    for weight, updates, own in zip((0.3, 0.2), pair, prompts, strict=True):
+        want = want + weight * alone(unet, updates, inputs["x"], own.text)
     assert torch.allclose(half, want, atol=1e-10)
-    guided = predicted(unet, pair, inputs, anchored_terms((0.3, 0.2), texts, text, empty, GUIDANCE))
-    unconditional = 0.5 * alone(unet, {}, inputs["x"], empty)
-    for weight, updates in zip((0.3, 0.2), pair, strict=True):
-        unconditional = unconditional + weight * alone(unet, updates, inputs["x"], empty)
+    guided = predicted(unet, pair, inputs, anchored_terms((0.3, 0.2), prompts, base, GUIDANCE))
+    unconditional = 0.5 * alone(unet, {}, inputs["x"], base.empty)
+    for weight, updates, own in zip((0.3, 0.2), pair, prompts, strict=True):
+        unconditional = unconditional + weight * alone(unet, updates, inputs["x"], own.empty)
     assert torch.allclose(guided, unconditional + GUIDANCE * (want - unconditional), atol=1e-10)
-    nothing = anchored_terms((), (), text, empty, 1.0)
-    assert torch.allclose(predicted(unet, [], inputs, nothing), alone(unet, {}, inputs["x"], text), atol=1e-10)
+    nothing = anchored_terms((), (), base, 1.0)
+    assert torch.allclose(predicted(unet, [], inputs, nothing), alone(unet, {}, inputs["x"], base.text), atol=1e-10)
 
 
 def test_each_region_has_its_adapter(unet, pair, inputs):
     left = torch.zeros(1, 1, 1, inputs["x"].shape[-1])
     left[..., : left.shape[-1] // 2] = 1
-    terms = composite_terms((left, 1 - left), inputs["texts"], inputs["empty"], GUIDANCE)
+    terms = composite_terms((left, 1 - left), inputs["prompts"], inputs["base"], GUIDANCE)
     halves = predicted(unet, pair, inputs, terms)
     for i, mask in enumerate((left, 1 - left)):
-        own = composite_terms((1.0,), [inputs["texts"][i]], inputs["empty"], GUIDANCE)
+        own = composite_terms((1.0,), [inputs["prompts"][i]], inputs["base"], GUIDANCE)
         assert torch.allclose(mask * halves, mask * predicted(unet, [pair[i]], inputs, own), atol=1e-10)
 
 
@@ -146,14 +150,14 @@ def test_switch_takes_turns():
 @pytest.mark.slow
 def test_switch_comes_nearer_to_composite_with_more_steps(unet, pair, inputs):
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
-    start, text = inputs["x"], inputs["text"]
+    start, base = inputs["x"], inputs["base"]
     gaps = []
     for steps in (10, 20, 40, 80):
         order = switch_order((0.6, 0.4), steps)
         with routed(unet, pair) as router:
-            composite = composite_terms((0.6, 0.4), [text] * 2, inputs["empty"], 1.0)
+            composite = composite_terms((0.6, 0.4), [base] * 2, base, 1.0)
             want = denoise_blend(unet, router, scheduler, start, lambda _, terms=composite: terms, steps)
-            got = denoise_blend(unet, router, scheduler, start, lambda i, o=order: [Term(o[i], text, 1.0)], steps)
+            got = denoise_blend(unet, router, scheduler, start, lambda i, o=order: [Term(o[i], base.text, 1.0)], steps)
         gaps.append(float((got - want).norm() / want.norm()))
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < gaps[0] / 3
@@ -161,11 +165,11 @@ def test_switch_comes_nearer_to_composite_with_more_steps(unet, pair, inputs):
 
 def test_one_adapter_sampled_by_terms_is_what_denoise_gives(unet, pair, inputs):
     scheduler = DDIMScheduler(clip_sample=False)
-    text, empty = inputs["text"], inputs["empty"]
+    own = inputs["prompts"][0]
     with added(unet, pair[0]):
-        want = denoise(unet, scheduler, inputs["x"], text, empty, 5, GUIDANCE)
+        want = denoise(unet, scheduler, inputs["x"], own.text, own.empty, 5, GUIDANCE)
     with routed(unet, pair[:1]) as router:
-        terms = composite_terms((1.0,), [text], empty, GUIDANCE)
+        terms = composite_terms((1.0,), [own], inputs["base"], GUIDANCE)
         got = denoise_blend(unet, router, scheduler, inputs["x"], lambda _: terms, 5)
     assert torch.allclose(got, want, atol=1e-4)
 
@@ -177,7 +181,7 @@ def test_k_lora_times_grow_with_the_share_and_rule_the_layers(unet, pair, inputs
         assert own == sorted(own)
     assert 0 < sum(times[2].values()) / len(times[2]) < 1
     scheduler = DDIMScheduler(clip_sample=False)
-    text = inputs["text"]
+    text = inputs["base"].text
 
     def sample(adapters, times):
         with routed(unet, adapters) as router:
@@ -192,7 +196,7 @@ def test_the_unet_is_as_before_also_after_an_error(unet, pair, inputs):
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     modules = [id(module) for module in unet.modules()]
     unet.train()
-    text, calls = inputs["text"], []
+    text, calls = inputs["base"].text, []
 
     def raising(module, args, output):
         calls.append(router.parts)
@@ -229,7 +233,7 @@ def condition_latents(unet, pair, inputs, method, weights):
     adapters = [Adapter(name, one, inputs_of, "", {}) for name, one in zip("ab", pair, strict=True)]
     condition = Condition(method, weights, 3, GUIDANCE)
     scheduler = DDIMScheduler(clip_sample=False)
-    embed = lambda texts: Conditioning(inputs["text"].text[:1]).expand(len(texts))  # noqa: E731
+    embed = lambda texts, _updates: Conditioning(inputs["base"].text.text[:1]).expand(len(texts))  # noqa: E731
     return sample_condition(unet, scheduler, Blends(adapters), condition, inputs["x"], ["a cat", "a dog"], embed)
 
 

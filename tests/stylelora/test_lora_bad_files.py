@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from stylelora.lora.blend import added
 from stylelora.lora.inject import inject_lora
+from stylelora.lora.lora_file import read_lora
 from stylelora.lora.read import read_adapter
-from stylelora.lora.write import adapter_state, save_adapter
+from stylelora.lora.write import trained_layers, write_lora
 from stylelora.records import InputError
 from tests.tiny_sd import TINY_UNET
 
@@ -24,7 +25,7 @@ def file(tmp_path_factory):
     unet = UNet2DConditionModel(**TINY_UNET)
     inject_lora(unet, 4, 8.0, 0.0, ["to_q"], seed=0)
     path = tmp_path_factory.mktemp("adapter") / "good.safetensors"
-    save_adapter(path, adapter_state(unet), rank=4, alpha=8.0, metadata={"base": "tiny"})
+    write_lora(path, trained_layers(unet, 8.0), {"base": "tiny"}, names="diffusers")
     return path
 
 
@@ -42,13 +43,19 @@ FIRST = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
 BAD_WEIGHTS = {
     "no-lora": (lambda s: {"conv.weight": torch.ones(2)}, "has no LoRA weights .* it has conv.weight"),
     "empty": (lambda s: {}, "has no LoRA weights .* it has nothing"),
-    "stranger": (lambda s: s | {"unet.conv.bias": torch.ones(2)}, "not LoRA weights of a UNet: unet.conv.bias"),
+    "stranger": (
+        lambda s: s | {"unet.conv.bias": torch.ones(2)},
+        "not LoRA weights of a UNet or text encoder: unet.conv.bias",
+    ),
     "many": (lambda s: s | {f"x{i}": torch.ones(1) for i in range(5)}, "x0, x1, x2 and 2 more"),
     "half": (
         lambda s: {k: v for k, v in s.items() if k != f"{FIRST}B.weight"},
-        "lacks lora_A or lora_B of down_blocks",
+        "lacks one of the two factors .* of unet.down_blocks",
     ),
-    "ranks": (lambda s: s | {f"{FIRST}A.weight": torch.ones(3, 16)}, "lora_A of rank 3 and lora_B of rank 4 in down_b"),
+    "ranks": (
+        lambda s: s | {f"{FIRST}A.weight": torch.ones(3, 16)},
+        "lora_down of rank 3 and lora_up of rank 4 in unet.down_b",
+    ),
     "mixed": (
         lambda s: s | {f"{FIRST}A.weight": torch.ones(3, 16), f"{FIRST}B.weight": torch.ones(16, 3)},
         "says rank 4, but its weights have rank 3 in down_b",
@@ -67,7 +74,6 @@ def test_bad_weights_are_refused(file, tmp_path, name):
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"lora_alpha": None}, "does not record its alpha"),
         ({"lora_alpha": 0}, "has alpha 0, which is not a number above 0"),
         ({"lora_alpha": "4"}, "has alpha '4', which is not a number above 0"),
         ({"r": 8}, "says rank 8, but its weights have rank 4"),
@@ -82,13 +88,24 @@ def test_bad_header_is_refused(file, tmp_path, config, sentence):
 
 @pytest.mark.parametrize(
     ("entry", "sentence"),
-    [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")],
+    [("{", "unreadable header entry")],
 )
 def test_damaged_header_is_refused(file, tmp_path, entry, sentence):
-    state = load_file(file)
-    save_file(state, tmp_path / "bad.safetensors", metadata={CONFIG: entry})
+    save_file(load_file(file), tmp_path / "bad.safetensors", metadata={CONFIG: entry})
     with pytest.raises(InputError, match=sentence):
         read_adapter(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("entry", ["null", "{}", None])
+def test_without_alpha_it_is_the_rank_and_this_is_said(file, tmp_path, entry, caplog):
+    path = tmp_path / "silent.safetensors"
+    save_file(load_file(file), path, metadata={CONFIG: entry} if entry else {"format": "pt"})
+    layers = read_lora(path).layers
+    assert {layer.alpha for layer in layers.values()} == {4.0}
+    assert caplog.text.count("does not say its alpha; it is read as the rank") == 1
+    assert {layer.alpha for layer in read_lora(path, alpha=2.0).layers.values()} == {2.0}
+    with pytest.raises(InputError, match="says its alpha itself"):
+        read_lora(file, alpha=2.0)
 
 
 def test_missing_and_damaged_files_are_refused(file, tmp_path):

@@ -10,10 +10,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from stylelora.lora.blend import as_state, blend
+from stylelora.lora.blend import as_layers, blend
 from stylelora.lora.inject import adaptable_modules
-from stylelora.lora.read import read_adapter
-from stylelora.lora.write import save_kohya
+from stylelora.lora.lora_file import read_lora
+from stylelora.lora.read import read_adapter, read_adapters
+from stylelora.lora.write import write_lora
 from stylelora.pretraining.networks import mini_unet
 from stylelora.records import InputError
 from tests.adapters import EVERYTHING, base_unet, in_diffusers, in_process
@@ -91,8 +92,7 @@ def test_a_blend_in_kohyas_format_is_read_again(adapter_files, tmp_path):
     adapters = [read_adapter(file) for file in adapter_files]
     updates = blend(adapters, [0.6, 0.4])
     inputs = {layer: shape for adapter in adapters for layer, shape in adapter.inputs.items()}
-    state, rank = as_state(updates, inputs)
-    save_kohya(tmp_path / "adapter.safetensors", state, rank=rank, alpha=float(rank), metadata={"trigger": "x"})
+    write_lora(tmp_path / "adapter.safetensors", as_layers(updates, adapters), {"trigger": "x"})
     again = read_adapter(tmp_path / "adapter.safetensors")
     assert (again.name, again.metadata["trigger"], again.inputs) == (tmp_path.name, "x", inputs)
     assert any(layer.endswith("conv1") for layer in inputs)
@@ -154,25 +154,35 @@ def also(name, shape=(2, 2)):
 
 CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
 BAD_KOHYA = {
-    "text encoder": (also("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"), "has text-encoder layers"),
-    "text encoder 1": (also("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha"), "train or export these alone"),
+    "text encoder": (
+        also("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"),
+        "lacks one of the two factors .* of lora_te_text_model_encoder_layers_0_mlp_fc1",
+    ),
+    "no such layer": (
+        also("lora_te1_text_model_encoder_layers_99_mlp_fc1.alpha"),
+        "has no lora_te1_text_model_encoder",
+    ),
     "sdxl's encoder": (also("lora_te2_a.alpha") | also("lora_te1_a.alpha"), "another model, .* second text encoder"),
     "dora": (one_layer(dora_scale=torch.ones(16)), "is a DoRA"),
     "loha": ({f"{KOHYA_Q}.hada_w1_a": torch.ones(2, 2)}, "is a LoHa, LoKr"),
     "lokr": (also(f"{KOHYA_Q}.lokr_w1"), "is a LoHa, LoKr"),
     "full": ({f"{KOHYA_Q}.diff": torch.ones(2, 2)}, "is a LoHa, LoKr or the like"),
-    "tucker": (one_layer(lora_mid__weight=torch.ones(2, 2, 3, 3)), "is a LoCon with three factors"),
+    "tucker": (one_layer(lora_mid__weight=torch.ones(3, 3, 3, 3)), r"a lora_mid of shape \(3, 3, 3, 3\)"),
+    "integers": (one_layer(lora_up__weight=torch.ones(16, 2).int()), "no floating-point numbers in .*lora_up"),
     "bias": (one_layer(lora_up__bias=torch.ones(16)), "changes biases"),
-    "stranger": (also("bundle_emb.x.string_to_param"), "not LoRA weights of a UNet: bundle_emb"),
-    "diffusers, too": (also(f"unet.{Q}.lora_A.weight"), "not LoRA weights of a UNet: unet.down"),
-    "scalar": (one_layer(scalar=torch.tensor(1.0)), "not LoRA weights of a UNet: .*scalar"),
-    "no up": (one_layer(lora_up__weight=None), "lacks lora_down or lora_up of lora_unet_down"),
-    "no down": (one_layer(lora_down__weight=None), "lacks lora_down or lora_up of lora_unet_down"),
-    "alpha alone": (also(f"{CONV}.alpha", ()), "lacks lora_down or lora_up of lora_unet_down_blocks_0_resnets_0_conv1"),
-    "ranks": (one_layer(lora_up__weight=torch.ones(16, 3)), "lora_A of rank 2 and lora_B of rank 3 in down_blocks"),
-    "wide up": (one_layer(lora_up__weight=torch.ones(16, 2, 3, 3)), "lora_A of rank 2 and lora_B of rank 18"),
-    "empty": (one_layer(lora_down__weight=torch.ones(0, 16), lora_up__weight=torch.ones(16, 0)), "lacks lora_A"),
-    "vector": (one_layer(lora_up__weight=torch.ones(16)), "lacks lora_A or lora_B of down_blocks"),
+    "stranger": (also("emb_params"), "not LoRA weights of a UNet or text encoder: emb_params"),
+    "diffusers, too": (
+        also(f"unet.{Q}.lora_A.weight"),
+        f"a layer under two names: {KOHYA_Q} and unet.{Q}.lora_A.weight",
+    ),
+    "scalar": (one_layer(scalar=torch.tensor(1.0)), "not LoRA weights of a UNet .*scalar"),
+    "no up": (one_layer(lora_up__weight=None), "lacks one of the two factors .* of lora_unet_down"),
+    "no down": (one_layer(lora_down__weight=None), "lacks one of the two factors .* of lora_unet_down"),
+    "alpha alone": (also(f"{CONV}.alpha", ()), f"lacks one of the two factors .* of {CONV}"),
+    "ranks": (one_layer(lora_up__weight=torch.ones(16, 3)), "lora_down of rank 2 and lora_up of rank 3 in lora_unet"),
+    "wide up": (one_layer(lora_up__weight=torch.ones(16, 2, 3, 3)), "lora_down of rank 2 and lora_up of rank 18"),
+    "empty": (one_layer(lora_down__weight=torch.ones(0, 16), lora_up__weight=torch.ones(16, 0)), "or it is empty"),
+    "vector": (one_layer(lora_up__weight=torch.ones(16)), "lacks one of the two factors .* of lora_unet_down_blocks"),
     "nan": (one_layer(lora_up__weight=torch.full((16, 2), torch.nan).half()), "NaN or infinite .*lora_up.weight"),
     "infinite": (one_layer(alpha=torch.tensor(torch.inf)), "NaN or infinite weights in .*alpha"),
     "alpha 0": (one_layer(alpha=torch.tensor(0.0)), "alpha 0.0, which is not a number above 0"),
@@ -182,11 +192,11 @@ BAD_KOHYA = {
             f"lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_{key}.weight": torch.ones(2, 2)
             for key in ("down", "up")
         },
-        "another model, such as SDXL; SD 1.5's UNet has no lora_unet_input_blocks_4_1",
+        "another model, such as SDXL; SD 1.5 has no lora_unet_input_blocks_4_1",
     ),
     "flux": (
         {f"lora_unet_double_blocks_0_img_attn_proj.lora_{key}.weight": torch.ones(2, 2) for key in ("down", "up")},
-        "another model, such as SDXL; SD 1.5's UNet has no lora_unet_double_blocks_0_img",
+        "another model, such as SDXL; SD 1.5 has no lora_unet_double_blocks_0_img",
     ),
     # Both become down_blocks.0.attentions...to_q in diffusers, of which one would be lost.
     "twice": (
@@ -210,19 +220,17 @@ def peft(layer=Q):
 
 
 BAD_DIFFUSERS = {
-    "text encoder": (peft() | {"text_encoder.encoder.lora_A.weight": torch.ones(2, 2)}, {}, "has text-encoder layers"),
-    "sdxl": (peft(Q.replace("blocks.0.attn", "blocks.3.attn")), {}, "such as SDXL; SD 1.5's UNet has no .*blocks.3"),
+    "text encoder": (peft() | {"text_encoder.encoder.lora_A.weight": torch.ones(2, 2)}, {}, "has no text_encoder.enc"),
+    "sdxl": (peft(Q.replace("blocks.0.attn", "blocks.3.attn")), {}, "such as SDXL; SD 1.5 has no .*blocks.3"),
     "dora": (peft() | {f"unet.{Q}.lora_magnitude_vector": torch.ones(16)}, {}, "is a DoRA"),
     "bias": (peft() | {f"unet.{Q}.lora_B.bias": torch.ones(16)}, {}, "changes biases"),
     "twice": (
         peft() | {f"unet.{Q.replace('to_q', 'processor.to_q_lora')}.up.weight": torch.ones(16, 2)},
         {},
-        "holds a layer under two names",
+        "holds a layer under two names: unet.*processor.to_q and unet",
     ),
-    "stranger": (peft() | {f"unet.{Q}.alpha": torch.ones(())}, {}, "not LoRA weights of a UNet: unet.down"),
-    "no prefix": ({key.removeprefix("unet."): value for key, value in peft().items()}, {}, "no LoRA weights of a UNet"),
+    "stranger": (peft() | {f"unet.{Q}.beta": torch.ones(())}, {}, "not LoRA weights of a UNet .*: unet.down"),
     "nothing": ({}, {}, "no LoRA weights of a UNet"),
-    "no alpha": (peft(), {"lora_alpha": None}, "does not record its alpha"),
     "bad alpha": (peft(), {"lora_alpha": "2"}, "alpha '2', which is not a number above 0"),
     "bad alphas": (peft(), {"alpha_pattern": {"to_q": 0}}, "alpha 0, which is not a number above 0"),
     "rank": (peft(), {"r": 4}, "says rank 4, but its weights have rank 2"),
@@ -246,15 +254,6 @@ def test_a_diffusers_file_that_cannot_be_read_whole_is_refused(tmp_path, case):
         read_adapter(file)
 
 
-@pytest.mark.parametrize(
-    ("entry", "sentence"),
-    [("{", "unreadable header entry"), ("null", "does not record its alpha"), ("{}", "its alpha")],
-)
-def test_damaged_headers_are_refused(tmp_path, entry, sentence):
-    with pytest.raises(InputError, match=sentence):
-        read_adapter(written(tmp_path / "bad.safetensors", peft(), {CONFIG: entry}))
-
-
 def test_missing_and_damaged_files_are_refused(adapter_files, tmp_path):
     with pytest.raises(InputError, match="there is no adapter file"):
         read_adapter(tmp_path)
@@ -263,8 +262,80 @@ def test_missing_and_damaged_files_are_refused(adapter_files, tmp_path):
         read_adapter(tmp_path / "bad.safetensors")
 
 
-def test_an_old_diffusers_file_is_refused_for_its_alpha_and_not_its_names(adapter_files, tmp_path):
-    state = convert_state_dict_to_diffusers(load_file(adapter_files[0]))
-    assert any(".lora.down." in key for key in state)
-    with pytest.raises(InputError, match="does not record its alpha"):
-        read_adapter(written(tmp_path / "bad.safetensors", state))
+def test_an_old_diffusers_file_is_read_with_its_rank_as_alpha(adapter_files, tmp_path):
+    write_lora(tmp_path / "new.safetensors", read_lora(adapter_files[0]).layers, {}, names="diffusers")
+    new = load_file(tmp_path / "new.safetensors")
+    old = convert_state_dict_to_diffusers(new)
+    assert any(".lora.down." in key for key in old)
+    to_old = {".to_q.lora.": ".processor.to_q_lora.", ".to_out.0.lora.": ".processor.to_out_lora."}
+    oldest = old
+    for new_name, old_name in to_old.items():
+        oldest = {key.replace(new_name, old_name): value for key, value in oldest.items()}
+    assert any(".processor.to_out_lora.up" in key for key in oldest)
+    want = read_adapter(tmp_path / "new.safetensors").layers
+    bare = {key.removeprefix("unet."): value for key, value in new.items()}
+    for name, state in {"old": old, "oldest": oldest, "bare": bare}.items():
+        found = read_adapter(written(tmp_path / f"{name}.safetensors", state)).layers
+        assert found.keys() == want.keys()
+        assert all(torch.equal(found[layer].dense(), update.dense()) for layer, update in want.items())
+
+
+def test_a_tucker_decomposition_is_the_lora_that_its_three_convolutions_make(tmp_path):
+    """As sd-scripts' and LyCORIS' modules compute it: down 1 x 1, mid 3 x 3, up 1 x 1."""
+    normal = torch.Generator().manual_seed(0)
+    down, mid, up = (torch.randn(*shape, generator=normal) for shape in ((4, 16, 1, 1), (4, 4, 3, 3), (16, 4, 1, 1)))
+    names = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up, "alpha": torch.tensor(2.0)}
+    file = written(tmp_path / "t.safetensors", {f"{CONV}.{name}": value for name, value in names.items()})
+    update = read_adapter(file).layers["down_blocks.0.resnets.0.conv1"].dense().view(16, 16, 3, 3)
+    x = torch.randn(1, 16, 8, 8, generator=normal)
+    conv = torch.nn.functional.conv2d
+    want = conv(conv(conv(x, down), mid, padding=1), up) * (2.0 / 4)
+    assert torch.allclose(conv(x, update, padding=1), want, atol=1e-4)
+
+
+def test_embeddings_beside_a_lora_are_left_out_and_said(tmp_path, caplog):
+    file = written(tmp_path / "b.safetensors", also("bundle_emb.style.string_to_param.*"))
+    assert list(read_adapter(file).layers) == [Q]
+    assert "embeddings (textual inversion), which are left out" in caplog.text
+    assert "bundle_emb.style" in caplog.text
+
+
+def test_pickles_are_refused(tmp_path):
+    torch.save(one_layer(), tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a.pt is a pickle, .* convert it to safetensors"):
+        read_adapter(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("notes", "trigger", "said"),
+    [
+        ({"modelspec.trigger_phrase": "zqx style"}, "zqx style", ""),
+        (
+            {"ss_tag_frequency": '{"10_a": {"1girl": 3, "zqx": 12}, "5_b": {"zqx": 2, "hat": 9}}'},
+            "zqx",
+            "most frequent",
+        ),
+        ({"ss_tag_frequency": "{}"}, None, "states no trigger word, so prompts get none"),
+        ({"ss_tag_frequency": "[3"}, None, "states no trigger word, so prompts get none"),
+        ({}, None, "give `triggers`"),
+        ({"trigger": "wc", "modelspec.trigger_phrase": "other"}, "wc", ""),
+    ],
+)
+def test_the_trigger_word_of_a_foreign_file_is_found_or_its_absence_said(tmp_path, caplog, notes, trigger, said):
+    file = written(tmp_path / "k.safetensors", one_layer(), {"ss_network_dim": "2"} | notes)
+    assert read_adapter(file).metadata.get("trigger") == trigger
+    assert said in caplog.text
+    assert bool(caplog.text) is bool(said)
+    assert read_adapters([file], triggers=["mine"])[0].metadata["trigger"] == "mine"
+    with pytest.raises(InputError, match="1 adapters and 2 triggers"):
+        read_adapters([file], triggers=["a", "b"])
+
+
+def test_unet_only_leaves_the_text_encoder_out_and_says_so(tmp_path, caplog):
+    text = {key.replace(KOHYA_Q, "lora_te_text_model_encoder_layers_0_mlp_fc1"): v for key, v in one_layer().items()}
+    both, alone = written(tmp_path / "a.safetensors", one_layer() | text), written(tmp_path / "b.safetensors", text)
+    assert list(read_adapter(both).text) == ["text_encoder.text_model.encoder.layers.0.mlp.fc1"]
+    assert list(read_adapter(both, unet_only=True).layers) == [Q]
+    assert "the 1 layers of its text encoder are left out" in caplog.text
+    with pytest.raises(InputError, match="layers of the text encoder only"):
+        read_adapter(alone, unet_only=True)

@@ -1,18 +1,22 @@
 """Adapter files: exact, complete or absent, readable by diffusers with the trained strength."""
 
+import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from peft import set_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from stylelora.lora.blend import added
+from stylelora.lora.factors import Layer
 from stylelora.lora.inject import adapter_parameters, inject_lora
+from stylelora.lora.lora_file import read_lora
 from stylelora.lora.read import read_adapter
-from stylelora.lora.write import adapter_state, save_adapter
+from stylelora.lora.write import trained_layers, write_lora
 from stylelora.records import InputError
 from tests.tiny_sd import disturb, predict
 
@@ -40,74 +44,90 @@ def trained(tiny_sd):
 
 
 @pytest.fixture
-def state(trained):
-    return adapter_state(trained)
+def layers(trained):
+    return trained_layers(trained, ALPHA)
 
 
 @pytest.fixture
-def file(state, tmp_path):
-    path = tmp_path / "run" / "adapter.safetensors"
-    save_adapter(path, state, rank=RANK, alpha=ALPHA, metadata=NOTES)
+def file(layers, tmp_path):
+    path = tmp_path / "run" / "run.safetensors"
+    write_lora(path, layers, NOTES)
     return path
 
 
-def test_keys_are_those_of_stable_diffusion(state):
-    expected = {f"unet.{name}.lora_{factor}.weight" for name in SD15_NAMES for factor in "AB"}
-    assert state.keys() == expected
-    assert all(t.dtype == torch.float32 and t.is_contiguous() and not t.requires_grad for t in state.values())
-
-
-def test_keys_are_those_diffusers_writes(trained, state):
-    from peft.utils import get_peft_model_state_dict
-
+def test_layers_are_those_of_stable_diffusion_with_the_trained_weights(trained, layers):
+    assert sorted(layers) == sorted(SD15_NAMES)
     theirs = get_peft_model_state_dict(trained, adapter_name="style")
-    packed = StableDiffusionPipeline.pack_weights(theirs, "unet")
-    assert packed.keys() == state.keys()
-    assert all(torch.equal(packed[key], state[key]) for key in state)
+    for name, layer in layers.items():
+        assert torch.equal(layer.down, theirs[f"{name}.lora_A.weight"])
+        assert torch.equal(layer.up, theirs[f"{name}.lora_B.weight"])
+        assert layer.down.dtype == torch.float32
+        assert (layer.alpha, layer.rank) == (ALPHA, RANK)
 
 
-def test_state_is_a_copy(tiny_sd):
+def test_layers_are_a_copy(tiny_sd):
     unet = adapted(tiny_sd, ["to_q"])
-    state = adapter_state(unet)
-    before = {key: value.clone() for key, value in state.items()}
+    layers = trained_layers(unet, ALPHA)
+    before = {name: layer.down.clone() for name, layer in layers.items()}
     with torch.no_grad():
         for parameter in adapter_parameters(unet):
             parameter.zero_()
-    assert all(torch.equal(state[key], before[key]) for key in state)
+    assert all(torch.equal(layers[name].down, value) for name, value in before.items())
 
 
-def test_diffusers_loads_the_file_with_the_trained_alpha(tiny_sd, trained, file, tmp_path):
+@pytest.mark.parametrize("names", ["kohya", "diffusers"])
+@pytest.mark.parametrize("target_modules", [TARGETS, ["conv1", "to_q", "conv_in", "proj_in"]])
+def test_diffusers_loads_the_file_with_the_trained_strength(tiny_sd, tmp_path, names, target_modules):
     def through_diffusers(path):
         pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
         pipeline.load_lora_weights(path)
         return predict(pipeline.unet.eval())
 
-    expected = predict(trained)
-    assert torch.allclose(through_diffusers(file), expected, atol=1e-5)
-    # The comparison must be able to fail: no alpha in the file, which diffusers reads as alpha = rank.
-    save_file(adapter_state(trained), tmp_path / "bare.safetensors", metadata={"format": "pt"})
-    assert not torch.allclose(through_diffusers(tmp_path / "bare.safetensors"), expected, atol=1e-2)
-
-
-@pytest.mark.parametrize("target_modules", [TARGETS, ["conv1", "to_q", "conv_in", "proj_in"]])
-def test_a_saved_adapter_loaded_again_gives_the_same_model(tiny_sd, tmp_path, target_modules):
     unet = adapted(tiny_sd, target_modules)
-    path = tmp_path / "a.safetensors"
-    save_adapter(path, adapter_state(unet), rank=RANK, alpha=ALPHA, metadata=NOTES)
-    again, notes = load_base(tiny_sd), read_adapter(path).metadata
-    assert (notes["rank"], notes["alpha"]) == (str(RANK), str(ALPHA))
-    inject_lora(again, int(notes["rank"]), float(notes["alpha"]), 0.0, target_modules, seed=1)
-    weights = {key.removeprefix("unet."): value for key, value in load_file(path).items()}
-    set_peft_model_state_dict(again, weights, adapter_name="style")
-    assert torch.equal(predict(again), predict(unet))
-    restored = adapter_state(again)
-    assert all(torch.equal(restored[key], value) for key, value in adapter_state(unet).items())
+    layers, expected = trained_layers(unet, ALPHA), predict(unet)
+    write_lora(tmp_path / "a.safetensors", layers, NOTES, names)
+    assert torch.allclose(through_diffusers(tmp_path / "a.safetensors"), expected, atol=1e-5)
+    # The comparison must be able to fail: without alpha, diffusers takes alpha = rank.
+    bare = {k: v for k, v in load_file(tmp_path / "a.safetensors").items() if not k.endswith(".alpha")}
+    save_file(bare, tmp_path / "bare.safetensors", metadata={"format": "pt"})
+    right = torch.allclose(through_diffusers(tmp_path / "bare.safetensors"), expected, atol=1e-5)
+    assert right is (names == "diffusers"), "there, alpha is folded into the weights"
     ours = load_base(tiny_sd)
-    with added(ours, read_adapter(path).layers):
-        assert torch.allclose(predict(ours), predict(unet), atol=1e-5)
+    with added(ours, read_adapter(tmp_path / "a.safetensors").layers):
+        assert torch.allclose(predict(ours), expected, atol=1e-5)
 
 
-def test_a_second_file_is_refused(trained, file):
+@pytest.mark.parametrize("names", ["kohya", "diffusers", "peft"])
+def test_what_is_written_is_read_again(layers, tmp_path, names):
+    """Also ranks and alphas of each layer's own, and the notes."""
+    mixed = {
+        name: Layer(layer.down[: 1 + index % 3], layer.up[:, : 1 + index % 3], 1.0 + index % 4)
+        for index, (name, layer) in enumerate(layers.items())
+    }
+    path = tmp_path / ("folder" if names == "peft" else "a.safetensors")
+    write_lora(path, mixed, NOTES, names)
+    again = read_lora(path)
+    assert again.layers.keys() == mixed.keys()
+    assert again.states_alpha
+    for name, layer in mixed.items():
+        assert again.layers[name].rank == layer.rank
+        assert torch.allclose(again.layers[name].update.dense(), layer.update.dense(), atol=1e-6)
+        assert names != "kohya" or torch.equal(again.layers[name].up, layer.up)
+    if names != "peft":
+        assert NOTES.items() <= again.metadata.items()
+
+
+def test_peft_loads_a_folder_of_the_unet(tiny_sd, layers, trained, tmp_path):
+    from peft import PeftModel
+
+    write_lora(tmp_path / "folder", layers, {}, "peft")
+    loaded = PeftModel.from_pretrained(load_base(tiny_sd), tmp_path / "folder" / "unet")
+    assert torch.allclose(predict(loaded.base_model.model.eval()), predict(trained), atol=1e-5)
+    with pytest.raises(InputError, match="exists; PEFT needs the name of a new folder"):
+        write_lora(tmp_path / "folder", layers, {}, "peft")
+
+
+def test_a_second_adapter_is_refused(trained, file):
     with (
         pytest.raises(ValueError, match="already carries an adapter: style"),
         added(trained, read_adapter(file).layers),
@@ -115,24 +135,52 @@ def test_a_second_file_is_refused(trained, file):
         pass
 
 
-def test_header_carries_the_notes(file, state):
-    adapter = read_adapter(file)
-    assert load_file(file).keys() == state.keys()
-    assert sorted(adapter.layers) == sorted(SD15_NAMES)
-    assert adapter.metadata == NOTES | {"rank": "4", "alpha": "10.0"}
+def test_kohyas_header_states_what_its_programs_show(file, layers):
+    content, metadata = file.read_bytes(), read_adapter(file).metadata
+    assert NOTES.items() <= metadata.items()
+    assert metadata["ss_network_module"] == "networks.lora"
+    assert (metadata["ss_network_dim"], metadata["ss_network_alpha"]) == ("4", "10.0")
+    size = int.from_bytes(content[:8], "little")
+    assert metadata["sshs_model_hash"] == hashlib.sha256(content[8 + size :]).hexdigest()
+    mixed = {name: Layer(one.down, one.up, 1.0 + index % 2) for index, (name, one) in enumerate(layers.items())}
+    write_lora(file, mixed, {})
+    assert read_adapter(file).metadata["ss_network_alpha"] == "Dynamic"
 
 
-@pytest.mark.parametrize("change", [{"rank": 8}, {"alpha": 0.0}, {"alpha": float("inf")}])
-def test_saving_with_wrong_numbers_is_refused(state, tmp_path, change):
-    with pytest.raises(InputError):
-        save_adapter(tmp_path / "a.safetensors", state, **({"rank": RANK, "alpha": ALPHA, "metadata": {}} | change))
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_smaller_type_rounds_the_weights_and_keeps_alpha(layers, tmp_path, dtype):
+    write_lora(
+        tmp_path / "a.safetensors", {n: Layer(one.down, one.up, 0.1) for n, one in layers.items()}, {}, dtype=dtype
+    )
+    for name, one in read_lora(tmp_path / "a.safetensors").layers.items():
+        assert one.alpha == pytest.approx(0.1, rel=1e-7)
+        assert torch.equal(one.down, layers[name].down.to(getattr(torch, dtype)))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "names", "sentence"),
+    [
+        ("a.safetensors", {"alpha": 0.0}, "kohya", "alpha 0.0, which is not a number above 0"),
+        ("a.safetensors", {"alpha": float("inf")}, "kohya", "alpha inf"),
+        ("a.pt", {}, "kohya", r"would be a .pt; end its name in .safetensors"),
+        ("a", {}, "diffusers", "file without suffix; end its name"),
+        ("a.safetensors", {}, "peft", "is a file name; PEFT needs the name of a new folder"),
+    ],
+)
+def test_saving_what_nobody_could_read_is_refused(layers, tmp_path, name, change, names, sentence):
+    changed = {layer: dataclasses.replace(one, **change) for layer, one in layers.items()}
+    with pytest.raises(InputError, match=sentence):
+        write_lora(tmp_path / name, changed, {}, names)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_diverged_adapter_is_not_saved(state, tmp_path):
-    state[f"unet.{SD15_NAMES[0]}.lora_B.weight"][0, 0] = torch.nan
-    with pytest.raises(InputError, match=r"NaN or infinite weights in unet\.down_blocks"):
-        save_adapter(tmp_path / "a.safetensors", state, rank=RANK, alpha=ALPHA, metadata={})
+def test_a_diverged_adapter_is_not_saved(layers, tmp_path):
+    layers[SD15_NAMES[0]].up[0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"NaN or infinite weights in down_blocks"):
+        write_lora(tmp_path / "a.safetensors", layers, {})
+    layers[SD15_NAMES[0]].up[0, 0] = 1e5
+    with pytest.raises(InputError, match=r"too large for this type; write float32 or bfloat16"):
+        write_lora(tmp_path / "a.safetensors", layers, {}, dtype="float16")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,7 +209,7 @@ def short_write(monkeypatch):
     ("fault", "sentence"),
     [(fail_write, "No space left"), (corrupt_write, "reads back different"), (short_write, "reads back different")],
 )
-def test_failed_write_leaves_the_old_file_or_none(state, tmp_path, monkeypatch, fault, sentence):
+def test_failed_write_leaves_the_old_file_or_none(layers, tmp_path, monkeypatch, fault, sentence):
     path = tmp_path / "a.safetensors"
     for old in (None, b"old"):
         if old:
@@ -169,11 +217,11 @@ def test_failed_write_leaves_the_old_file_or_none(state, tmp_path, monkeypatch, 
         with monkeypatch.context() as patch:
             fault(patch)
             with pytest.raises(OSError, match=sentence):
-                save_adapter(path, state, rank=RANK, alpha=ALPHA, metadata={})
+                write_lora(path, layers, {})
         assert [item.read_bytes() for item in tmp_path.iterdir()] == ([old] if old else [])
 
 
-def test_a_kill_at_any_moment_leaves_no_half_file(state, tmp_path, monkeypatch):
+def test_a_kill_at_any_moment_leaves_no_half_file(layers, tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"old")
     seen = []
@@ -184,14 +232,14 @@ def test_a_kill_at_any_moment_leaves_no_half_file(state, tmp_path, monkeypatch):
             return honest(*args)
 
         monkeypatch.setattr(os, name, watch)
-    save_adapter(path, state, rank=RANK, alpha=ALPHA, metadata={})
+    write_lora(path, layers, {})
     assert seen == [(b"old", [path.name])] * 2, "until it is complete, the new file is under another name"
-    assert float(read_adapter(path).metadata["alpha"]) == ALPHA
+    assert read_lora(path).layers[SD15_NAMES[0]].alpha == ALPHA
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_merged_weights_of_another_layout_are_stored_exactly(state, tmp_path):
-    doubled = {key: value.double().t().contiguous().t() for key, value in state.items()}
-    save_adapter(tmp_path / "a.safetensors", doubled, rank=RANK, alpha=ALPHA, metadata={})
-    loaded = load_file(tmp_path / "a.safetensors")
-    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+def test_weights_of_another_layout_are_stored_exactly(layers, tmp_path):
+    turned = {n: Layer(one.down.double().t().contiguous().t(), one.up, ALPHA) for n, one in layers.items()}
+    write_lora(tmp_path / "a.safetensors", turned, {})
+    loaded = read_lora(tmp_path / "a.safetensors").layers
+    assert all(torch.equal(loaded[name].down, one.down) for name, one in layers.items())

@@ -1,0 +1,149 @@
+"""Read the LoRA files of the programs that people use, as they stand."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha, some
+from stylelora.lora.factors import Layer
+from stylelora.lora.names import TEXT_ENCODER, is_text, layer_of, split_key
+from stylelora.records import InputError
+
+log = logging.getLogger(__name__)
+
+# The first match is reported, so put problems without a fix before those with one.
+_REFUSED = {
+    r"^(text_encoder_2|lora_te2)": "was made for another model, such as SDXL, as its second text encoder shows",
+    r"\b(hada|lokr|oft|boft|ia3|glora)_|\b[ab][12]\.weight$|\.diff(_b)?$|\b[wb]_norm$": "is a LoHa, LoKr or the like, "
+    "and only plain LoRAs can be blended; extract a LoRA from the base and the merged model, as sd-scripts does",
+    r"dora_scale|lora_magnitude_vector": "is a DoRA, whose strength depends on the base's weights; give a plain LoRA",
+    r"lora.*\.bias$": "changes biases, too, which a blend cannot; train it without lora_bias",
+}
+# What a file may hold beside a LoRA, and is left out.
+_BESIDE = {
+    r"^bundle_emb\.": "embeddings (textual inversion), which are left out; load them in the prompt of your program"
+}
+_FOLDERS = {"unet": "", "text_encoder": TEXT_ENCODER}
+
+
+@dataclass(frozen=True)
+class LoRAFile:
+    """A LoRA file as it stands.
+
+    Attributes:
+        layers: tensors of each layer by its name here (`stylelora.lora.names`), of the file's dtype.
+        metadata: metadata of the header, without what describes the format.
+        sha256: of the file.
+        states_alpha: whether the file says its alpha; if not, alpha is the rank.
+    """
+
+    layers: dict[str, Layer]
+    metadata: dict[str, str]
+    sha256: str
+    states_alpha: bool
+
+
+def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
+    """Read a LoRA of Stable Diffusion 1.x or 2.x, of any float dtype and with a rank and alpha per layer.
+
+    Key names may be those of kohya (also with Stable Diffusion's own block names), ComfyUI, OneTrainer, diffusers (also
+    old ones) and PEFT; `path` may be a folder that PEFT wrote, or one with such folders `unet` and `text_encoder`.
+
+    Args:
+        path: safetensors file or PEFT folder.
+        alpha: alpha of every layer, for a file that does not say it; None: the rank, as other programs take it.
+
+    Raises:
+        InputError: there is no such file, it is no safetensors file, or holds something else than finite weights of
+            complete LoRA layers of such a model. Nothing is dropped silently.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / "adapter_config.json").is_file():
+        return _read_folders(path, alpha)
+    file = path / "adapter_model.safetensors" if path.is_dir() else path
+    state, header = read_file(file)
+    for pattern, problem in _REFUSED.items():
+        if found := [key for key in state if re.search(pattern, key)]:
+            raise InputError(f"{path} {problem} (it holds {some(found)}).")
+    for pattern, what in _BESIDE.items():
+        if beside := [key for key in state if re.search(pattern, key)]:
+            say(f"{path} also holds {what} ({some(beside)})")
+            state = {key: value for key, value in state.items() if key not in beside}
+    if whole := [key for key, value in state.items() if not value.is_floating_point() and not key.endswith("alpha")]:
+        raise InputError(f"{path} has weights that are no floating-point numbers in {some(whole)}.")
+    if broken := [key for key, value in state.items() if not torch.isfinite(value.float()).all()]:
+        raise InputError(f"{path} has NaN or infinite weights in {some(broken)}; its training failed.")
+    tensors, spelled = _by_layer(state, path)
+    configs = configs_of(header, str(path))
+    if (beside_it := file.with_name("adapter_config.json")).is_file() and file.name == "adapter_model.safetensors":
+        configs = dict.fromkeys(("", TEXT_ENCODER), _peft_config(beside_it))
+    layers, silent = {}, []
+    for layer, given in tensors.items():
+        one = layer_from(given, spelled[layer], str(path))
+        if "alpha" not in given:
+            said = said_alpha(configs[TEXT_ENCODER if is_text(layer) else ""], layer, one.rank, str(path))
+            silent += [layer] if said is None else []
+            one = replace(one, alpha=said or alpha or one.alpha)
+        layers[layer] = one
+    states_alpha = len(silent) < len(layers)
+    if alpha is not None and states_alpha:
+        raise InputError(f"{path} says its alpha itself; leave alpha out.")
+    if not states_alpha and alpha is None:
+        say(f"{path} does not say its alpha; it is read as the rank, as other programs do (`convert --alpha` sets it)")
+    notes = {key: value for key, value in header.items() if key not in ("format", CONFIG)}
+    return LoRAFile(layers, notes, hashlib.sha256(file.read_bytes()).hexdigest(), states_alpha)
+
+
+def _by_layer(state: dict[str, Tensor], path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """Return the tensors of each layer, and the layer's name as the file spells it."""
+    tensors: dict[str, dict[str, Tensor]] = {}
+    spelled: dict[str, str] = {}
+    keys = {key: split_key(key) for key in state}
+    if not any(keys.values()):
+        raise InputError(f"{path} has no LoRA weights of a UNet or text encoder; it has {some(state)}.")
+    if strangers := [key for key, found in keys.items() if found is None]:
+        raise InputError(f"{path} holds keys that are not LoRA weights of a UNet or text encoder: {some(strangers)}.")
+    layers = {name: layer_of(name) for name, _ in keys.values()}
+    if others := [name for name, layer in layers.items() if layer is None]:
+        raise InputError(f"{path} was made for another model, such as SDXL; SD 1.5 has no {some(others)}.")
+    for key, (name, tensor) in keys.items():
+        layer = layers[name]
+        if spelled.setdefault(layer, name) != name or tensor in tensors.setdefault(layer, {}):
+            raise InputError(f"{path} holds a layer under two names: {spelled[layer]} and {key}.")
+        tensors[layer][tensor] = state[key]
+    return tensors, spelled
+
+
+def _read_folders(path: Path, alpha: float | None) -> LoRAFile:
+    found = [read_lora(path / name, alpha) for name in _FOLDERS if (path / name / "adapter_config.json").is_file()]
+    if not found:
+        raise InputError(f"there is no adapter file {path}: it is a folder without adapter_config.json of PEFT.")
+    layers = {layer: one for file in found for layer, one in file.layers.items()}
+    notes = {key: value for file in found for key, value in file.metadata.items()}
+    digest = hashlib.sha256("".join(file.sha256 for file in found).encode()).hexdigest()
+    return LoRAFile(layers, notes, digest, all(file.states_alpha for file in found))
+
+
+def _peft_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+        check_plain(config, str(path))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not a LoraConfig of PEFT ({error}).") from error
+    return config
+
+
+@functools.cache
+def say(sentence: str) -> None:
+    """Say something once."""
+    log.warning(sentence)
