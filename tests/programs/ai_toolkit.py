@@ -19,11 +19,11 @@ def apply(tensors, header, shapes):
         own, _, part = key.partition(".")
         if own not in names or part not in ("lora_down.weight", "lora_up.weight", "alpha"):
             left_out.append(key)
-        elif part == "lora_down.weight":
+        elif part == "lora_down.weight" and f"{own}.lora_up.weight" in tensors:
             up = tensors[f"{own}.lora_up.weight"]
             rank = rank or len(down)
-            scale = scale or float(tensors.get(f"{own}.alpha", len(down))) / len(down)
-            if len(down) != rank and down.ndim == 4:
+            scale = scale or (float(tensors.get(f"{own}.alpha", 0)) or len(down)) / len(down)
+            if down.ndim != len(shapes[names[own]]) or (down.ndim == 4 and len(down) != rank):
                 raise Refused(f"size mismatch for {own}")
             updates[names[own]] = product(up[:, :rank], down[:rank], scale, shapes[names[own]])
     return updates, left_out
