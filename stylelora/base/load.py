@@ -1,7 +1,7 @@
 """Resolve a base model and load its components separately, in float32.
 
-A base is a folder in the layout of diffusers' StableDiffusionPipeline. It is named by `mini` (the embedded one), a
-local path, or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
+A base is a folder in the layout of diffusers' StableDiffusionPipeline, or a single file (`single_file.py`). It is named
+by `mini` (the embedded one), a local path, or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
 """
 
 from __future__ import annotations
@@ -12,129 +12,121 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylelora.base.clip_vocabulary import clip_tokenizer
+from stylelora.base.folders import check_folder, download, variant_of
+from stylelora.base.single_file import hash_part, load_part, open_checkpoint
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
 MINI = Path(__file__).parent / "mini"
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 @functools.cache
 def resolve_base(name: str) -> Path:
-    """Return the folder of a base, downloading it from the hub if needed.
+    """Return the folder or file of a base, downloading a folder from the hub if needed.
 
     Args:
-        name: `mini`, a folder, or a hub id.
+        name: `mini`, a diffusers folder, a single-file checkpoint, or a hub id.
 
     Raises:
-        InputError: if the folder is not a Stable Diffusion checkpoint, or the hub lacks it or cannot be reached.
+        InputError: if it is no Stable Diffusion 1.x or 2.x, or the hub lacks it or cannot be reached.
     """
-    folder = MINI if name == "mini" else Path(name)
-    if folder.is_dir():
-        return _checked(folder)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"base {name!r} does not exist; give 'mini', an existing folder or a hub id like owner/name")
-    from huggingface_hub import snapshot_download
-
-    patterns = [f"{part}/{file}" for part in PARTS for file in ("*.json", "*.txt", "model.safetensors")]
-    patterns += ["model_index.json", "*/diffusion_pytorch_model.safetensors"]
-    try:
-        snapshot = Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub client has a dozen error classes; to the user they mean the same
-        raise InputError(
-            f"base {name!r} is not in the local hub cache and cannot be fetched ({type(error).__name__}); connect to "
-            "the network once, or give the path of a folder that holds it"
-        ) from error
-    return _checked(snapshot)
+    path = MINI if name == "mini" else Path(name).expanduser()
+    if path.is_file():
+        return open_checkpoint(path).path
+    return check_folder(path if path.is_dir() else download(name))
 
 
-def _checked(folder: Path) -> Path:
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing or not (folder / "model_index.json").is_file():
-        what = ", ".join(missing) or "model_index.json"
-        raise InputError(f"{folder} is not a Stable Diffusion folder: it has no {what}")
-    kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
-    channels = read_config(folder, "unet").get("in_channels"), read_config(folder, "vae").get("latent_channels")
-    if kind != "StableDiffusionPipeline" or channels[0] != channels[1]:
-        raise InputError(f"{folder} is a {kind}, not a text-to-image Stable Diffusion 1.x or 2.x; give one of these")
-    return folder
+def configs_of(base: Path) -> Path:
+    """Return the folder of a base's configurations, in diffusers' layout: the base itself unless it is a file."""
+    return open_checkpoint(base).configs if base.is_file() else base
 
 
-def _load(kind: Any, folder: Path, part: str) -> nn.Module:
+def _load(kind: Any, base: Path, part: str) -> nn.Module:
     import torch
     from safetensors import SafetensorError
 
-    try:
-        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; keep the training RNG untouched
-            module = kind.from_pretrained(folder / part, torch_dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder / part} has no safetensors weights that can be loaded; download it again") from error
+    with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; keep the training RNG untouched
+        if base.is_file():
+            module = load_part(open_checkpoint(base), kind, part)
+        else:
+            options = {"torch_dtype": torch.float32, "use_safetensors": True, "variant": variant_of(base / part)}
+            try:
+                module = kind.from_pretrained(base / part, **options)
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                problem = "has no safetensors weights that can be loaded; download it again"
+                raise InputError(f"{base / part} {problem}") from error
     return module.eval().requires_grad_(False)
 
 
-def load_unet(folder: Path) -> nn.Module:
+def load_unet(base: Path) -> nn.Module:
     """Load the UNet, float32, frozen."""
     from diffusers import UNet2DConditionModel
 
-    return _load(UNet2DConditionModel, folder, "unet")
+    return _load(UNet2DConditionModel, base, "unet")
 
 
-def load_vae(folder: Path) -> nn.Module:
+def load_vae(base: Path) -> nn.Module:
     """Load the autoencoder, float32, frozen."""
     from diffusers import AutoencoderKL
 
-    return _load(AutoencoderKL, folder, "vae")
+    return _load(AutoencoderKL, base, "vae")
 
 
-def load_text_encoder(folder: Path) -> nn.Module:
+def load_text_encoder(base: Path) -> nn.Module:
     """Load the text encoder, float32, frozen."""
     from transformers import CLIPTextModel
 
-    return _load(CLIPTextModel, folder, "text_encoder")
+    return _load(CLIPTextModel, base, "text_encoder")
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(base: Path) -> Any:
     """Load the tokenizer."""
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    folder = configs_of(base) / "tokenizer"
+    if base.is_file() and not (folder / "tokenizer.json").is_file():
+        return clip_tokenizer(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
-def load_scheduler(folder: Path) -> Any:
+def load_scheduler(base: Path) -> Any:
     """Load the checkpoint's scheduler, which also holds the training noise schedule."""
     import diffusers
 
-    name = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
-    return getattr(diffusers, name).from_pretrained(folder / "scheduler")
+    folder = configs_of(base) / "scheduler"
+    name = json.loads((folder / "scheduler_config.json").read_text())["_class_name"]
+    own = {"prediction_type": open_checkpoint(base).prediction_type} if base.is_file() else {}
+    return getattr(diffusers, name).from_pretrained(folder, **own)
 
 
-def read_config(folder: Path, part: str) -> dict:
+def read_config(base: Path, part: str) -> dict:
     """Return the config.json of one component."""
-    return json.loads((folder / part / "config.json").read_text())
+    return json.loads((configs_of(base) / part / "config.json").read_text())
 
 
-def sampling_recipe(folder: Path) -> tuple[int, float]:
+def sampling_recipe(base: Path) -> tuple[int, float]:
     """Return the recommended (steps, guidance scale): from `sampling.json`, or 30 and SD 1.5's usual 7.5."""
-    path = folder / "sampling.json"
+    path = configs_of(base) / "sampling.json"
     recipe = json.loads(path.read_text()) if path.is_file() else {"num_inference_steps": 30, "guidance_scale": 7.5}
     return recipe["num_inference_steps"], recipe["guidance_scale"]
 
 
-def size_step(folder: Path) -> int:
+def size_step(base: Path) -> int:
     """Return the total downsampling factor of VAE and UNet; image sides must be multiples of it: 64 px for SD 1.5."""
-    levels = sum(len(read_config(folder, part)["block_out_channels"]) for part in ("vae", "unet"))
+    levels = sum(len(read_config(base, part)["block_out_channels"]) for part in ("vae", "unet"))
     return 2 ** (levels - 2)
 
 
-def native_resolution(folder: Path) -> int:
+def native_resolution(base: Path) -> int:
     """Return the resolution in pixels the base was trained at: 512 for SD 1.5, 64 for mini."""
-    levels = len(read_config(folder, "vae")["block_out_channels"])
-    return read_config(folder, "unet")["sample_size"] * 2 ** (levels - 1)
+    levels = len(read_config(base, "vae")["block_out_channels"])
+    return read_config(base, "unet")["sample_size"] * 2 ** (levels - 1)
 
 
-def check_resolution(folder: Path, resolution: int) -> None:
+def check_resolution(base: Path, resolution: int) -> None:
     """Check that the resolution is divisible by the total downsampling factor of VAE and UNet.
 
     Raises:
@@ -150,10 +142,12 @@ def check_resolution(folder: Path, resolution: int) -> None:
 
 
 @functools.cache
-def part_hash(folder: Path, part: str) -> str:
+def part_hash(base: Path, part: str) -> str:
     """Hash a component's config and weights, so that caches derived from them are never stale."""
+    if base.is_file():
+        return hash_part(open_checkpoint(base), part)
     digest = hashlib.sha256()
-    for path in sorted((folder / part).iterdir()):
+    for path in sorted((base / part).iterdir()):
         if path.suffix in (".json", ".safetensors", ".txt"):
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
