@@ -118,9 +118,11 @@ def checkpoint_state(unet, vae, encoder) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint, with the noise schedule that the original files hold."""
     text = open_clip_state(encoder) if encoder.config.hidden_act == "gelu" else clip_state(encoder)
     state = unet_state(unet) | vae_state(vae) | text
-    return state | {"betas": torch.linspace(0, 1, 1000), "model_ema.decay": torch.tensor(0.9)} | {
-        "alphas_cumprod_prev": torch.linspace(0, 1, 1000)
-    }
+    return (
+        state
+        | {"betas": torch.linspace(0, 1, 1000), "model_ema.decay": torch.tensor(0.9)}
+        | {"alphas_cumprod_prev": torch.linspace(0, 1, 1000)}
+    )
 
 
 def write_checkpoint(path: Path, state, **notes) -> Path:

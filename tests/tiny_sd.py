@@ -20,10 +20,11 @@ SD15_UNET = dict(
 TINY_UNET = SD15_UNET | dict(
     sample_size=8, block_out_channels=(16, 32, 32, 32), cross_attention_dim=32, norm_num_groups=8
 )
+TINY_SD2_UNET = TINY_UNET | dict(attention_head_dim=(2, 4, 8, 8), use_linear_projection=True)
 
 
-def build_tiny_sd(folder: Path) -> Path:
-    """Write the checkpoint: 64 px pictures, 8x8 latents, the same weights each time."""
+def build_tiny_sd(folder: Path, sd2: bool = False) -> Path:
+    """Write the checkpoint: 64 px pictures, 8x8 latents, the same weights each time; or in the layout of SD 2.x."""
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -32,7 +33,7 @@ def build_tiny_sd(folder: Path) -> Path:
     tokenizer = train_tokenizer(["a watercolor painting of a red fox", "a cartoon of a small blue house"], 600)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(**TINY_UNET)
+        unet = UNet2DConditionModel(**(TINY_SD2_UNET if sd2 else TINY_UNET))
         vae = AutoencoderKL(
             block_out_channels=(8, 16, 16, 16),
             down_block_types=("DownEncoderBlock2D",) * 4,
@@ -49,6 +50,7 @@ def build_tiny_sd(folder: Path) -> Path:
                 intermediate_size=64,
                 num_hidden_layers=2,
                 num_attention_heads=4,
+                hidden_act="gelu" if sd2 else "quick_gelu",
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,

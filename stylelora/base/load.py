@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from stylelora.base.clip_vocabulary import clip_tokenizer
 from stylelora.base.folders import check_folder, download, variant_of
-from stylelora.base.single_file import hash_part, load_part, open_checkpoint
+from stylelora.base.single_file import open_checkpoint
+from stylelora.base.single_file_parts import hash_part, load_part
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
 MINI = Path(__file__).parent / "mini"
+ALIGNMENT = 64  # bytes; of the memory that PyTorch allocates
 
 
 @functools.cache
@@ -58,6 +60,10 @@ def _load(kind: Any, base: Path, part: str) -> nn.Module:
             except (OSError, ValueError, RuntimeError, SafetensorError) as error:
                 problem = "has no safetensors weights that can be loaded; download it again"
                 raise InputError(f"{base / part} {problem}") from error
+    for weight in module.parameters():
+        # Mapped from a file, weights lie wherever its header ends, and the last bits of results depend on that.
+        if weight.data_ptr() % ALIGNMENT:
+            weight.data = weight.data.clone()
     return module.eval().requires_grad_(False)
 
 
@@ -132,7 +138,7 @@ def check_resolution(base: Path, resolution: int) -> None:
     Raises:
         InputError: if not; the message names the nearest valid resolutions.
     """
-    step = size_step(folder)
+    step = size_step(base)
     if resolution < step or resolution % step:
         below = max(step, resolution // step * step)
         raise InputError(

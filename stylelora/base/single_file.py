@@ -7,21 +7,16 @@ Such a file has weights only. What else a base needs (configurations, noise sche
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from stylelora.base.prediction import likely_prediction, said_prediction, usual_prediction
 from stylelora.base.strangers import refuse_strangers, some
 from stylelora.records import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +71,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
             keys[part][name] = key
     if not any(keys.values()):
         raise InputError(f"{path} is no Stable Diffusion checkpoint (it has {some(shapes)}); give one of 1.x or 2.x")
-    if lacking := [f"{CALLED[part]} ({prefix}...)" for part, prefix in PREFIXES.items() if not keys[part]]:
+    if lacking := [f"{CALLED[part]} ({prefix}*)" for part, prefix in PREFIXES.items() if not keys[part]]:
         raise InputError(
             f"{path} is not a whole checkpoint: it has no {' and no '.join(lacking)}; give one with UNet, VAE and text "
             "encoder"
@@ -137,60 +132,7 @@ def _without_last_layer(keys: dict[str, dict[str, str]], configs: Path) -> dict[
 
 
 def _say_what_is_not_read(path: Path, unread: set[str]) -> None:
-    if any(key.startswith("model_ema.") for key in unread):
+    if any(key.startswith("model_ema.diffusion_model") for key in unread):
         log.warning("%s also has EMA weights (model_ema...); as in kohya and A1111, they are not read", path)
     if strangers := [key for key in sorted(unread) if not _UNUSED.fullmatch(_original_name(key))]:
         log.warning("%s has weights that are not read: %s", path, some(strangers))
-
-
-def _tensors(path: Path, keys: Mapping[str, str]) -> dict[str, Tensor]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(key) for name, key in keys.items()}
-
-
-def load_part(checkpoint: Checkpoint, kind: Any, part: str) -> nn.Module:
-    """Load one part in float32, straight from the file.
-
-    Args:
-        checkpoint: the file.
-        kind: class of the part.
-        part: `unet`, `vae` or `text_encoder`.
-
-    Raises:
-        InputError: weights are missing, of other shapes, more than the part has, or quantised.
-    """
-    import torch
-    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm as load_clip
-
-    state = _tensors(checkpoint.path, checkpoint.keys[part])
-    if other := [checkpoint.keys[part][name] for name, value in state.items() if not value.is_floating_point()]:
-        raise InputError(f"{checkpoint.path} is quantised ({some(other)}); give it in float16 or float32")
-    options = {"config": str(checkpoint.configs), "subfolder": part, "torch_dtype": torch.float32}
-    load = functools.partial(load_clip, kind) if part == "text_encoder" else kind.from_single_file
-    problem = f"the {CALLED[part]} in {checkpoint.path} is not that of a Stable Diffusion 1.x or 2.x"
-    try:
-        module = load(state, local_files_only=True, **options)
-    except (AttributeError, LookupError, RuntimeError, ValueError) as error:
-        raise InputError(f"{problem} ({error})") from error
-    wanted = module.state_dict()
-    given, needed = (sum(value.numel() for value in one.values()) for one in (state, wanted))
-    if lacking := [name for name, value in wanted.items() if value.is_meta]:
-        raise InputError(f"{problem}: it lacks, in diffusers' names, {some(lacking)}")
-    if given != needed:
-        raise InputError(f"{problem}: it has {given:,} numbers instead of {needed:,}")
-    return module
-
-
-def hash_part(checkpoint: Checkpoint, part: str) -> str:
-    """Hash a part's configuration and weights, or the tokenizer; equal parts of two files have the same hash."""
-    import torch
-
-    digest = hashlib.sha256()
-    for file in sorted((checkpoint.configs / part).iterdir()):
-        digest.update(file.name.encode() + file.read_bytes())
-    for name, value in sorted(_tensors(checkpoint.path, checkpoint.keys.get(part, {})).items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

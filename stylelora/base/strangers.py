@@ -51,7 +51,7 @@ def refuse_strangers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for pattern, what in _KINDS.items():
         if found := [key for key in shapes if re.search(pattern, key)]:
             raise InputError(f"{path} {what} (it has {some(found)})")
-    if _FIRST_LAYER not in shapes and any(key.startswith("model_ema.") for key in shapes):
+    if _FIRST_LAYER not in shapes and any(key.startswith("model_ema.diffusion_model") for key in shapes):
         raise InputError(
             f"{path} has its UNet only as EMA weights (model_ema...), under names that no program reads; {_WHOLE}"
         )
