@@ -85,8 +85,8 @@ def variant_of(folder: Path) -> str | None:
             f"{folder} has only pickled weights ({pickled[0]}), and opening a pickle can run any code, so they are not "
             "read; convert the folder, with save_pretrained of diffusers"
         )
-    there = f"; it has {', '.join(others[:3])}" if others else ""
-    raise InputError(f"{folder} has no {stem}.safetensors{there}")
+    there = f" (it has {', '.join(others[:3])})" if others else ""
+    raise InputError(f"{folder} has no {stem}.safetensors{there}; download it again")
 
 
 def _has(folder: Path, stem: str, variant: str = "") -> bool:
