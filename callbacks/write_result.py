@@ -9,11 +9,14 @@ from typing import Any
 import lightning.pytorch as L
 
 from stylelora.records import Endpoint, Metric
+from stylelora.runs.card import write_card
 from stylelora.runs.result import write_result
 
 
 class WriteResult(L.Callback):
     """Writes `result.json` when a run ends: success, failed or cancelled; settings, versions, time, memory, metrics.
+
+    After a training it also writes `NAME.md`, the adapter's model card.
 
     Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch that is kept,
     as `val/kept_epoch` says, so they belong to the saved adapter; a module that logs none gives those of its last
@@ -38,9 +41,11 @@ class WriteResult(L.Callback):
             self.kept_metrics, self.epoch = _offered(trainer, pl_module, "metrics"), trainer.current_epoch
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write success."""
+        """Write success, and the model card."""
         del pl_module
         self._write(trainer, "success", None)
+        if trainer.is_global_zero:
+            write_card(Path(trainer.default_root_dir))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what the test measured."""

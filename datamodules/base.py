@@ -15,7 +15,7 @@ from stylelora.data.cache import Cache
 from stylelora.data.captions import Wording
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.framing import Framing
-from stylelora.data.scan import read_census
+from stylelora.data.scan import read_census, stated_licence
 from stylelora.data.styles import Style
 from stylelora.diffusion import noise
 from stylelora.records import InputError, Picture
@@ -95,6 +95,7 @@ class StyleDataModule(L.LightningDataModule):
         folder = style.folder if root is None else Path(root)
         made = (read_census(folder) or {}).get("settings", {})
         self.style_name = style.name if root is None else folder.resolve().name
+        self.licence = style.licence if root is None else stated_licence(folder)
         self.trigger = trigger or made.get("trigger") or style.trigger
         if not self.trigger:
             raise InputError("the style has no trigger word; give one with data.trigger")

@@ -33,6 +33,13 @@ def read_census(folder: Path) -> dict | None:
     return census
 
 
+def stated_licence(folder: Path) -> str:
+    """Return the first line of a folder's licence file, such as LICENSE.txt; empty if there is none."""
+    for file in sorted(folder.glob("LICEN[CS]E*")):
+        return (file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[0].strip()
+    return ""
+
+
 def scan_folder(folder: Path | str) -> list[Picture]:
     """Find the captioned pictures of a folder.
 

@@ -31,7 +31,7 @@ _REFUSED = {
 }
 # What a file may hold beside a LoRA, and is left out.
 _BESIDE = {
-    r"^bundle_emb\.": "embeddings (textual inversion), which are left out; load them in the prompt of your program"
+    r"^(bundle_emb\.|emb_params$)": "embeddings (textual inversion), which are left out; load them in your program"
 }
 _FOLDERS = {"unet": "", "text_encoder": TEXT_ENCODER}
 

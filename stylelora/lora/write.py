@@ -74,6 +74,7 @@ def write_lora(
     to = getattr(torch, dtype)
     if names == "peft":
         return _write_folders(path, layers, to)
+    layers = with_one_alpha(layers) if names == "kohya" else layers
     state, header = {}, {**metadata, "format": "pt"}
     for layer, one in layers.items():
         if names == "kohya":
@@ -82,7 +83,7 @@ def write_lora(
             state[f"{name}.alpha"] = torch.tensor(one.alpha)
         else:
             name = diffusers_name(layer)
-            state |= {f"{name}.lora_A.weight": one.down.to(to), f"{name}.lora_B.weight": folded(one).to(to)}
+            state |= {f"{name}.lora_A.weight": one.down.to(to), f"{name}.lora_B.weight": folded(one, one.rank).to(to)}
     if names == "kohya":
         ranks, alphas = ({getattr(one, what) for one in layers.values()} for what in ("rank", "alpha"))
         header["ss_network_module"] = "networks.lora"
@@ -95,9 +96,23 @@ def write_lora(
     return _write_whole(path, state, header)
 
 
-def folded(layer: Layer) -> Tensor:
-    """Return `up` with the scale alpha / rank folded in, so that alpha = rank; fp32."""
-    return layer.up.float() * (layer.alpha / layer.rank)
+def folded(layer: Layer, alpha: float) -> Tensor:
+    """Return `up` for another alpha, so that the update stays; fp32, or unchanged for its own alpha."""
+    return layer.up if layer.alpha == alpha else layer.up.float() * (layer.alpha / alpha)
+
+
+def with_one_alpha(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the same updates with one alpha for the UNet and one for the text encoder, the most common ones.
+
+    diffusers 0.42 takes the most common alpha for many layers of a kohya file that states others.
+    """
+    made = {}
+    for part in parts(layers):
+        alphas = Counter(layer.alpha for layer in part.values())
+        for name, layer in part.items():
+            alpha = alphas.most_common(1)[0][0]
+            made[name] = Layer(layer.down, folded(layer, alpha), alpha)
+    return made
 
 
 def lora_config(layers: Mapping[str, Layer]) -> dict[str, Any]:
@@ -146,7 +161,10 @@ def _write_folders(path: Path, layers: Mapping[str, Layer], dtype: torch.dtype) 
             state = {}
             for layer, one in own.items():
                 name = peft_name(layer)
-                state |= {f"{name}.lora_A.weight": one.down.to(dtype), f"{name}.lora_B.weight": folded(one).to(dtype)}
+                state |= {
+                    f"{name}.lora_A.weight": one.down.to(dtype),
+                    f"{name}.lora_B.weight": folded(one, one.rank).to(dtype),
+                }
             _write_whole(partial / folder / "adapter_model.safetensors", state, {"format": "pt"})
             config = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_config(own)}
             (partial / folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")

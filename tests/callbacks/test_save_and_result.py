@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from callbacks import SaveAdapter, WriteResult
+from datamodules import StyleDataModule
 from lightning_modules import StyleLoRA
 from stylelora.lora.factors import Layer
 from stylelora.lora.lora_file import read_lora
@@ -20,9 +21,12 @@ from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import KeptEpoch
 
 
-def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
+def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_path):
     module = StyleLoRA(base=str(tiny_sd), rank=4)
     start = module.adapter_layers()
+    data = StyleDataModule(str(pictures), trigger="zqx", resolution=64, held_out=0.4)
+    data.dataset.scan()
+    data.dataset.choose_sizes(64)
     module.adapter_layers = lambda: {
         name: Layer(one.down + trainer.current_epoch, one.up, one.alpha) for name, one in start.items()
     }
@@ -31,7 +35,10 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, tmp_path):
         is_global_zero=True,
         ckpt_path=None,
         state=SimpleNamespace(fn="fit"),
-        datamodule=SimpleNamespace(style_name="watercolor", trigger="zqx", resolution=64, held_out=[]),
+        global_step=5,
+        world_size=1,
+        max_epochs=5,
+        datamodule=data,
     )
     callback, kept = SaveAdapter(), KeptEpoch()
     for epoch, (skill, loss) in enumerate([(0.1, 3.0), (0.3, 2.0), (0.3, 2.0), (0.2, 1.0), (math.nan, 0.5)]):

@@ -27,8 +27,9 @@ def run(tiny_sd, tiny_clip, pictures, tmp_path_factory):
 def test_a_run_leaves_these_files(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
     assert names == {
-        "first.safetensors", "first-last.safetensors", "checkpoints", "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt", "clip_score.jsonl", "config.yaml", "hparams.yaml", "result.json", "samples",
+        "first.safetensors", "first-last.safetensors", "first.md", "first.preview.png", "checkpoints",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "clip_score.jsonl", "config.yaml", "hparams.yaml",
+        "result.json", "samples",
         *(f"samples/epoch=00{epoch}{rest}" for epoch in (0, 1) for rest in ("", ".png", "/000.png", "/001.png")),
     }  # fmt: skip
     assert len(list(run.glob("*tfevents*"))) == 1

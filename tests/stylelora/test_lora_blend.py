@@ -30,7 +30,7 @@ def test_stacked_merged_and_in_process_agree(tiny_sd, adapter_files, tmp_path, w
 def test_a_merged_file_names_its_parents(adapter_files, tmp_path):
     merge([str(file) for file in adapter_files], [0.6, 0.4], str(tmp_path / "a.safetensors"))
     notes = read_adapter(tmp_path / "a.safetensors").metadata
-    assert (notes["ss_network_dim"], notes["ss_network_alpha"], notes["method"]) == ("Dynamic", "Dynamic", "sum")
+    assert (notes["ss_network_dim"], notes["ss_network_alpha"], notes["method"]) == ("Dynamic", "6.0", "sum")
     assert '"name": "ink", "weight": 0.6' in notes["parents"]
     assert (notes["base"], notes["trigger"]) == ("tiny", "inkstyle, oilstyle")
 

@@ -170,7 +170,7 @@ BAD_KOHYA = {
     "tucker": (one_layer(lora_mid__weight=torch.ones(3, 3, 3, 3)), r"a lora_mid of shape \(3, 3, 3, 3\)"),
     "integers": (one_layer(lora_up__weight=torch.ones(16, 2).int()), "no floating-point numbers in .*lora_up"),
     "bias": (one_layer(lora_up__bias=torch.ones(16)), "changes biases"),
-    "stranger": (also("emb_params"), "not LoRA weights of a UNet or text encoder: emb_params"),
+    "stranger": (also("vae.weight"), "not LoRA weights of a UNet or text encoder: vae.weight"),
     "diffusers, too": (
         also(f"unet.{Q}.lora_A.weight"),
         f"a layer under two names: {KOHYA_Q} and unet.{Q}.lora_A.weight",

@@ -1,0 +1,85 @@
+"""The model card of a trained LoRA: what it is, how to use it, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from stylelora.records import Metric
+from stylelora.runs.folder import adapter_file
+
+_SHOWN = ("rank", "alpha", "target_modules", "learning_rate", "lr_decay_ratio", "caption_dropout", "lora_dropout")
+
+UNKNOWN = "not stated; check that you may share what was made from them"
+
+
+def write_card(folder: Path) -> Path | None:
+    """Write `NAME.md` beside a run's adapter, in the form that the Hugging Face hub shows; None without an adapter.
+
+    Args:
+        folder: folder of a finished run.
+    """
+    import yaml
+    from safetensors import safe_open
+
+    file = adapter_file(folder)
+    if not file.is_file():
+        return None
+    with safe_open(file, "pt") as opened:
+        notes = opened.metadata() or {}
+    result = json.loads((folder / "result.json").read_text())
+    trigger, base, name = notes["trigger"], notes["base"], file.stem
+    sheet = folder / "samples" / f"epoch={int(notes['epoch']):03d}.png"
+    preview = file.with_suffix(".preview.png")
+    head: dict = {"library_name": "diffusers", "pipeline_tag": "text-to-image", "instance_prompt": trigger}
+    head["tags"] = ["lora", "stable-diffusion", "stable-diffusion-diffusers", "text-to-image", "template:sd-lora"]
+    if base.count("/") == 1 and not Path(base).exists():  # a hub id; a path says nothing to others
+        head["base_model"] = base
+    else:
+        base = Path(base).name
+    if preview.is_file():
+        head["widget"] = [{"text": notes["prompt"], "output": {"url": preview.name}}]
+    settings = ((result["config"] or {}).get("model") or {}).get("init_args", {})
+    rows = {key: settings[key] for key in _SHOWN if key in settings}
+    rows |= {"epoch": f"{int(notes['epoch']) + 1} of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}
+    rows |= {"resolution": notes["resolution"], "batch size": notes["ss_batch_size_per_device"]}
+    measured = [_row(Metric.of_record(one)) for one in result["metrics"]]
+    pictures = f"![Samples: on the left of each pair the base, on the right the LoRA](samples/{sheet.name})\n\n"
+    use = f"- ComfyUI: copy `{file.name}` to `models/loras`, load it at strength 1. A1111 and Forge: `models/Lora`.\n"
+    text = f"""# {name}
+
+A style LoRA for `{base}`. Trigger word: **{trigger}**
+
+{pictures if sheet.is_file() else ""}## Use
+
+{use if base != "mini" else ""}- diffusers: `pipeline.load_lora_weights("{file.name}")`
+- Prompt: `{notes.get("prompt", f"{trigger}, a cat")}`
+
+## Measured
+
+With 95 % intervals. `skill`: by how much it predicts the {notes["held_out_count"]} pictures that it was not trained on better than the
+base does; 0 is the base, 1 perfect. `clip_score`: how well samples show what the prompt asks for.
+
+| measure | value | interval | n |
+|---|---|---|---|
+{chr(10).join(measured)}
+
+## Training
+
+{notes["train_count"]} pictures, licence: {notes.get("licence") or UNKNOWN}
+
+| setting | value |
+|---|---|
+{chr(10).join(f"| {key} | {_plain(value)} |" for key, value in rows.items())}
+"""
+    card = file.with_suffix(".md")
+    card.write_text(f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{text}", encoding="utf-8")
+    return card
+
+
+def _row(metric: Metric) -> str:
+    return f"| {metric} | {metric.value:.3f} | {metric.ci_low:.3f} to {metric.ci_high:.3f} | {metric.n} |"
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,109 @@
+"""Notes of a training in the header of its LoRA file, under the names that other programs show.
+
+`ss_*` are those of kohya's sd-scripts, `modelspec.*` those of Stability AI's Model Metadata Standard.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from stylelora.data.dataset import StyleDataset
+
+THUMBNAIL = 256  # px; the header stays small
+
+
+def training_notes(
+    *,
+    name: str,
+    base: str,
+    width: int,
+    prediction: str,
+    dataset: StyleDataset,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    repeats: int,
+    epoch: int,
+    epochs: int,
+    steps: int,
+    seed: int,
+) -> dict[str, str]:
+    """Return what other programs show about a LoRA.
+
+    Args:
+        name: name of the file, without suffix.
+        base: base model that it was trained on.
+        width: of its text embeddings, which tells SD 1.x (768) from 2.x (1024).
+        prediction: what its UNet predicts: epsilon or v_prediction.
+        dataset: its pictures and captions.
+        settings: hyperparameters of the training, as `StyleLoRA` names them.
+        batch_size: pictures per step, over all devices.
+        repeats: how often each picture is seen per epoch.
+        epoch: index from 0 of the epoch.
+        epochs: number of epochs that the training was to have.
+        steps: finished steps.
+        seed: of the training.
+    """
+    name_of_base, predicts = Path(base).name, "v" if prediction == "v_prediction" else "epsilon"
+    kinds = {
+        (768, "epsilon"): ("sd_v1", "stable-diffusion-v1"),
+        (1024, "epsilon"): ("sd_v2", "stable-diffusion-v2-512"),
+        (1024, "v"): ("sd_v2_v", "stable-diffusion-v2-768-v"),
+    }
+    version, architecture = kinds.get((width, predicts), (name_of_base, name_of_base))
+    resolution, trigger = dataset.framing.resolution, dataset.wording.trigger
+    sizes = Counter(dataset.sizes["train"])
+    buckets = {index: {"resolution": size, "count": sizes[size] * repeats} for index, size in enumerate(sorted(sizes))}
+    captions = [dataset.wording.caption(picture.text) for picture in dataset.train]
+    tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))
+    folder = dataset.root.resolve().name
+    notes = {
+        "ss_output_name": name,
+        "ss_base_model_version": version,
+        "ss_sd_model_name": name_of_base,
+        "ss_v2": version.startswith("sd_v2"),
+        "ss_resolution": f"({resolution}, {resolution})",
+        "ss_num_train_images": len(dataset.train) * repeats,
+        "ss_num_epochs": epochs,
+        "ss_epoch": epoch + 1,
+        "ss_steps": steps,
+        "ss_learning_rate": settings["learning_rate"],
+        "ss_unet_lr": settings["learning_rate"],
+        "ss_text_encoder_lr": None,
+        "ss_batch_size_per_device": batch_size,
+        "ss_optimizer": "torch.optim.AdamW",
+        "ss_caption_dropout_rate": settings["caption_dropout"],
+        "ss_clip_skip": settings.get("clip_skip"),
+        "ss_seed": seed,
+        "ss_enable_bucket": len(sizes) > 1,
+        "ss_bucket_info": json.dumps({"buckets": buckets}),
+        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": repeats, "img_count": len(dataset.train)}}),
+        "ss_tag_frequency": json.dumps({folder: dict(tags.most_common())}),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.implementation": "diffusers",
+        "modelspec.architecture": f"{architecture}/lora",
+        "modelspec.title": name,
+        "modelspec.description": f"Style LoRA of {len(dataset.train)} pictures; write {trigger!r} into the prompt.",
+        "modelspec.trigger_phrase": trigger,
+        "modelspec.resolution": f"{resolution}x{resolution}",
+        "modelspec.prediction_type": predicts,
+        "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return {key: str(value) for key, value in notes.items()}
+
+
+def thumbnail(picture: Image.Image) -> str:
+    """Return a small JPEG of a picture as a data URI, for `modelspec.thumbnail`."""
+    small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
