@@ -57,8 +57,8 @@ A style LoRA for `{base}`. Trigger word: **{trigger}**
 
 ## Measured
 
-With 95 % intervals. `skill`: by how much it predicts the {notes["held_out_count"]} pictures that it was not trained on better than the
-base does; 0 is the base, 1 perfect. `clip_score`: how well samples show what the prompt asks for.
+With 95 % intervals. `skill`: how much better than the base it predicts the {notes["held_out_count"]} pictures that it
+was not trained on; 0 is the base, 1 perfect. `clip_score`: how well samples show what the prompt asks for.
 
 | measure | value | interval | n |
 |---|---|---|---|
