@@ -17,6 +17,7 @@ from torch import Tensor
 from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha, some
 from stylelora.lora.factors import Layer
 from stylelora.lora.names import TEXT_ENCODER, is_text, layer_of, split_key
+from stylelora.lora.products import is_product, product
 from stylelora.records import InputError
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 # The first match is reported, so put problems without a fix before those with one.
 _REFUSED = {
     r"^(text_encoder_2|lora_te2)": "was made for another model, such as SDXL, as its second text encoder shows",
-    r"\b(hada|lokr|oft|boft|ia3|glora)_|\b[ab][12]\.weight$|\.diff(_b)?$|\b[wb]_norm$": "is a LoHa, LoKr or the like, "
-    "and only plain LoRAs can be blended; extract a LoRA from the base and the merged model, as sd-scripts does",
+    r"\b(oft|boft|ia3|glora)_|\b[ab][12]\.weight$|\.diff(_b)?$|\b[wb]_norm$": "changes weights as no LoRA can (OFT, "
+    "IA3, GLoRA, full or norm layers); extract a LoRA from the base and the merged model, as sd-scripts does",
     r"dora_scale|lora_magnitude_vector": "is a DoRA, whose strength depends on the base's weights; give a plain LoRA",
     r"lora.*\.bias$": "changes biases, too, which a blend cannot; train it without lora_bias",
 }
@@ -89,6 +90,9 @@ def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
         configs = dict.fromkeys(("", TEXT_ENCODER), _peft_config(beside_it))
     layers, silent = {}, []
     for layer, given in tensors.items():
+        if is_product(given):
+            layers[layer] = product(given, layer, spelled[layer], str(path))
+            continue
         one = layer_from(given, spelled[layer], str(path))
         if "alpha" not in given:
             said = said_alpha(configs[TEXT_ENCODER if is_text(layer) else ""], layer, one.rank, str(path))

@@ -60,14 +60,18 @@ _TENSORS = {
     r"\.lora_B(\.\w+)?\.weight": "up",
     r"\.lora_mid\.weight": "mid",
     r"\.alpha": "alpha",
+    r"\.(?P<own>hada_(w[12]_[ab]|t[12])|lokr_(w[12](_[ab])?|t2))": "",
 }
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """Return a key's layer as the file spells it, and which tensor of it this is: down, up, mid or alpha; or None."""
+    """Return a key's layer as the file spells it, and which tensor of it this is; None for a key of something else.
+
+    Tensors are down, up, mid and alpha, and those of LoHa and LoKr (hada_w1_a, lokr_w1, ...).
+    """
     for ending, tensor in _TENSORS.items():
         if match := re.fullmatch(rf"(.+?){ending}", key):
-            return match[1], tensor
+            return match[1], tensor or match["own"]
     return None
 
 

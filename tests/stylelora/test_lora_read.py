@@ -164,9 +164,11 @@ BAD_KOHYA = {
     ),
     "sdxl's encoder": (also("lora_te2_a.alpha") | also("lora_te1_a.alpha"), "another model, .* second text encoder"),
     "dora": (one_layer(dora_scale=torch.ones(16)), "is a DoRA"),
-    "loha": ({f"{KOHYA_Q}.hada_w1_a": torch.ones(2, 2)}, "is a LoHa, LoKr"),
-    "lokr": (also(f"{KOHYA_Q}.lokr_w1"), "is a LoHa, LoKr"),
-    "full": ({f"{KOHYA_Q}.diff": torch.ones(2, 2)}, "is a LoHa, LoKr or the like"),
+    "loha": ({f"{KOHYA_Q}.hada_w1_a": torch.ones(2, 2)}, f"lacks a factor of {KOHYA_Q}"),
+    "lokr": (also(f"{KOHYA_Q}.lokr_w1"), f"lacks a factor of {KOHYA_Q}"),
+    "loha's tucker": ({f"{CONV}.hada_t1": torch.ones(2, 2)}, f"a Tucker decomposition in {CONV}"),
+    "full": ({f"{KOHYA_Q}.diff": torch.ones(2, 2)}, "changes weights as no LoRA can"),
+    "oft": ({f"{KOHYA_Q}.oft_blocks": torch.ones(2, 2)}, "changes weights as no LoRA can"),
     "tucker": (one_layer(lora_mid__weight=torch.ones(3, 3, 3, 3)), r"a lora_mid of shape \(3, 3, 3, 3\)"),
     "integers": (one_layer(lora_up__weight=torch.ones(16, 2).int()), "no floating-point numbers in .*lora_up"),
     "bias": (one_layer(lora_up__bias=torch.ones(16)), "changes biases"),
@@ -291,6 +293,56 @@ def test_a_tucker_decomposition_is_the_lora_that_its_three_convolutions_make(tmp
     conv = torch.nn.functional.conv2d
     want = conv(conv(conv(x, down), mid, padding=1), up) * (2.0 / 4)
     assert torch.allclose(conv(x, update, padding=1), want, atol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [2, 8])
+@pytest.mark.parametrize("layer", ["down_blocks.0.attentions.0.proj_in", "down_blocks.1.resnets.0.conv2"])
+def test_a_loha_is_the_product_entry_by_entry(tmp_path, rank, layer):
+    """LyCORIS: (w1_a w1_b) * (w2_a w2_b) * alpha / rank, in the shape of the layer's weight."""
+    normal, inputs = torch.Generator().manual_seed(0), 32 * 9 if "conv" in layer else 32
+    shapes = {
+        "hada_w1_a": (32, rank),
+        "hada_w1_b": (rank, inputs),
+        "hada_w2_a": (32, rank),
+        "hada_w2_b": (rank, inputs),
+    }
+    parts = {name: torch.randn(*shape, generator=normal) for name, shape in shapes.items()}
+    name = f"lora_unet_{layer.replace('.', '_')}"
+    state = {f"{name}.{key}": value for key, value in parts.items()} | {f"{name}.alpha": torch.tensor(3.0)}
+    adapter = read_adapter(written(tmp_path / "h.safetensors", state))
+    one, two = parts["hada_w1_a"] @ parts["hada_w1_b"], parts["hada_w2_a"] @ parts["hada_w2_b"]
+    assert torch.allclose(adapter.layers[layer].dense(), one * two * 3 / rank, atol=1e-4)
+    assert adapter.inputs[layer] == ((32, 3, 3) if "conv" in layer else (32,))
+    assert adapter.layers[layer].up.shape[1] <= min(rank**2, 32)
+
+
+@pytest.mark.parametrize(
+    "kind", [("w1", "w2_a", "w2_b"), ("w1_a", "w1_b", "w2"), ("w1_a", "w1_b", "w2_a", "w2_b"), ("w1", "w2")]
+)
+def test_a_lokr_is_the_kronecker_product(tmp_path, kind):
+    """LyCORIS: kron(w1, w2) * alpha / rank of a factorised side; 1 where there is none. Kernels belong to w2."""
+    normal, rank, layer = torch.Generator().manual_seed(0), 2, "down_blocks.1.resnets.0.conv2"
+    shapes = {
+        "w1": (4, 4),
+        "w1_a": (4, rank),
+        "w1_b": (rank, 4),
+        "w2": (8, 8, 3, 3),
+        "w2_a": (8, rank),
+        "w2_b": (rank, 72),
+    }
+    parts = {name: torch.randn(*shapes[name], generator=normal) for name in kind}
+    name = f"lora_unet_{layer.replace('.', '_')}"
+    state = {f"{name}.lokr_{key}": value for key, value in parts.items()} | {f"{name}.alpha": torch.tensor(3.0)}
+    first = parts["w1"] if "w1" in parts else parts["w1_a"] @ parts["w1_b"]
+    second = parts["w2"] if "w2" in parts else (parts["w2_a"] @ parts["w2_b"]).view(8, 8, 3, 3)
+    want = torch.kron(first[:, :, None, None], second) * (1 if kind == ("w1", "w2") else 3 / rank)
+    adapter = read_adapter(written(tmp_path / "k.safetensors", state))
+    assert torch.allclose(adapter.layers[layer].dense().view(32, 32, 3, 3), want, atol=1e-4)
+    again = write_lora(tmp_path / "plain.safetensors", read_lora(tmp_path / "k.safetensors").layers, {})
+    assert again is None
+    assert torch.allclose(
+        read_adapter(tmp_path / "plain.safetensors").layers[layer].dense().view(32, 32, 3, 3), want, atol=1e-4
+    )
 
 
 def test_embeddings_beside_a_lora_are_left_out_and_said(tmp_path, caplog):

@@ -1,0 +1,83 @@
+"""LoHa and LoKr: updates that are products of low-rank matrices, read as plain low-rank updates, which they are.
+
+LoHa (Hyeon-Woo et al. 2022) multiplies two updates of rank r entry by entry, which gives rank r^2 at most; LoKr (Yeh et
+al. 2024) is the Kronecker product of two matrices, whose factors are the products of their factors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stylelora.lora.check_file import check_alpha
+from stylelora.lora.factors import Factors, Layer
+from stylelora.records import InputError
+
+# Layers with 3 x 3 kernels; the files hold kernels unrolled.
+_WIDE = re.compile(r"(^|\.)conv_?(1|2|in|out)$|samplers\.0\.conv$")
+
+
+def is_product(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether a layer's tensors are those of a LoHa or LoKr."""
+    return any(name.startswith(("hada_", "lokr_")) for name in tensors)
+
+
+def product(tensors: Mapping[str, Tensor], layer: str, name: str, source: str) -> Layer:
+    """Return a LoHa or LoKr layer as a LoRA layer.
+
+    Its scale is alpha / rank of the factors; 1 if there is no alpha, or no factor, as LyCORIS has it.
+
+    Args:
+        tensors: `hada_...` or `lokr_...` of one layer, and `alpha` where a file has it.
+        layer: the layer's name here; it tells 3 x 3 convolutions.
+        name: the layer's name in the file, for errors.
+        source: the file; begins the error message.
+
+    Raises:
+        InputError: a tensor is missing, or it is a Tucker decomposition.
+    """
+    if any(key.startswith(("hada_t", "lokr_t")) for key in tensors):
+        raise InputError(f"{source} has a Tucker decomposition in {name}; train it without use_tucker.")
+    tensors = {key: value.float() for key, value in tensors.items()}
+    try:
+        update, rank = _hadamard(tensors) if "hada_w1_a" in tensors else _kronecker(tensors)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{source} lacks a factor of {name}, or shapes do not fit ({error}).") from error
+    width = update.down.shape[1]
+    one = Layer.of(update, (width // 9, 3, 3) if _WIDE.search(layer) else (width,))
+    scale = check_alpha(tensors["alpha"].item(), source) / rank if "alpha" in tensors and rank else 1.0
+    return replace(one, alpha=one.rank * scale)
+
+
+def _hadamard(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:
+    """(A1 B1) * (A2 B2) has rows A1[i] (x) A2[i] and columns B1[:, j] (x) B2[:, j]."""
+    (a1, b1), (a2, b2) = ((tensors[f"hada_w{i}_a"].flatten(1), tensors[f"hada_w{i}_b"].flatten(1)) for i in (1, 2))
+    rank = len(b1)
+    if rank**2 >= min(len(a1), b1.shape[1]):
+        return _dense((a1 @ b1) * (a2 @ b2)), rank
+    up = torch.einsum("mr,ms->mrs", a1, a2).flatten(1)
+    return Factors(up, torch.einsum("rn,sn->rsn", b1, b2).flatten(0, 1)), rank
+
+
+def _kronecker(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:
+    """(U1 D1) (x) (U2 D2) = (U1 (x) U2) (D1 (x) D2)."""
+    (first, rank1), (second, rank2) = (_side(tensors, i) for i in (1, 2))
+    return Factors(torch.kron(first.up, second.up), torch.kron(first.down, second.down)), rank1 or rank2 or 0
+
+
+def _side(tensors: Mapping[str, Tensor], i: int) -> tuple[Factors, int]:
+    """Return one matrix of a Kronecker product, and its rank if it is factorised, else 0."""
+    if (whole := tensors.get(f"lokr_w{i}")) is not None:
+        return _dense(whole.flatten(1)), 0
+    up, down = tensors[f"lokr_w{i}_a"].flatten(1), tensors[f"lokr_w{i}_b"].flatten(1)
+    return Factors(up, down), len(down)
+
+
+def _dense(matrix: Tensor) -> Factors:
+    if matrix.shape[0] < matrix.shape[1]:
+        return Factors(torch.eye(len(matrix)), matrix)
+    return Factors(matrix, torch.eye(matrix.shape[1]))
