@@ -159,8 +159,9 @@ class StyleDataModule(L.LightningDataModule):
         self.encoded = self._open_cache()
 
     def _open_cache(self) -> Cache:
-        base = resolve_base(self.trainer.lightning_module.base)
-        return Cache(self.cache, base, self.trainer.strategy.root_device)
+        module = self.trainer.lightning_module
+        base = resolve_base(module.base)
+        return Cache(self.cache, base, self.trainer.strategy.root_device, module.hparams.clip_skip)
 
     def _prompts(self, rows: list[int]) -> dict:
         contents = [self.contents[row // self.samples_per_prompt] for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
+from stylelora.base.clip_skip import check_clip_skip, clip_skip_of
 from stylelora.base.conditioning import Conditioning, encode_texts
 from stylelora.base.load import (
     check_resolution,
@@ -43,6 +45,8 @@ from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError
 from stylelora.runs.pictures import BASE, NO_TRIGGER
 
+log = logging.getLogger(__name__)
+
 
 class ComposedStyles(L.LightningModule):
     """Blends adapters by weight, and samples every prompt with every blend and method.
@@ -51,7 +55,8 @@ class ComposedStyles(L.LightningModule):
         adapters: LoRA files, all for the same base; none: the base alone.
         weights: one weight per adapter, in one list per blend; such as [[1, 0], [0.6, 0.4]]; a single list is a single
             blend.
-        base: base model: `mini`, a diffusers folder or a hub id; the one that the adapters were trained on.
+        base: base model: `mini`, a diffusers folder, a single-file checkpoint (.safetensors) or a hub id; the one that
+            the adapters were trained on.
         methods: blending methods, such as sum, ties or composite; every blend is made with each.
             `stylelora/lora/compose.py` explains those that blend weights, `stylelora/diffusion/blend_while_sampling.py`
             those that blend predictions while sampling.
@@ -66,6 +71,9 @@ class ComposedStyles(L.LightningModule):
         resolution: side of the pictures in pixels; default: the base's own.
         triggers: trigger words, one per adapter, "" for none; default: those that the files state.
         unet_only: leave out the layers that adapters have for the text encoder.
+        clip_skip: layer of the text encoder that gives the text embeddings, counted from the end as kohya counts; 1
+            is the last; 2, the one before, suits many anime models; the one that the adapters were trained
+            with.
     """
 
     def __init__(
@@ -83,10 +91,12 @@ class ComposedStyles(L.LightningModule):
         resolution: int | None = None,
         triggers: list[str] | None = None,
         unet_only: bool = False,
+        clip_skip: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         folder = resolve_base(base)
+        check_clip_skip(folder, clip_skip)
         suited = sampling_recipe(folder)
         num_inference_steps, guidance_scales = (
             suited[0] if num_inference_steps is None else num_inference_steps,
@@ -109,6 +119,12 @@ class ComposedStyles(L.LightningModule):
                 f"remove it"
             )
         self.adapters = read_adapters(adapters, unet_only, triggers)
+        for adapter in self.adapters:
+            if (trained := clip_skip_of(adapter.metadata)) not in (None, clip_skip):
+                log.warning(
+                    "%s was trained with clip_skip %d, not %d; give --model.clip_skip %d",
+                    *(adapter.name, trained, clip_skip, trained),
+                )
         self.blends = Blends(self.adapters)
         nothing = (0.0,) * len(adapters)
         self.conditions = [
@@ -220,7 +236,7 @@ class ComposedStyles(L.LightningModule):
 
     def _embed(self, texts: Sequence[str], updates: Mapping[str, Factors]) -> Conditioning:
         with added(self.text_encoder, updates):
-            return encode_texts(self.tokenizer, self.text_encoder, texts)
+            return encode_texts(self.tokenizer, self.text_encoder, texts, self.hparams.clip_skip)
 
     def test_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> list[dict]:
         """Sample prompts (loader 0), or measure the loss on a style's held-out pictures (loader 1).

@@ -9,6 +9,7 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
+from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
@@ -34,7 +35,7 @@ class StyleLoRA(L.LightningModule):
     sets.
 
     Args:
-        base: base model: `mini`, a diffusers folder or a hub id; for example
+        base: base model: `mini`, a diffusers folder, a single-file checkpoint (.safetensors) or a hub id; for example
             stable-diffusion-v1-5/stable-diffusion-v1-5.
         rank: rank of the LoRA; a higher rank can learn more and makes a larger file.
         alpha: the update is multiplied by alpha / rank; the file records it, so programs that load it scale by it, too.
@@ -51,6 +52,8 @@ class StyleLoRA(L.LightningModule):
         guidance_scale: guidance scale (CFG) of the samples; how strongly they follow their prompt; 1 means no guidance;
             default: depends on the base (7.5 for SD 1.5).
         sample_every_n_epochs: sample and score every n epochs, and after the last one.
+        clip_skip: layer of the text encoder that gives the text embeddings, counted from the end as kohya counts; 1
+            is the last; 2, the one before, suits many anime models.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class StyleLoRA(L.LightningModule):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         sample_every_n_epochs: int = 1,
+        clip_skip: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -83,6 +87,7 @@ class StyleLoRA(L.LightningModule):
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
+        check_clip_skip(folder, clip_skip)
         for name, suited in zip(("num_inference_steps", "guidance_scale"), sampling_recipe(folder), strict=True):
             self.hparams[name] = suited if self.hparams[name] is None else self.hparams[name]
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))

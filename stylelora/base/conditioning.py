@@ -15,7 +15,7 @@ class Conditioning:
     """Conditioning of a batch of B images. Bases that need more than text embeddings add their tensors as fields.
 
     Attributes:
-        text: text encoder's last hidden state, float (B, T, D).
+        text: output of the text encoder, float (B, T, D).
     """
 
     text: Tensor
@@ -47,11 +47,23 @@ class Conditioning:
 
 
 @torch.no_grad()
-def encode_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str]) -> Conditioning:
-    """Encode N texts on the encoder's device; texts are truncated to T tokens."""
+def encode_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:
+    """Encode N texts on the encoder's device; texts are truncated to T tokens.
+
+    Args:
+        tokenizer: the base's.
+        encoder: the base's text encoder.
+        texts: the N texts.
+        clip_skip: the layer that is taken, counted from the end as kohya counts; 1: the last, 2: the one before. The
+            encoder's final normalisation follows in any case.
+    """
     length = tokenizer.model_max_length
     padding = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
-    return Conditioning(encoder(tokenizer(list(texts), **padding).input_ids.to(encoder.device)).last_hidden_state)
+    tokens = tokenizer(list(texts), **padding).input_ids.to(encoder.device)
+    if clip_skip == 1:
+        return Conditioning(encoder(tokens).last_hidden_state)
+    layer = encoder(tokens, output_hidden_states=True).hidden_states[-clip_skip]
+    return Conditioning(encoder.final_layer_norm(layer))
 
 
 def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

@@ -72,12 +72,13 @@ class Cache:
 
     Args:
         folder: folder of the cache files.
-        base: folder of the base model.
+        base: folder or file of the base model.
         device: device on which the VAE and the text encoder run.
+        clip_skip: as of `encode_texts`.
     """
 
-    def __init__(self, folder: Path, base: Path, device: torch.device | str) -> None:
-        self.folder, self.base, self.device = folder, base, device
+    def __init__(self, folder: Path, base: Path, device: torch.device | str, clip_skip: int = 1) -> None:
+        self.folder, self.base, self.device, self.clip_skip = folder, base, device, clip_skip
 
     def _path(self, kind: str, *key: object) -> Path:
         name = hashlib.sha256(json.dumps([FORMAT, kind, *key]).encode()).hexdigest()
@@ -89,7 +90,9 @@ class Cache:
 
     def text_path(self, text: str) -> Path:
         """Return the cache path of a text's embedding."""
-        return self._path("texts", text, part_hash(self.base, "text_encoder"), part_hash(self.base, "tokenizer"))
+        skip = [self.clip_skip] if self.clip_skip != 1 else []  # entries from before there was this option stay valid
+        hashes = part_hash(self.base, "text_encoder"), part_hash(self.base, "tokenizer")
+        return self._path("texts", text, *hashes, *skip)
 
     def latent(self, picture: Picture, view: View) -> dict[str, Tensor]:
         """Return `mean` and `std` of the latent, float32 (C, h, w), before multiplication by `scaling_factor`."""
@@ -97,7 +100,7 @@ class Cache:
         return read(path) or write(path, _encode_picture(picture, view, self._vae()))
 
     def text(self, text: str) -> Tensor:
-        """Return the text encoder's last hidden state, float32 (T, D)."""
+        """Return the text encoder's output, float32 (T, D)."""
         path = self.text_path(text)
         return (read(path) or write(path, self._encode_text(text, self._text_encoder())))["text"]
 
@@ -150,7 +153,7 @@ class Cache:
         return load_text_encoder(self.base).to(self.device)
 
     def _encode_text(self, text: str, encoder: nn.Module) -> dict[str, Tensor]:
-        return {"text": encode_texts(self._tokenizer, encoder, [text]).text[0].cpu()}
+        return {"text": encode_texts(self._tokenizer, encoder, [text], self.clip_skip).text[0].cpu()}
 
 
 @torch.no_grad()

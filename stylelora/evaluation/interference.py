@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import encode_texts, predict
 from stylelora.base.load import (
     load_scheduler,
@@ -43,14 +44,17 @@ def interference(
     weights: list[float] | float,
     base: str = "mini",
     output: str | None = None,
+    clip_skip: int = 1,
 ) -> None:
     """Print how much two adapters interfere in the UNet, and draw it block by block.
 
     Args:
         adapters: two LoRA files of the same base.
         weights: their weights in the blend, such as 0.6 0.4.
-        base: base model: mini, a diffusers folder or a hub id; the one that the adapters were trained on.
+        base: base model: mini, a diffusers folder, a single-file checkpoint (.safetensors) or a hub id; the one that
+            the adapters were trained on.
         output: PNG of cosine and overlaps by block; default: in runs/interference (as FIRST+SECOND.png).
+        clip_skip: the CLIP skip that the adapters were trained with.
 
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
@@ -61,7 +65,7 @@ def interference(
     if len(mix.names) != 2:
         raise InputError("interference needs two adapters, each with a weight above 0")
     first, second = given = [adapter for adapter in given if adapter.name in mix.names]
-    probe = Probe(base, given)
+    probe = Probe(base, given, clip_skip)
     effects = {t: probe.interaction(given, mix.weights, (t,)) for t in TIMESTEPS}  # raises if an adapter does not fit
     if not (blocks := by_block(first, second)):
         raise InputError(f"{first.name} and {second.name} have no layer in common, so they cannot interfere")
@@ -125,17 +129,19 @@ class Probe:
     Every prompt has the trigger words of all adapters, so that nothing but the updates differs.
 
     Args:
-        base: mini, a folder or a hub id.
+        base: mini, a folder, a file or a hub id.
         adapters: their trigger words.
+        clip_skip: as of `encode_texts`.
     """
 
-    def __init__(self, base: str, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, base: str, adapters: Sequence[Adapter], clip_skip: int = 1) -> None:
         same_precision_everywhere()
         folder = resolve_base(base)
+        check_clip_skip(folder, clip_skip)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.unet, self.scheduler = load_unet(folder).to(self.device), load_scheduler(folder)
         prompts = [prompt_of(adapters, prompt) for prompt in PROMPTS]
-        given = encode_texts(load_tokenizer(folder), load_text_encoder(folder), prompts)
+        given = encode_texts(load_tokenizer(folder), load_text_encoder(folder), prompts, clip_skip)
         self.prompts = given.to(self.device)
         side = read_config(folder, "unet")["sample_size"]
         self.noise = initial_noise(range(len(prompts)), (self.unet.config.in_channels, side, side)).to(self.device)
