@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stylelora.lora.factors import Layer
-from stylelora.lora.names import TEXT_ENCODER, is_text
+from stylelora.lora.names import TEXT_ENCODER, is_text, module_name
 from stylelora.records import InputError
 
 #: Where diffusers looks for the LoraConfig of the adapter; without it, it takes alpha = rank.
@@ -163,8 +163,10 @@ def _of_layer(config: Mapping[str, Any], pattern: str, layer: str, source: str) 
     from peft.utils.other import get_pattern_key
 
     patterns = config.get(pattern) or {}
-    name = layer.removeprefix(TEXT_ENCODER) if is_text(layer) else layer
+    # A pattern of the text encoder is written for the names of transformers 4, or of 5.
+    names = (layer.removeprefix(TEXT_ENCODER), module_name(layer, ())) if is_text(layer) else (layer,)
     try:
-        return patterns.get(get_pattern_key(patterns, name))
+        found = [patterns.get(get_pattern_key(patterns, name)) for name in names]
+        return next((value for value in found if value is not None), None)
     except (AttributeError, TypeError, re.error) as error:
         raise InputError(f"{source} has an unreadable {pattern} ({error}).") from error

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 # The first match is reported, so put problems without a fix before those with one.
 _REFUSED = {
     r"^(text_encoder_2|lora_te2)": "was made for another model, such as SDXL, as its second text encoder shows",
-    r"\b(oft|boft|ia3|glora)_|\b[ab][12]\.weight$|\.diff(_b)?$|\b[wb]_norm$": "changes weights as no LoRA can (OFT, "
-    "IA3, GLoRA, full or norm layers); extract a LoRA from the base and the merged model, as sd-scripts does",
+    r"\b(oft|boft|ia3|glora)_|\b[ab][12]\.weight$|\.(diff(_b)?|on_input)$|\b[wb]_norm$": "changes weights as no LoRA "
+    "can (OFT, IA3, GLoRA, full or norm layers); extract a LoRA from the base and the merged model, as sd-scripts does",
     r"dora_scale|lora_magnitude_vector": "is a DoRA, whose strength depends on the base's weights; give a plain LoRA",
     r"lora.*\.bias$": "changes biases, too, which a blend cannot; train it without lora_bias",
 }
