@@ -249,6 +249,7 @@ BAD_OPTIONS = {
     "unknown base": ("--model.base=nothing", "base 'nothing' does not exist"),
     "base without unet": ("--model.base={here}/no_unet", "is not a Stable Diffusion folder: it has no unet"),
     "base without weights": ("--model.base={here}/no_weights", "unet has no diffusion_pytorch_model.safetensors"),
+    "pickled base": ("--model.base={here}/model.ckpt", "model.ckpt is pickled, and opening a pickle can run any code"),
     "base cut off": ("--model.base={here}/cut_off", "unet has no safetensors weights"),
     "all captions dropped": ("--model.caption_dropout=1", "caption_dropout is 1.0; give a share from 0"),
     "lr_decay_ratio": ("--model.lr_decay_ratio=2", "lr_decay_ratio is 2.0; give a share between 0 and 1"),
@@ -266,7 +267,7 @@ def one_sentence(status, said):
 
 @pytest.fixture(scope="module")
 def bases(tiny_sd, tmp_path_factory):
-    """Three folders that are nearly a base."""
+    """Three folders and a file that are nearly a base."""
     folder = tmp_path_factory.mktemp("bases")
     for name in ("no_unet", "no_weights", "cut_off"):
         shutil.copytree(tiny_sd, folder / name)
@@ -274,6 +275,7 @@ def bases(tiny_sd, tmp_path_factory):
     (folder / "no_weights" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     weights = folder / "cut_off" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
+    (folder / "model.ckpt").write_bytes(b"PK\3\4")
     return folder
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def resolve_base(name: str) -> Path:
     Raises:
         InputError: if it is no Stable Diffusion 1.x or 2.x, or the hub lacks it or cannot be reached.
     """
-    path = MINI if name == "mini" else Path(name).expanduser()
+    path = MINI if name == "mini" else Path(os.path.expanduser(name))
     if path.is_file():
         return open_checkpoint(path).path
     return check_folder(path if path.is_dir() else download(name))

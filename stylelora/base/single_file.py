@@ -6,6 +6,7 @@ Such a file has weights only. What else a base needs (configurations, noise sche
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -92,7 +93,8 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
         with safe_open(path, "pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        with path.open("rb") as file:
+        start = b""
+        with contextlib.suppress(OSError), path.open("rb") as file:
             start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
             raise InputError(f"{path} is only Git LFS's pointer to a checkpoint; fetch it (git lfs pull)") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from stylelora.records import Metric
@@ -32,11 +33,13 @@ def next_steps(folder: Path) -> str:
     lines.append(f"result    {folder / 'result.json'}")
     if adapter.is_file():
         base = metadata.get("base", "mini")
-        other = "" if base == "mini" else f" --model.base {base}"
+        other = "" if base == "mini" else f" --model.base {shlex.quote(base)}"
+        skip = metadata.get("ss_clip_skip", "1")
+        other += "" if skip == "1" else f" --model.clip_skip {skip}"
         lines.append(
             f"use it    python cli.py predict --config configs/compose/one.yaml --model.adapters '[{adapter}]'{other}"
         )
-        if other:  # no other program supports mini
+        if base != "mini":  # no other program supports mini
             lines.append(f"          copy {adapter.name} to ComfyUI/models/loras; A1111, Forge and kohya read it, too")
         lines.append(f'          pipeline.load_lora_weights("{adapter}")   (in diffusers)')
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """A base that cannot be read: the sentence says what is wrong with the thing that was given."""
 
+import fnmatch
 import re
 import shutil
 
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from stylelora.base import single_file
+from stylelora.base.folders import check_folder, download
 from stylelora.base.load import load_text_encoder, load_unet, load_vae, resolve_base
 from stylelora.records import InputError
 from tests.ldm import checkpoint_state, copy_configs, write_checkpoint
@@ -224,3 +226,47 @@ def test_a_file_that_is_really_missing():
 def test_the_home_folder_may_be_a_tilde(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
     assert resolve_base("~/sd") == folder
+
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    """A hub that has what is in `folder`; what is asked for is copied to the folder that it returns."""
+    asked, local = [], tmp_path / "snapshot"
+
+    def snapshot_download(name, allow_patterns):
+        assert name == "owner/name"
+        asked.append(allow_patterns)
+        for file in folder.rglob("*"):
+            place = file.relative_to(folder)
+            if file.is_file() and any(fnmatch.fnmatch(place.as_posix(), pattern) for pattern in allow_patterns):
+                (local / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, local / place)
+        return str(local)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return local, asked
+
+
+def test_from_the_hub_float16_comes_only_where_there_is_nothing_else(folder, hub, tiny_sd):
+    local, asked = hub
+    unet, vae = folder / "unet", folder / "vae"
+    load_unet(tiny_sd).half().save_pretrained(unet, variant="fp16")
+    load_vae(tiny_sd).half().save_pretrained(vae, variant="fp16")
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    (unet / "diffusion_pytorch_model.non_ema.safetensors").touch()
+    assert download("owner/name") == local
+    assert len(asked) == 2
+    there = {file.relative_to(local).as_posix() for file in local.rglob("*.safetensors")}
+    plain = {"vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"}
+    assert there == {"unet/diffusion_pytorch_model.fp16.safetensors", *plain}
+    assert check_folder(local) == local
+
+
+def test_from_the_hub_shards_come_whole(folder, hub, tiny_sd):
+    local, asked = hub
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    load_unet(tiny_sd).save_pretrained(folder / "unet", max_shard_size="1MB")
+    download("owner/name")
+    assert len(asked) == 1
+    names = [{file.name for file in one.glob("unet/*")} for one in (folder, local)]
+    assert names[0] == names[1] and len(names[0]) > 3
