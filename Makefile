@@ -17,7 +17,7 @@ quickstart: $(READY)  ## train a watercolour LoRA on the embedded base: CPU, off
 	$(PYTHON) cli.py fit --config configs/quickstart.yaml
 
 test: $(READY)  ## fast tests
-	$(PYTHON) -m pytest -n auto
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)  ## whole runs, two processes, notebooks, every block of the manual
 	$(PYTHON) -m pytest -m slow

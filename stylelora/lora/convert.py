@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from stylelora.lora.factors import Layer, inner, stacked
+from stylelora.lora.factors import Factors, Layer, inner, stacked
 from stylelora.lora.lora_file import read_lora
 from stylelora.lora.names import parts
 from stylelora.lora.write import DType, Naming, write_lora
@@ -51,11 +51,11 @@ def convert(
 
 
 def _changed(layers: dict[str, Layer], dtype: DType) -> float:
-    """Return the relative error of rounding to a type: |dW - rounded dW| / |dW|."""
+    """Return the relative error of rounding to a type: |dW - rounded dW| / |dW|, in double, as it cancels."""
     to, lost, whole = getattr(torch, dtype), 0.0, 0.0
     for layer in layers.values():
-        exact = layer.update
-        rounded = Layer(layer.down.to(to), layer.up.to(to), layer.alpha).update.scaled(-1)
-        difference = stacked([exact, rounded])
+        exact, rounded = (one.update for one in (layer, Layer(layer.down.to(to), layer.up.to(to), layer.alpha)))
+        exact, rounded = (Factors(one.up.double(), one.down.double()) for one in (exact, rounded))
+        difference = stacked([exact, rounded.scaled(-1)])
         lost, whole = lost + max(0.0, inner(difference, difference)), whole + inner(exact, exact)
     return (lost / whole) ** 0.5 if whole else 0.0

@@ -65,7 +65,8 @@ def merge(
     if rank is not None:
         updates = _cut(updates, rank)
     told = {"method": method, "options": json.dumps({"density": density, "protection": protection, "seed": seed})}
-    write_lora(target, as_layers(updates, given), told | _notes(given, amounts), format, dtype)
+    shown = {"ss_output_name": target.stem, "modelspec.sai_model_spec": "1.0.0", "modelspec.title": target.stem}
+    write_lora(target, as_layers(updates, given), told | shown | _notes(given, amounts), format, dtype)
     ranks = sorted({update.up.shape[1] for update in updates.values()})
     words = described([adapter.name for adapter in given], amounts)
     each = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"

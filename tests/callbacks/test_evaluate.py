@@ -2,6 +2,7 @@
 
 import html
 import json
+import logging
 import re
 import shutil
 
@@ -36,8 +37,27 @@ def words(tiny_sd, tiny_clip, adapter_files, roots):
     return make
 
 
+class Records(logging.Handler):
+    """Keeps what is logged; caplog is for one test only."""
+
+    def __init__(self):
+        super().__init__()
+        self.said = []
+
+    def emit(self, record):
+        self.said.append(record.getMessage())
+
+
 @pytest.fixture(scope="module")
-def run(words, tmp_path_factory):
+def logged():
+    handler = Records()
+    logging.getLogger("stylelora").addHandler(handler)
+    yield handler.said
+    logging.getLogger("stylelora").removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def run(words, tmp_path_factory, logged):
     folder = tmp_path_factory.mktemp("test") / "run"
     code, said = run_cli(words(folder))
     assert code == 0, said
@@ -106,6 +126,7 @@ def test_the_base_is_what_a_process_without_adapters_makes(words, run, tmp_path)
         assert metric == metrics(run)[name], name
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_order_of_conditions(words, run, tmp_path):
     code, said = run_cli(words(tmp_path / "other", weights="[[0.3, 0.7], [0.6, 0.4]]"))
     assert code == 0, said
@@ -156,11 +177,10 @@ def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, 
     assert "may have been trained on" not in caplog.text
 
 
-def test_held_out_pictures_that_may_have_been_trained_on_are_said(words, tmp_path, caplog):
+@pytest.mark.usefixtures("run")
+def test_held_out_pictures_that_may_have_been_trained_on_are_said(logged):
     """The adapters of these tests name no held-out pictures at all."""
-    code, _ = run_cli(words(tmp_path, "--data.init_args.prompts=[a cat]"))
-    assert code == 0
-    assert "ink may have been trained on some of the pictures of ink that it is measured with" in caplog.text
+    assert any("ink may have been trained on some of the pictures of ink that it is measured with" in x for x in logged)
 
 
 @pytest.mark.slow

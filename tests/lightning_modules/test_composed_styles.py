@@ -82,6 +82,7 @@ def test_methods_and_blends_differ(run):
     assert len({blend.tobytes() for blend in blends}) == len(blends) - 1  # anchored is composite at a strength of 1
 
 
+@pytest.mark.slow
 def test_pictures_do_not_depend_on_the_batch_size(tiny_sd, adapter_files, run, tmp_path):
     more = ("--data.init_args.batch_size=1", f"--model.init_args.methods=[{','.join(METHODS)}]")
     assert predict(tiny_sd, adapter_files, tmp_path, *more)[0] == 0

@@ -38,7 +38,10 @@ def start(tiny_sd, tmp_path_factory):
     return start, lambda folder: fill(folder, tiny_sd, root), entries(whole)
 
 
-@pytest.mark.parametrize("moment", [0, 20, 41, 65])
+MOMENTS = [0, 41, *(pytest.param(later, marks=pytest.mark.slow) for later in (20, 65))]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_while_building_and_started_again_gives_the_same(start, cache, moment):
     begin, finish, whole = start
     process = begin(cache.folder)

@@ -33,7 +33,10 @@ def test_the_same_again_changes_nothing_and_works_little(raw, monkeypatch):
     assert (same, len(scan_folder(raw.parent / "data"))) == ({"1", "2", "3", "4"}, 5)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.3, 0.6, 0.9])
+MOMENTS = [0.0, 0.6, *(pytest.param(later, marks=pytest.mark.slow) for later in (0.3, 0.9))]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_same_command_gives_the_same(tmp_path, moment):
     raw = tmp_path / "raw"
     raw.mkdir()
