@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.programs.layers import Refused, is_text, product
+from tests.programs.layers import LDM, Refused, is_text, product
 
 #: It wraps what is inside of Transformer2DModel, ResnetBlock2D, Downsample2D and Upsample2D only.
 NOT_WRAPPED = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")
@@ -54,3 +54,17 @@ def write(layers, dtype=torch.float32, prefix="lora_te"):
         "ss_tag_frequency": '{"8_ink": {"inkstyle": 12, "a fox": 3}}',
     }
     return tensors, header
+
+
+def renamed(layers, name_of):
+    """Its tensors under other names of the layers."""
+    tensors = {}
+    for layer, parts in layers.items():
+        for key, value in write({layer: parts})[0].items():
+            tensors[f"{name_of(layer)}.{key.partition('.')[2]}"] = value
+    return tensors
+
+
+def in_ldm_names(layer):
+    """`lora_unet_input_blocks_...`, after the modules of the single-file checkpoint."""
+    return name(layer) if is_text(layer) else f"lora_unet_{LDM[layer].replace('.', '_')}"

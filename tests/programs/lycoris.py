@@ -31,24 +31,57 @@ def write(layers, dtype=torch.float16):
     return tensors, header | {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "lora"}'}
 
 
+def write_products(layers, alpha=2.0):
+    """Its `loha` and `lokr` of these layers: {algorithm: (tensors, {layer: change of its weight})}."""
+    generator = torch.Generator().manual_seed(9)
+    loha, lokr = ({}, {}), ({}, {})
+    for layer, parts in layers.items():
+        own, rows, kernel, rank = kohya.name(layer), len(parts.up), parts.down.shape[1:], 2
+        width = kernel.numel()
+        a1, a2 = (torch.randn(rows, rank, generator=generator) for _ in range(2))
+        b1, b2 = (torch.randn(rank, width, generator=generator) for _ in range(2))
+        loha[0].update({f"{own}.hada_w1_a": a1, f"{own}.hada_w1_b": b1, f"{own}.hada_w2_a": a2, f"{own}.hada_w2_b": b2})
+        loha[1][layer] = (a1 @ b1) * (a2 @ b2) * alpha / rank
+        first = torch.randn(2, 2, generator=generator)
+        up = torch.randn(rows // 2, rank, generator=generator)
+        down = torch.randn(rank, width // 2, generator=generator)
+        lokr[0].update({f"{own}.lokr_w1": first, f"{own}.lokr_w2_a": up, f"{own}.lokr_w2_b": down})
+        second = (up @ down).reshape(rows // 2, kernel[0] // 2, *kernel[1:])
+        ones = [1] * (second.ndim - 2)
+        lokr[1][layer] = torch.kron(first.reshape(2, 2, *ones), second).flatten(1) * alpha / rank
+        for tensors, _ in (loha, lokr):
+            tensors[f"{own}.alpha"] = torch.tensor(alpha)
+    return {"loha": loha, "lokr": lokr}
+
+
+def write_tucker(layer, shape, alpha=2.0):
+    """Its `lora` with `use_tucker` of a 3x3 convolution: (tensors, the three convolutions one after the other)."""
+    generator = torch.Generator().manual_seed(9)
+    down = torch.randn(2, shape[1], 1, 1, generator=generator)
+    mid = torch.randn(2, 2, *shape[2:], generator=generator)
+    up = torch.randn(shape[0], 2, 1, 1, generator=generator)
+    parts = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up, "alpha": torch.tensor(alpha)}
+
+    def forward(pictures):
+        inner = torch.nn.functional.conv2d(torch.nn.functional.conv2d(pictures, down), mid, padding=1)
+        return torch.nn.functional.conv2d(inner, up) * alpha / len(down)
+
+    return {f"{kohya.name(layer)}.{part}": value for part, value in parts.items()}, forward
+
+
 def write_others(layer, shape):
-    """Of one layer what its other algorithms write: {algorithm: tensors}."""
-    own, rows, columns = kohya.name(layer), shape[0], torch.Size(shape[1:]).numel()
-    lora = {"lora_down.weight": torch.ones(2, *shape[1:]), "lora_up.weight": torch.ones(rows, 2)}
+    """What its other algorithms write of one 3x3 convolution, which are no LoRAs: {algorithm: tensors}."""
+    own, rows = kohya.name(layer), shape[0]
+    lora = {"lora_down.weight": torch.ones(2, *shape[1:]), "lora_up.weight": torch.ones(rows, 2, 1, 1)}
     alpha = {"alpha": torch.tensor(1.0)}
+    square = {f"{name}.weight": torch.ones(2, 2) for name in ("a1", "a2", "b1", "b2")}
     files = {
-        "loha": {f"hada_w{i}_a": torch.ones(rows, 2) for i in (1, 2)}
-        | {f"hada_w{i}_b": torch.ones(2, columns) for i in (1, 2)}
-        | alpha,
-        "lokr": {"lokr_w1": torch.ones(4, 4), "lokr_w2": torch.ones(rows // 4, columns // 4)} | alpha,
+        "dora_wd": lora | alpha | {"dora_scale": torch.ones(rows, 1, 1, 1)},
         "full": {"diff": torch.ones(shape), "diff_b": torch.ones(rows)},
-        "dora": lora | alpha | {"dora_scale": torch.ones(rows, 1)},
-        "tucker": lora | alpha | {"lora_mid.weight": torch.ones(2, 2, 3, 3)},
-        "norm": {"w_norm": torch.ones(rows), "b_norm": torch.ones(rows)},
-        "ia3": {"weight": torch.ones(rows), "on_input": torch.tensor(False)},
-        "glora": {"a1.weight": torch.ones(2, 2), "a2.weight": torch.ones(2, 2), "b1.weight": torch.ones(2, 2),
-                  "b2.weight": torch.ones(2, 2)} | alpha,
+        "train_norm": lora | alpha | {"w_norm": torch.ones(rows), "b_norm": torch.ones(rows)},
+        "ia3": {"weight": torch.ones(rows, 1, 1, 1), "on_input": torch.tensor(False)},
+        "glora": square | alpha,
         "diag-oft": {"oft_blocks": torch.ones(2, 4, 4)} | alpha,
         "boft": {"oft_blocks": torch.ones(2, 2, 4, 4)} | alpha,
-    }  # fmt: skip
+    }
     return {algorithm: {f"{own}.{part}": value for part, value in parts.items()} for algorithm, parts in files.items()}

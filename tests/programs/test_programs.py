@@ -45,19 +45,6 @@ def exact(updates, layers):
     assert max(differences(updates, layers).values()) < 1e-6
 
 
-def renamed(layers, name_of):
-    """Kohya's tensors under other names of the layers."""
-    tensors = {}
-    for layer, parts in layers.items():
-        for key, value in kohya.write({layer: parts})[0].items():
-            tensors[f"{name_of(layer)}.{key.partition('.')[2]}"] = value
-    return tensors
-
-
-def in_ldm_names(layer):
-    return kohya.name(layer) if is_text(layer) else f"lora_unet_{LDM[layer].replace('.', '_')}"
-
-
 def test_the_frozen_list_has_every_layer_of_the_unet(of):
     assert [layer for layer in of if not is_text(layer)] == list(LDM)
     assert len(LDM) == len(set(LDM.values())) == 282
@@ -107,7 +94,7 @@ def test_a_numbered_text_encoder_is_unknown_to_kohya_and_lycoris(of, one):
 
 
 def test_names_of_the_checkpoint_are_known_to_those_who_draw_with_it(of, one):
-    tensors = renamed(one, in_ldm_names)
+    tensors = kohya.renamed(one, kohya.in_ldm_names)
     for program in (comfyui, forge, a1111, ai_toolkit):
         exact(program.apply(tensors, {}, of)[0], one)
     for program in (kohya, lycoris):
