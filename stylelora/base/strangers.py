@@ -13,22 +13,21 @@ _FOLDER = "give the diffusers folder that it is from, the one with model_index.j
 # Pattern of a key -> what the file is, and what to do. The first match is reported.
 _KINDS = {
     r"lora_(down|up|mid|A|B|unet|te)|[._]lora\.|hada_w|lokr_w|oft_": (
-        "is a LoRA, not a base; give it as an adapter, and as base the checkpoint that it was trained on"
+        "a LoRA, not a base",
+        "give it as an adapter, and as base the checkpoint that it was trained on",
     ),
-    r"^conditioner\.embedders\.1\.": f"is an SDXL checkpoint; {_WHOLE}",
-    r"joint_blocks\.|double_blocks\.|double_layers\.|^text_encoders\.": (
-        f"is a newer model, such as SD 3 or Flux; {_WHOLE}"
-    ),
-    r"^control_model\.|^input_hint_block\.|^controlnet_cond_embedding\.": f"is a ControlNet, not a base; {_WHOLE}",
-    r"motion_modules?\.": f"is a motion module of AnimateDiff, not a base; {_WHOLE}",
-    r"\.label_emb\.": f"is another model, such as SDXL, unCLIP or an upscaler; {_WHOLE}",
-    r"^emb_params$|^string_to_param": f"is an embedding (textual inversion), not a base; {_WHOLE}",
-    r"^(down_blocks|mid_block|up_blocks)\.": f"is the UNet alone, in diffusers' layout; {_FOLDER}",
-    r"^(text_model|embeddings|encoder\.layers)\.": f"is a text encoder alone; {_FOLDER}",
-    r"^(encoder|decoder)\.": f"is a VAE alone; {_WHOLE}",
+    r"^conditioner\.embedders\.1\.": ("an SDXL checkpoint", _WHOLE),
+    r"joint_blocks\.|double_blocks\.|double_layers\.|^text_encoders\.": ("a newer model, such as SD 3 or Flux", _WHOLE),
+    r"^control_model\.|^input_hint_block\.|^controlnet_cond_embedding\.": ("a ControlNet, not a base", _WHOLE),
+    r"motion_modules?\.": ("a motion module of AnimateDiff, not a base", _WHOLE),
+    r"\.label_emb\.": ("another model, such as SDXL, unCLIP or an upscaler", _WHOLE),
+    r"^emb_params$|^string_to_param": ("an embedding (textual inversion), not a base", _WHOLE),
+    r"^(down_blocks|mid_block|up_blocks)\.": ("the UNet alone, in diffusers' layout", _FOLDER),
+    r"^(text_model|embeddings|encoder\.layers)\.": ("a text encoder alone", _FOLDER),
+    r"^(encoder|decoder)\.": ("a VAE alone", _WHOLE),
 }
 _FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
-_INPUTS = {9: "for inpainting", 8: "for editing, as InstructPix2Pix", 5: "with a depth map"}
+_INPUTS = {9: "made for inpainting", 8: "made for editing, as InstructPix2Pix", 5: "made for depth maps"}
 
 
 def some(names: Iterable[str]) -> str:
@@ -48,14 +47,14 @@ def refuse_strangers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     Raises:
         InputError: says what the file is, and names some of its keys.
     """
-    for pattern, what in _KINDS.items():
+    for pattern, (what, advice) in _KINDS.items():
         if found := [key for key in shapes if re.search(pattern, key)]:
-            raise InputError(f"{path} {what} (it has {some(found)})")
+            raise InputError(f"{path} is {what} (it has {some(found)}); {advice}")
     if _FIRST_LAYER not in shapes and any(key.startswith("model_ema.diffusion_model") for key in shapes):
         raise InputError(
             f"{path} has its UNet only as EMA weights (model_ema...), under names that no program reads; {_WHOLE}"
         )
     channels = shapes.get(_FIRST_LAYER, (0, 4))[1]
     if channels != 4:
-        use = f" {_INPUTS[channels]}" if channels in _INPUTS else ""
-        raise InputError(f"{path} is a checkpoint{use}: its UNet takes {channels} channels, not 4; {_WHOLE}")
+        what = _INPUTS.get(channels, "another model")
+        raise InputError(f"{path} is {what}: its UNet takes {channels} channels, not 4; {_WHOLE}")

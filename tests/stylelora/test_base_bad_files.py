@@ -44,20 +44,20 @@ def without(state, *prefixes):
 
 
 def only(state, prefix, new=""):
-    return {new + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {new + name.removeprefix(prefix): value.clone() for name, value in state.items() if name.startswith(prefix)}
 
 
 ONE = torch.zeros(1)
 OTHERS = {
     "SDXL": (lambda s: s | {"conditioner.embedders.1.model.ln_final.bias": ONE}, "is an SDXL checkpoint"),
-    "unCLIP": (lambda s: s | {LABEL: ONE}, f"is another model, such as SDXL, unCLIP or an upscaler; .*{LABEL}"),
+    "unCLIP": (lambda s: s | {LABEL: ONE}, f"SDXL, unCLIP or an upscaler .it has {LABEL}.; give"),
     "SD 3": (lambda s: {f"{UNET}joint_blocks.0.x_block.attn.qkv.weight": ONE}, "is a newer model, such as SD 3"),
     "ControlNet": (lambda s: s | {"control_model.input_hint_block.0.bias": ONE}, "is a ControlNet"),
-    "inpainting": (lambda s: s | {FIRST: torch.zeros(16, 9, 3, 3)}, "is a checkpoint for inpainting: .* 9 channels"),
-    "pix2pix": (lambda s: s | {FIRST: torch.zeros(16, 8, 3, 3)}, "for editing, as InstructPix2Pix: .* 8 channels"),
-    "other input": (lambda s: s | {FIRST: torch.zeros(16, 6, 3, 3)}, "is a checkpoint: its UNet takes 6 channels"),
+    "inpainting": (lambda s: s | {FIRST: torch.zeros(16, 9, 3, 3)}, "is made for inpainting: .* 9 channels"),
+    "pix2pix": (lambda s: s | {FIRST: torch.zeros(16, 8, 3, 3)}, "is made for editing, as .* 8 channels"),
+    "other input": (lambda s: s | {FIRST: torch.zeros(16, 6, 3, 3)}, "another model: its UNet takes 6 channels"),
     "other width": (lambda s: s | {FIRST: torch.zeros(24, 4, 3, 3)}, "no Stable Diffusion .*: its UNet is 24 wide"),
-    "kohya's LoRA": (lambda s: {"lora_unet_mid_block.lora_up.weight": ONE}, "is a LoRA, not a base; give it as an ada"),
+    "kohya's LoRA": (lambda s: {"lora_unet_mid_block.lora_up.weight": ONE}, "a LoRA, not a base .it has .*; give it"),
     "diffusers' LoRA": (lambda s: {"unet.mid_block.to_q.lora_A.weight": ONE}, "is a LoRA, not a base"),
     "LoHa": (lambda s: {"lycoris_mid_block.hada_w1_a": ONE}, "is a LoRA, not a base"),
     "embedding": (lambda s: {"emb_params": ONE}, "is an embedding"),
@@ -122,7 +122,15 @@ PARTS = {
     ),
     "has more": (
         load_vae, "VAE", lambda s: s | {f"{VAE}encoder.more.bias": torch.zeros(5)},
-        "it has 81,220 numbers instead of 81,215$",
+        f"it also has {VAE}encoder.more.bias$",
+    ),
+    "has one more block": (
+        load_unet, "UNet", lambda s: s | {f"{UNET}output_blocks.12.0.out_layers.0.bias": torch.zeros(5)},
+        f"it also has {UNET}output_blocks.12.0.out_layers.0.bias$",
+    ),
+    "has one more layer": (
+        load_text_encoder, "text encoder", lambda s: s | only(s, f"{CLIP}encoder.layers.1", f"{CLIP}encoder.layers.2"),
+        f"it also has {CLIP}encoder.layers.2.layer_norm1.bias, .* more$",
     ),
     "has other shapes": (
         load_vae, "VAE", lambda s: s | {f"{VAE}quant_conv.bias": torch.zeros(9)},
