@@ -22,7 +22,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs" / "README.md", *DOCS]
 BLOCK = re.compile(r"^```(bash|console|python)\n(.*?)^```", flags=re.M | re.S)
-IGNORED = {"source", "tensorboard", "pip"}  # act on a terminal, run for ever, install
+IGNORED = {
+    "source",
+    "tensorboard",
+    "pip",
+    "cp",
+}  # act on a terminal, run for ever, install, name another program's folder
 PICTURES = "stylelora/data/embedded/watercolor"
 
 
