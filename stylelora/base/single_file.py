@@ -104,9 +104,8 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
 
 
 def _original_name(key: str) -> str:
-    """Return the name of a tensor in the code of SD 1.x and 2.x; some files follow later or earlier code."""
-    key = re.sub(r"^conditioner\.embedders\.0\.", PREFIXES["text_encoder"], key)
-    return re.sub(r"^cond_stage_model\.transformer\.(?!text_model\.)", r"\g<0>text_model.", key)
+    """Return the name of a tensor in the code of SD 1.x and 2.x; some files follow its successor."""
+    return re.sub(r"^conditioner\.embedders\.0\.", PREFIXES["text_encoder"], key)
 
 
 def _fitting_configs(path: Path, unet: Mapping[str, tuple[int, ...]]) -> list[Path]:
