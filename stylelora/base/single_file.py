@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylelora.base.prediction import likely_prediction, said_prediction, usual_prediction
-from stylelora.base.strangers import refuse_strangers, some
+from stylelora.base.strangers import FIRST_LAYER, refuse_strangers, some
 from stylelora.records import InputError
 
 log = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ def _original_name(key: str) -> str:
 
 def _fitting_configs(path: Path, unet: Mapping[str, tuple[int, ...]]) -> list[Path]:
     """Return the folders of configurations with this UNet's width and width of text embeddings."""
-    first = unet.get("model.diffusion_model.input_blocks.0.0.weight", (0,))[0]
-    text = unet.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", (0, 0))[1]
+    first = (*unet.get(FIRST_LAYER, ()), 0)[0]
+    text = (*unet.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", ()), 0, 0)[1]
     fitting = []
     for file in sorted(CONFIGS.glob("*/unet/config.json")):
         config = json.loads(file.read_text())

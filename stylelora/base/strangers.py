@@ -26,7 +26,7 @@ _KINDS = {
     r"^(text_model|embeddings|encoder\.layers)\.": ("a text encoder alone", _FOLDER),
     r"^(encoder|decoder)\.": ("a VAE alone", _WHOLE),
 }
-_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 _INPUTS = {9: "made for inpainting", 8: "made for editing, as InstructPix2Pix", 5: "made for depth maps"}
 
 
@@ -50,11 +50,11 @@ def refuse_strangers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for pattern, (what, advice) in _KINDS.items():
         if found := [key for key in shapes if re.search(pattern, key)]:
             raise InputError(f"{path} is {what} (it has {some(found)}); {advice}")
-    if _FIRST_LAYER not in shapes and any(key.startswith("model_ema.diffusion_model") for key in shapes):
+    if FIRST_LAYER not in shapes and any(key.startswith("model_ema.diffusion_model") for key in shapes):
         raise InputError(
             f"{path} has its UNet only as EMA weights (model_ema...), under names that no program reads; {_WHOLE}"
         )
-    channels = shapes.get(_FIRST_LAYER, (0, 4))[1]
+    _, channels, *_ = (*shapes.get(FIRST_LAYER, (0, 4)), 0, 0)
     if channels != 4:
         what = _INPUTS.get(channels, "another model")
         raise InputError(f"{path} is {what}: its UNet takes {channels} channels, not 4; {_WHOLE}")

@@ -17,6 +17,8 @@ from tests.ldm import checkpoint_state, copy_configs, write_checkpoint
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 FIRST, LABEL = f"{UNET}input_blocks.0.0.weight", f"{UNET}label_emb.0.0.weight"
 
+KEYS = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
 
 @pytest.fixture(scope="module")
 def whole(tiny_sd):
@@ -56,6 +58,8 @@ OTHERS = {
     "inpainting": (lambda s: s | {FIRST: torch.zeros(16, 9, 3, 3)}, "is made for inpainting: .* 9 channels"),
     "pix2pix": (lambda s: s | {FIRST: torch.zeros(16, 8, 3, 3)}, "is made for editing, as .* 8 channels"),
     "other input": (lambda s: s | {FIRST: torch.zeros(16, 6, 3, 3)}, "another model: its UNet takes 6 channels"),
+    "flat input": (lambda s: s | {FIRST: torch.zeros(16)}, "another model: its UNet takes 0 channels"),
+    "flat text": (lambda s: s | {KEYS: torch.zeros(32)}, "its UNet is 16 wide and takes text embeddings of 0"),
     "other width": (lambda s: s | {FIRST: torch.zeros(24, 4, 3, 3)}, "no Stable Diffusion .*: its UNet is 24 wide"),
     "kohya's LoRA": (lambda s: {"lora_unet_mid_block.lora_up.weight": ONE}, "a LoRA, not a base .it has .*; give it"),
     "diffusers' LoRA": (lambda s: {"unet.mid_block.to_q.lora_A.weight": ONE}, "is a LoRA, not a base"),
