@@ -68,7 +68,7 @@ def build_cli() -> type:
         def after_fit(self) -> None:
             """Say what there is now, and what to type next."""
             if self.trainer.is_global_zero:
-                print(next_steps(Path(self.trainer.default_root_dir)))
+                print(next_steps(Path(self.trainer.default_root_dir), getattr(self.model, "base", "mini")))
 
     return StyleCLI
 

@@ -14,7 +14,7 @@ from stylelora.data.scan import content_hash
 from stylelora.lora.write import write_lora
 from stylelora.records import SampleBatch
 from stylelora.runs.folder import adapter_file
-from stylelora.runs.notes import thumbnail, training_notes
+from stylelora.runs.notes import shared_name, thumbnail, training_notes
 from stylelora.runs.result import git_hash
 
 
@@ -68,7 +68,7 @@ class SaveAdapter(L.Callback):
             epochs=trainer.max_epochs, steps=trainer.global_step, seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )  # fmt: skip
         notes |= {
-            "base": hparams.base,
+            "base": shared_name(hparams.base),
             "style": data.style_name,
             "trigger": data.trigger,
             "licence": data.licence,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
@@ -215,7 +215,8 @@ def sample_condition(
     if method.own_prompts:
         prompts = [encoded(i if condition.trigger else 0, parts(one)[1]) for i, one in enumerate(scaled)]
     else:  # one prompt for all, so one text encoder, with the sum of the updates
-        prompts = [encoded(0, parts(blend(used, mix.weights))[1])]
+        of_text = [replace(one, layers=one.text) for one in used]
+        prompts = [encoded(0, blend(of_text, mix.weights) if any(one.layers for one in of_text) else {})]
     given = Blending(
         weights=mix.weights,
         shares=_shares(condition, adapters, start),

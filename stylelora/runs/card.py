@@ -33,10 +33,8 @@ def write_card(folder: Path) -> Path | None:
     preview = file.with_suffix(".preview.png")
     head: dict = {"library_name": "diffusers", "pipeline_tag": "text-to-image", "instance_prompt": trigger}
     head["tags"] = ["lora", "stable-diffusion", "stable-diffusion-diffusers", "text-to-image", "template:sd-lora"]
-    if base.count("/") == 1 and not Path(base).exists():  # a hub id; a path says nothing to others
+    if base.count("/") == 1:  # a hub id
         head["base_model"] = base
-    else:
-        base = Path(base).name
     if preview.is_file():
         head["widget"] = [{"text": notes["prompt"], "output": {"url": preview.name}}]
     settings = ((result["config"] or {}).get("model") or {}).get("init_args", {})

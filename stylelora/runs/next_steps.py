@@ -10,11 +10,12 @@ from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
 
 
-def next_steps(folder: Path) -> str:
+def next_steps(folder: Path, base: str = "mini") -> str:
     """Describe the output files of a finished training and the commands to run next.
 
     Args:
         folder: the run's folder.
+        base: the base that the run names.
     """
     lines, adapter = [], adapter_file(folder)
     metadata, result = {}, json.loads((folder / "result.json").read_text())
@@ -32,7 +33,6 @@ def next_steps(folder: Path) -> str:
         lines.append(f"pictures  {(kept or sheets)[-1]}  (one sheet of samples per epoch)")
     lines.append(f"result    {folder / 'result.json'}")
     if adapter.is_file():
-        base = metadata.get("base", "mini")
         other = "" if base == "mini" else f" --model.base {shlex.quote(base)}"
         skip = metadata.get("ss_clip_skip", "1")
         other += "" if skip == "1" else f" --model.clip_skip {skip}"

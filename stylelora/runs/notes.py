@@ -100,6 +100,11 @@ def training_notes(
     return {key: str(value) for key, value in notes.items()}
 
 
+def shared_name(base: str) -> str:
+    """Return how a file that is shared names its base: a hub id in full, but of a path only the last part."""
+    return Path(base).name if Path(base).exists() else base
+
+
 def thumbnail(picture: Image.Image) -> str:
     """Return a small JPEG of a picture as a data URI, for `modelspec.thumbnail`."""
     small = picture.convert("RGB")

@@ -44,7 +44,7 @@ def test_the_header_says_what_kohyas_does(run, notes, tiny_sd):
         "ss_num_epochs": "2", "ss_epoch": str(int(notes["epoch"]) + 1), "ss_learning_rate": "0.001",
         "ss_steps": str(5 * (int(notes["epoch"]) + 1)),
         "ss_unet_lr": "0.001", "ss_text_encoder_lr": "None", "ss_batch_size_per_device": "2", "ss_seed": "0",
-        "ss_optimizer": "torch.optim.AdamW", "ss_caption_dropout_rate": "0.1", "ss_clip_skip": "None",
+        "ss_optimizer": "torch.optim.AdamW", "ss_caption_dropout_rate": "0.1", "ss_clip_skip": "1",
         "ss_enable_bucket": "False", "ss_network_module": "networks.lora", "ss_network_dim": "4",
         "ss_network_alpha": "16.0",
     }  # fmt: skip

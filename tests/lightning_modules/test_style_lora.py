@@ -1,6 +1,7 @@
 """Training one style LoRA, step by step."""
 
 import re
+from pathlib import Path
 
 import lightning.pytorch as L
 import numpy as np
@@ -95,7 +96,7 @@ def test_losses_and_pictures_equal_diffusers_with_the_saved_adapter(train, tiny_
     with torch.no_grad():
         assert last["val/base_loss"] == pytest.approx(loss(), rel=1e-5)
         assert (samples.base_images - drawn(CONTENTS)).abs().max() <= 1
-        pipeline.load_lora_weights(adapter_file(trainer.default_root_dir, "-last"))
+        pipeline.load_lora_weights(adapter_file(Path(trainer.default_root_dir), "-last"))
         assert last["val/loss"] == pytest.approx(loss(), rel=1e-5)
         assert (samples.images - drawn([f"zqx, {content}" for content in CONTENTS])).abs().max() <= 1
     assert abs(last["val/skill"]) > 1e-3  # else the two halves would compare the same thing
