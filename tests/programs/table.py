@@ -57,7 +57,11 @@ a LoRA to train it further, and need one rank for all layers: that of their sett
 
 LoHa, LoKr and LoRAs with Tucker decomposition are read exactly, too, as the low-rank updates that they are. So are the
 files of `StableDiffusionPipeline.save_lora_weights`, with and without the settings in the header, those of
-`unet.save_lora_adapter`, and folders of `PeftModel.save_pretrained`.
+`unet.save_lora_adapter`, and folders of `PeftModel.save_pretrained`. To rewrite a file for another program:
+
+```console
+python cli.py convert downloaded.safetensors --format kohya --output for-comfyui.safetensors
+```
 
 ## What to know
 
