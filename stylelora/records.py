@@ -26,6 +26,13 @@ class InputError(ValueError):
         raise error
 
 
+def some(names: Iterable[str]) -> str:
+    """Shorten a list for an error message to its first three, and the number of further ones."""
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (", ".join(names[:3]) or "nothing") + more
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One captioned image on disk. Kept to about 0.3 kB, since sets may be large; a Path alone takes more.

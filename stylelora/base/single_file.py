@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylelora.base.prediction import likely_prediction, said_prediction, usual_prediction
-from stylelora.base.strangers import FIRST_LAYER, refuse_strangers, some
-from stylelora.records import InputError
+from stylelora.base.strangers import FIRST_LAYER, refuse_strangers
+from stylelora.records import InputError, some
 
 log = logging.getLogger(__name__)
 

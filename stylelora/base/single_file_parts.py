@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylelora.base.single_file import CALLED, Checkpoint
-from stylelora.base.strangers import some
-from stylelora.records import InputError
+from stylelora.records import InputError, some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

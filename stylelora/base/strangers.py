@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from stylelora.records import InputError
+from stylelora.records import InputError, some
 
 _WHOLE = "give a whole checkpoint of Stable Diffusion 1.x or 2.x"
 _FOLDER = "give the diffusers folder that it is from, the one with model_index.json, or a whole checkpoint"
@@ -28,13 +28,6 @@ _KINDS = {
 }
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 _INPUTS = {9: "made for inpainting", 8: "made for editing, as InstructPix2Pix", 5: "made for depth maps"}
-
-
-def some(names: Iterable[str]) -> str:
-    """Shorten a list for a message: the first three names, and the number of further ones."""
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "nothing") + more
 
 
 def refuse_strangers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +149,6 @@ def check_alpha(value: object, source: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"{source} has alpha {value!r}, which is not a number above 0.")
     return float(value)
-
-
-def some(names: Iterable[str]) -> str:
-    """Shorten a list for an error message to its first three, and the number of further ones."""
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "nothing") + more
 
 
 def _of_layer(config: Mapping[str, Any], pattern: str, layer: str, source: str) -> Any:

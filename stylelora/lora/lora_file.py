@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha, some
+from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha
 from stylelora.lora.factors import Layer
 from stylelora.lora.names import TEXT_ENCODER, is_text, layer_of, split_key
 from stylelora.lora.products import is_product, product
-from stylelora.records import InputError
+from stylelora.records import InputError, some
 
 log = logging.getLogger(__name__)
 

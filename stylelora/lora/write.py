@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from stylelora.lora.check_file import CONFIG, check_alpha, read_file, some
+from stylelora.lora.check_file import CONFIG, check_alpha, read_file
 from stylelora.lora.factors import Layer
 from stylelora.lora.inject import ADAPTER
 from stylelora.lora.names import TEXT_ENCODER, diffusers_name, kohya_name, parts, peft_name
-from stylelora.records import InputError
+from stylelora.records import InputError, some
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, LoraModel, get_peft_model
 from torch import nn
 
+from stylelora.lora.convert import convert
 from tests.adapters import base_unet
 from tests.tiny_sd import predict
 
@@ -95,10 +96,11 @@ def test_merging_under_a_name_that_exists_does_nothing_and_says_nothing():
     assert torch.equal(again, before), mended("PEFT", "merging under a name that exists")
 
 
-def test_a_scale_of_zero_sets_the_weights_of_adapters_to_one(tiny_sd, adapter_files):
+def test_a_scale_of_zero_sets_the_weights_of_adapters_to_one(tiny_sd, adapter_files, tmp_path):
     unet = base_unet(tiny_sd)
     for name, file in zip(("ink", "oil"), adapter_files, strict=True):
-        unet.load_lora_adapter(str(file), prefix="unet", adapter_name=name)
+        convert(str(file), str(tmp_path / file.name), format="diffusers")
+        unet.load_lora_adapter(str(tmp_path / file.name), prefix="unet", adapter_name=name)
     unet.set_adapters(["ink", "oil"], list(WEIGHTS))
     before = predict(unet)
     side = unet.config.sample_size
