@@ -38,13 +38,18 @@ def apply(tensors, header, shapes):
 
 
 def write(layers, dtype=torch.float32, prefix="lora_te"):
-    """What `save_weights` writes; some trainers number the only text encoder, prefix `lora_te1`."""
+    """What `save_weights` writes; some trainers number the only text encoder, prefix `lora_te1`.
+
+    Without a dtype, an alpha that is a whole number stays one.
+    """
     tensors = {}
     for layer, parts in layers.items():
         own = name(layer).replace("lora_te_", f"{prefix}_", 1)
-        tensors[f"{own}.alpha"] = torch.tensor(parts.alpha).to(dtype)
-        tensors[f"{own}.lora_down.weight"] = parts.down.to(dtype)
-        tensors[f"{own}.lora_up.weight"] = parts.up.to(dtype)
+        tensors[f"{own}.alpha"] = torch.tensor(parts.alpha)
+        tensors[f"{own}.lora_down.weight"] = parts.down
+        tensors[f"{own}.lora_up.weight"] = parts.up
+    if dtype is not None:
+        tensors = {key: value.to(dtype) for key, value in tensors.items()}
     header = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": "Dynamic",

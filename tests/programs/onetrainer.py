@@ -47,8 +47,11 @@ def apply(tensors, header, shapes):
     return updates, []
 
 
-def write(layers, form, dtype=torch.float32, embedding=False):
-    """What it writes in one of its formats; with `bundle_additional_embeddings` it adds trained embeddings."""
+def write(layers, form, dtype=torch.float32, embedding=False, clip="clip_l"):
+    """What it writes in one of its formats; with `bundle_additional_embeddings` it adds trained embeddings.
+
+    In COMFY_LORA the text encoder is `clip_l` for SD 1, `clip_h` for SD 2.
+    """
     text = [layer for layer in layers if is_text(layer)]
     if form == "ORIGINAL_LORA" and (text or embedding):
         raise Refused("cannot represent more than one trained component")
@@ -60,7 +63,7 @@ def write(layers, form, dtype=torch.float32, embedding=False):
         if form in ("COMFY_LORA", "ORIGINAL_LORA"):
             own = f"{'diffusion_model.' if form == 'COMFY_LORA' else ''}{LDM.get(layer)}"
             if is_text(layer):
-                own = f"text_encoders.clip_l.transformer.{layer.removeprefix('text_encoder.')}"
+                own = f"text_encoders.{clip}.transformer.{layer.removeprefix('text_encoder.')}"
         up = parts.up.to(dtype)
         alpha = torch.tensor(parts.alpha).to(dtype)
         down_name, up_name = ("lora_down", "lora_up") if form == "INTERNAL" else ("lora_A", "lora_B")

@@ -5,6 +5,7 @@
 writes it; a test fails when it is not what this makes.
 """
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -76,7 +77,8 @@ python cli.py convert downloaded.safetensors --format kohya --output for-comfyui
   checkpoint (`lora_unet_input_blocks_...`) in SD 1.5: it applies four layers of them.
 - **kohya's sd-scripts** never wrap `conv_in`, `conv_out` and `time_embedding`, and say that they leave them out.
 - **SD 2** has linear layers where SD 1 has 1x1 convolutions (`proj_in`, `proj_out`). ComfyUI, Forge, A1111 and we take
-  either for the other; kohya, LyCORIS, OneTrainer and ai-toolkit do not.
+  either for the other; kohya, LyCORIS, OneTrainer and ai-toolkit do not. A1111 changes the attention of SD 2's text
+  encoder only in layers where a file has all of `q_proj`, `k_proj`, `v_proj` and `out_proj`.
 
 ## Where the rules were read
 
@@ -156,7 +158,7 @@ def of_their_files(folder):
         file = read_lora(huggingface.save(folder / "x.safetensors", tensors, header))
         updates = {layer: one.update.dense() for layer, one in file.layers.items()}
         alpha = "in the file" if file.states_alpha else "none: the rank"
-        rows.append([name, f"`{next(iter(tensors))}`", outcome(updates, meant), alpha])
+        rows.append([name, _example(tensors), outcome(updates, meant), alpha])
     layer = "mid_block.resnets.0.conv1"
     for name, tensors in lycoris.write_others(layer, of[layer]).items():
         try:
@@ -168,6 +170,15 @@ def of_their_files(folder):
     return rows
 
 
+def _example(tensors):
+    """A key of the UNet and one of the text encoder, without their middle."""
+    found = []
+    for mark in ("attn1", "layers_0_self_attn_q", "layers.0.self_attn.q"):
+        key = next((key for key in tensors if mark in key and re.search(r"down\.weight|_A\.weight", key)), None)
+        found += [] if key is None else [f"`{re.sub('[._](transformer_blocks|model[._]encoder).*(?=attn)', '…', key)}`"]
+    return "<br>".join(found)
+
+
 def table(heading, rows):
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -176,7 +187,7 @@ def table(heading, rows):
 def page(rows, folder):
     """The page in Markdown, with the rows of `of_our_files`."""
     ours = table(["program", "kohya's names", "diffusers' names", "PEFT folder"], rows)
-    theirs = table(["written by", "a key of it", "we read", "alpha"], of_their_files(folder))
+    theirs = table(["written by", "keys", "we read", "alpha"], of_their_files(folder))
     sources = table(["program", "read at"], [[name, source] for name, (_, source) in PROGRAMS.items()])
     return TEXT.format(ours=ours, theirs=theirs, sources=sources)
 
