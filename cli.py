@@ -12,7 +12,7 @@ from stylelora.console.verbs import FUNCTIONS
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULTS = CONFIGS / "defaults.yaml"
-PARSER = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False}
+PARSER = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False, "allow_abbrev": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
 VERBS = ("fit", "validate", "test", "predict")
 
@@ -34,7 +34,7 @@ def build_cli() -> type:
         def __init__(self, **kwargs: object) -> None:
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
             options |= {"seed_everything_default": 0, "save_config_kwargs": {"overwrite": True}}
-            options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False}}
+            options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False, "allow_abbrev": False}}
             super().__init__(L.LightningModule, L.LightningDataModule, **options, **kwargs)
 
         @staticmethod

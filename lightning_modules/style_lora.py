@@ -13,7 +13,8 @@ from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
-from stylelora.diffusion.loss import bank_losses, denoising_losses
+from stylelora.diffusion.loss import bank_losses
+from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.distributed import gather_rows
 from stylelora.lora.factors import Layer
@@ -48,6 +49,7 @@ class StyleLoRA(L.LightningModule):
         lr_decay_ratio: final share of the steps with a falling learning rate; over them it falls linearly to 0; with 0
             it stays constant.
         weight_decay: weight decay of AdamW.
+        objective: loss, noise and timesteps of the training; default: the plain loss.
         num_inference_steps: denoising steps of each sample picture; default: depends on the base (30 for SD 1.5).
         guidance_scale: guidance scale (CFG) of the samples; how strongly they follow their prompt; 1 means no guidance;
             default: depends on the base (7.5 for SD 1.5).
@@ -67,6 +69,7 @@ class StyleLoRA(L.LightningModule):
         learning_rate: float = 1.0e-4,
         lr_decay_ratio: float = 0.0,
         weight_decay: float = 1.0e-2,
+        objective: Objective = Objective(),
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         sample_every_n_epochs: int = 1,
@@ -84,6 +87,8 @@ class StyleLoRA(L.LightningModule):
             raise InputError(f"lr_decay_ratio is {lr_decay_ratio}; give a share between 0 and 1")
         if not 0 <= caption_dropout < 1:
             raise InputError(f"caption_dropout is {caption_dropout}; give a share from 0 to below 1")
+        objective.check()
+        self.objective = objective
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
@@ -111,17 +116,14 @@ class StyleLoRA(L.LightningModule):
         same_precision_everywhere()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Mean squared error of the predicted noise, at timesteps and noise keyed by (seed, epoch, sample)."""
+        """Loss of the predicted noise (`Objective`), at timesteps and noise keyed by (seed, epoch, sample)."""
         keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
         if self.hparams.lora_dropout:  # PEFT draws from the global generator; so masks resume and differ by process
             torch.manual_seed(seed_of("lora_dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
         latents = self._latents(batch, [("posterior", *key) for key in keys])
-        draw = noise.normal([("noise", *key) for key in keys], latents.shape[1:]).to(self.device)
-        num_inference_steps = self.scheduler.config.num_train_timesteps
-        timesteps = noise.timesteps([("timestep", *key) for key in keys], num_inference_steps).to(self.device)
         dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
         given = Conditioning.of_batch(batch).replaced(dropped, Conditioning.of_batch(batch, "empty_"))
-        loss = denoising_losses(self.unet, self.scheduler, latents, draw, timesteps, given).mean()
+        loss = self.objective.losses(self.unet, self.scheduler, latents, keys, given).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
         return loss
 

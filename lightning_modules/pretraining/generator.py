@@ -13,7 +13,8 @@ from torch import Tensor
 from lightning_modules.pretraining.schedule import adamw_with_decay
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_text_encoder, load_unet
-from stylelora.diffusion.loss import denoising_losses, min_snr_weight
+from stylelora.diffusion.loss import denoising_losses
+from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.pretraining.networks import mini_scheduler, mini_text_encoder, mini_unet
 
@@ -79,7 +80,8 @@ class MiniGenerator(L.LightningModule):
         text = Conditioning(self.text_encoder(tokens).last_hidden_state)
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=self.device)
         losses = denoising_losses(self.unet, self.scheduler, latents, torch.randn_like(latents), timesteps, text)
-        loss = (losses * min_snr_weight(timesteps, self.scheduler.alphas_cumprod, self.hparams.gamma)).mean()
+        objective = Objective(min_snr_gamma=self.hparams.gamma)
+        loss = (losses * objective.weights(timesteps, self.scheduler.alphas_cumprod, "epsilon")).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

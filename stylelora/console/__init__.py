@@ -55,7 +55,8 @@ def call(module: str, name: str, words: list[str]) -> None:
     if words and not words[0].startswith("-"):
         words = [f"--{next(iter(inspect.signature(function).parameters))}", *words]
     try:
-        auto_cli(function, _lists(words), as_positional=False, exit_on_error=False, prog=f"cli.py {name}")
+        options = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False, "prog": f"cli.py {name}"}
+        auto_cli(function, _lists(words), **options)
     except OSError as error:
         raise InputError(f"{error.strerror or error}: {error.filename or 'while working'}") from error
     except KeyboardInterrupt:

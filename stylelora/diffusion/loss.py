@@ -96,10 +96,3 @@ def bank_losses(
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
         losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, conditioning))
     return torch.stack(losses, 1)
-
-
-def min_snr_weight(timesteps: Tensor, alphas_cumprod: Tensor, gamma: float) -> Tensor:
-    """Return the weight of each picture's epsilon loss, float (B,): min(SNR, gamma) / SNR (Hang et al. 2023, eq. 6)."""
-    alpha = alphas_cumprod.to(timesteps.device)[timesteps]
-    snr = alpha / (1 - alpha)
-    return snr.clamp(max=gamma) / snr

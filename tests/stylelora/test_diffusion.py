@@ -6,7 +6,7 @@ import torch
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_scheduler, load_unet, load_vae
 from stylelora.diffusion import noise
-from stylelora.diffusion.loss import BANK_TIMESTEPS, add_noise, denoising_losses, min_snr_weight, target_of
+from stylelora.diffusion.loss import BANK_TIMESTEPS, add_noise, denoising_losses, target_of
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.seeds import generator
 
@@ -65,13 +65,6 @@ def test_a_pictures_loss_is_its_own_mean_squared_error(parts, draws, kind):
             target = draw[pick] if kind == "epsilon" else alpha.sqrt() * draw[pick] - (1 - alpha).sqrt() * latents[pick]
             want = ((unet(noisy, TIMESTEPS[i], text[pick]).sample - target) ** 2).mean()
             torch.testing.assert_close(got[i], want, atol=1e-6, rtol=1e-5)
-
-
-def test_min_snr_weights_by_hand():
-    # abar 0.9 is a signal-to-noise ratio of 9, 0.5 of 1, 5/6 of 5
-    alphas = torch.tensor([0.9, 0.5, 5 / 6])
-    got = min_snr_weight(torch.tensor([0, 1, 2, 0]), alphas, gamma=5.0)
-    torch.testing.assert_close(got, torch.tensor([5 / 9, 1.0, 1.0, 5 / 9]))
 
 
 def test_the_bank_holds_the_midpoints_of_eight_equal_parts():
