@@ -123,7 +123,8 @@ def lora_config(layers: Mapping[str, Layer]) -> dict[str, Any]:
     ranks = {peft_name(layer).removeprefix("base_model.model."): one.rank for layer, one in layers.items()}
     rank = Counter(ranks.values()).most_common(1)[0][0]
     others = {f"^{name}" if name == "conv_in" else name: one for name, one in ranks.items() if one != rank}
-    pattern = {"rank_pattern": others, "alpha_pattern": others} if others else {}
+    # diffusers 0.35 needs both patterns, also where there is nothing in them.
+    pattern = {"rank_pattern": others, "alpha_pattern": others}
     return {"r": rank, "lora_alpha": rank, "target_modules": list(ranks), **pattern}
 
 

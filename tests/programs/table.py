@@ -75,6 +75,8 @@ python cli.py convert downloaded.safetensors --format kohya --output for-comfyui
 - **diffusers** takes a text encoder with kohya's names only if the file has an `out_proj` layer, or `mlp` layers alone.
   Otherwise it fails, or leaves out `q_proj`, `k_proj` and `v_proj` without a word. It does not know the blocks of the
   checkpoint (`lora_unet_input_blocks_...`) in SD 1.5: it applies four layers of them.
+- **Older diffusers**, tried once: 0.35 (transformers 4.57) reads both our files exactly, but not `conv_in`, `conv_out`
+  and `time_embedding` under kohya's names; 0.32 (transformers 4.48) does so only where all layers have one rank.
 - **kohya's sd-scripts** never wrap `conv_in`, `conv_out` and `time_embedding`, and say that they leave them out.
 - **SD 2** has linear layers where SD 1 has 1x1 convolutions (`proj_in`, `proj_out`). ComfyUI, Forge, A1111 and we take
   either for the other; kohya, LyCORIS, OneTrainer and ai-toolkit do not. A1111 changes the attention of SD 2's text

@@ -1,5 +1,7 @@
 """Every file that we write is applied by other programs at the right strength in every layer; the page says so."""
 
+import json
+
 import pytest
 
 from stylelora.lora.factors import Layer
@@ -40,6 +42,15 @@ def test_diffusers_finds_every_layer(tiny_sd, tmp_path, names):
     updates = huggingface.in_diffusers(written(tmp_path / "x.safetensors", layers, names=names), tiny_sd)
     assert updates.keys() == layers.keys()
     assert max(differences(updates, layers).values()) < 1e-6
+
+
+def test_the_header_names_what_diffusers_035_looks_up(tmp_path):
+    """It fails with a KeyError where a LoRA of one rank leaves the patterns out."""
+    layers = random_lora({layer: shape for layer, shape in shapes().items() if layer.startswith("mid_block")}, **ONE)
+    _, header = huggingface.load(written(tmp_path / "x.safetensors", layers, names="diffusers"))
+    config = json.loads(header["lora_adapter_metadata"])
+    assert config["unet.rank_pattern"] == config["unet.alpha_pattern"] == {}
+    assert config["unet.r"] == config["unet.lora_alpha"] == 3
 
 
 def test_the_text_encoder_may_have_another_alpha_than_the_unet(tiny_sd, tmp_path):
