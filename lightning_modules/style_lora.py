@@ -76,7 +76,8 @@ class StyleLoRA(L.LightningModule):
         clip_skip: int = 1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="objective")
+        self.save_hyperparameters({"objective": dataclasses.asdict(objective)})  # checkpoints hold plain values only
         self.strict_loading = False  # checkpoints hold the adapter only
         self.base = base
         if (num_inference_steps is not None and num_inference_steps < 1) or learning_rate <= 0:

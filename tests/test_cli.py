@@ -122,7 +122,7 @@ def test_everything_is_said_on_demand(capsys):
         ([*QUICK, "--data=datamodules.Watercolour"], "no class datamodules.Watercolour, did you mean 'Watercolor'?"),
         ([*QUICK, "stray"], "stray does not belong to an option"),
         ([*QUICK, "--trainer.accelerator=tpu"], "Requirement 'torch_xla"),
-        ([*QUICK, "--trainer.max_epoch=5"], "fit has no option 'trainer.max_epoch', did you mean 'trainer.max_epochs'?"),
+        ([*QUICK, "--trainer.max_epoch=5"], "no option 'trainer.max_epoch', did you mean 'trainer.max_epochs'?"),
         (["merge", "--adapter", "1"], "python cli.py merge has no option 'adapter', did you mean 'adapters'?"),
         (["merge", "--wieghts", "1"], "python cli.py merge has no option 'wieghts', did you mean 'weights'?"),
         (["study", "--question", "why"], "question is why; give styles or resolution"),
