@@ -64,7 +64,8 @@ class SaveAdapter(L.Callback):
         notes = training_notes(
             name=file.stem, base=hparams.base, width=pl_module.unet.config.cross_attention_dim,
             prediction=pl_module.scheduler.config.prediction_type, dataset=data.dataset, settings=hparams,
-            batch_size=data.batch_size * trainer.world_size, repeats=data.repeats, epoch=epoch,
+            batch_size=data.batch_size, devices=trainer.world_size, accumulated=trainer.accumulate_grad_batches,
+            repeats=data.repeats, epoch=epoch,
             epochs=trainer.max_epochs, steps=trainer.global_step, seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )  # fmt: skip
         notes |= {

@@ -35,7 +35,7 @@ def read_census(folder: Path) -> dict | None:
 
 def stated_licence(folder: Path) -> str:
     """Return the first line of a folder's licence file, such as LICENSE.txt; empty if there is none."""
-    for file in sorted(folder.glob("LICEN[CS]E*")):
+    for file in filter(Path.is_file, sorted(folder.glob("LICEN[CS]E*"))):
         return (file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[0].strip()
     return ""
 

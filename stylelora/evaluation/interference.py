@@ -45,6 +45,7 @@ def interference(
     base: str = "mini",
     output: str | None = None,
     clip_skip: int = 1,
+    triggers: list[str] | None = None,
 ) -> None:
     """Print how much two adapters interfere in the UNet, and draw it block by block.
 
@@ -55,11 +56,12 @@ def interference(
             the adapters were trained on.
         output: PNG of cosine and overlaps by block; default: in runs/interference (as FIRST+SECOND.png).
         clip_skip: the CLIP skip that the adapters were trained with.
+        triggers: trigger words, one per adapter, "" for none; default: those that the files state.
 
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
     """
-    given = read_adapters([adapters] if isinstance(adapters, str) else adapters, unet_only=True)
+    given = read_adapters([adapters] if isinstance(adapters, str) else adapters, unet_only=True, triggers=triggers)
     weights = [weights] if isinstance(weights, int | float) else weights
     mix = MixSpec.of([adapter.name for adapter in given], weights)
     if len(mix.names) != 2:

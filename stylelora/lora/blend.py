@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -47,7 +48,7 @@ def blend(
     updates = {}
     for layer in dict.fromkeys(layer for adapter in used.values() for layer in adapter.layers):
         having = {name: adapter for name, adapter in used.items() if layer in adapter.layers}
-        shapes = {(len(one.layers[layer].up), one.inputs[layer]) for one in having.values()}
+        shapes = {(len(one.layers[layer].up), math.prod(one.inputs[layer])) for one in having.values()}
         if len(shapes) > 1:
             raise InputError(f"{' and '.join(having)} differ in the shape of {layer}; blend adapters of the same base")
         parts = [Part(name, shares[name], adapter.layers[layer]) for name, adapter in having.items()]
@@ -106,5 +107,8 @@ def as_layers(updates: Mapping[str, Factors], adapters: Sequence[Adapter]) -> di
         updates: from `blend`.
         adapters: the adapters that were blended; they know the kernels of convolutions.
     """
-    kernels = {layer: kernel for adapter in adapters for layer, kernel in adapter.inputs.items()}
+    kernels: dict[str, tuple[int, ...]] = {}
+    for adapter in adapters:
+        for layer, kernel in adapter.inputs.items():  # some programs write 1 x 1 convolutions as matrices
+            kernels[layer] = max(kernels.get(layer, ()), kernel, key=len)
     return {layer: Layer.of(update, kernels[layer]) for layer, update in updates.items()}

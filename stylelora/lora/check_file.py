@@ -31,6 +31,8 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
+        if path.with_suffix(".bin").is_file():
+            raise InputError(f"{path.parent} has only a pickle, {path.stem}.bin; save it as safetensors with PEFT.")
         raise InputError(f"there is no adapter file {path}.")
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
         raise InputError(f"{path} is a pickle, which can run code when it is opened; convert it to safetensors first.")
@@ -55,8 +57,10 @@ def layer_from(tensors: Mapping[str, Tensor], name: str, source: str) -> Layer:
         InputError: a tensor is missing, or shapes or alpha do not fit.
     """
     down, up = tensors.get("down"), tensors.get("up")
-    if any(one is None or one.ndim not in (2, 4) or not one.numel() for one in (down, up)):
+    if down is None or up is None or not (down.numel() and up.numel()):
         raise InputError(f"{source} lacks one of the two factors (lora_down, lora_up) of {name}, or it is empty.")
+    if strange := {one.ndim for one in (down, up)} - {2, 4}:
+        raise InputError(f"{source} has factors of {strange.pop()} dimensions in {name}; a LoRA's have 2, or 4.")
     if "mid" in tensors:
         down = _tucker(tensors["mid"], down, name, source)
     ranks = len(down), up.flatten(1).shape[1]  # also finds a kernel wider than 1 x 1 in lora_up
@@ -68,7 +72,7 @@ def layer_from(tensors: Mapping[str, Tensor], name: str, source: str) -> Layer:
         return Layer(down, up, float(ranks[0]))
     if tensors["alpha"].numel() != 1:
         raise InputError(f"{source} has more than one alpha in {name}.")
-    return Layer(down, up, check_alpha(tensors["alpha"].item(), source))
+    return Layer(down, up, check_alpha(tensors["alpha"].item(), f"{source} ({name})"))
 
 
 def _tucker(mid: Tensor, down: Tensor, name: str, source: str) -> Tensor:
@@ -97,7 +101,7 @@ def said_alpha(config: Mapping[str, Any] | None, layer: str, rank: int, source: 
         return None
     said = _of_layer(config, "rank_pattern", layer, source) or config.get("r", rank)
     if said != rank:
-        raise InputError(f"{source} says rank {said}, but its weights have rank {rank} in {layer}.")
+        raise InputError(f"{source} says rank {said}, but its weights have rank {rank}.")
     alpha = _of_layer(config, "alpha_pattern", layer, source)
     alpha = check_alpha(config["lora_alpha"] if alpha is None else alpha, source)
     return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
@@ -111,9 +115,11 @@ def configs_of(header: Mapping[str, str], source: str) -> dict[str, dict[str, An
     """
     try:
         config = json.loads(header.get(CONFIG, "{}"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} has an unreadable header entry {CONFIG} ({error}).") from error
-    config = config if isinstance(config, dict) else {}
+    if not isinstance(config, dict | None):
+        raise InputError(f"{source} has an unreadable header entry {CONFIG} (a {type(config).__name__}).")
+    config = config or {}
     found = {
         part: {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
         for part, prefix in (("", "unet."), (TEXT_ENCODER, TEXT_ENCODER))
@@ -137,7 +143,7 @@ def check_plain(config: Mapping[str, Any], source: str) -> None:
     if config.get("peft_type", "LORA") != "LORA":
         variants.append(str(config["peft_type"]))
     if variants:
-        raise InputError(f"{source} uses {', '.join(variants)}, which is not supported.")
+        raise InputError(f"{source} uses {', '.join(variants)}, which cannot be blended; give a plain LoRA.")
 
 
 def check_alpha(value: object, source: str) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from stylelora.lora.factors import Factors, Layer, inner, stacked
+from stylelora.lora.factors import Factors, inner, stacked
 from stylelora.lora.lora_file import read_lora
 from stylelora.lora.names import parts
 from stylelora.lora.write import DType, Naming, write_lora
 from stylelora.records import InputError
+
+EXACT = 1e-6  # what float32 rounds
 
 
 def convert(
@@ -28,34 +29,54 @@ def convert(
         output: file to write, *.safetensors; for peft a new folder.
         format: key names: kohya (ComfyUI, A1111, Forge and most others), diffusers or peft.
         dtype: type of the weights: float32, float16 or bfloat16.
-        alpha: alpha of a file that does not say it; default: its rank, as other programs take it.
+        alpha: alpha of the layers of which the file does not say it; default: the rank, as other programs take it.
         unet_only: leave out the layers of the text encoder.
 
     Raises:
         InputError: if the file cannot be read whole, or the output does not suit.
     """
-    if Path(output).resolve() == Path(file).resolve():
-        raise InputError(f"{output} is the file itself; give output another name")
+    check_output(output, [file])
     given = read_lora(file, alpha)
     layers = given.layers
-    if unet_only:
-        layers, text = parts(layers)
+    if unet_only and (text := parts(layers)[1]):
+        layers = parts(layers)[0]
+        if not layers:
+            raise InputError(f"{file} has layers of the text encoder only; leave unet_only out")
         print(f"the {len(text)} layers of the text encoder are left out")
     write_lora(Path(output), layers, given.metadata, format, dtype)
     unet, text = (len(part) for part in parts(layers))
-    ranks = sorted({layer.rank for layer in layers.values()})
-    rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-    print(f"{output} holds {unet} layers of the UNet and {text} of the text encoder, of {rank}")
-    if changed := _changed(layers, dtype):
-        print(f"{dtype} changes the update by {changed:.2g} of its norm")
+    ranks = described_ranks(layer.rank for layer in layers.values())
+    print(f"{output} holds {unet} layers of the UNet and {text} of the text encoder, of {ranks}")
+    say_change({name: layer.update for name, layer in layers.items()}, output, dtype)
 
 
-def _changed(layers: dict[str, Layer], dtype: DType) -> float:
-    """Return the relative error of rounding to a type: |dW - rounded dW| / |dW|, in double, as it cancels."""
-    to, lost, whole = getattr(torch, dtype), 0.0, 0.0
-    for layer in layers.values():
-        exact, rounded = (one.update for one in (layer, Layer(layer.down.to(to), layer.up.to(to), layer.alpha)))
-        exact, rounded = (Factors(one.up.double(), one.down.double()) for one in (exact, rounded))
+def check_output(output: str, inputs: list[str]) -> None:
+    """Check that writing does not replace what is read.
+
+    Raises:
+        InputError: if it does.
+    """
+    target = Path(output).resolve()
+    for one in inputs:
+        source = Path(one).resolve()
+        if target == source or (source.is_dir() and target.is_relative_to(source)):
+            raise InputError(f"{output} is, or lies in, what is read ({one}); give output another name")
+
+
+def described_ranks(ranks: object) -> str:
+    """Return `rank 4`, or `ranks 2 to 6`."""
+    low, *_, high = sorted({*ranks}) * 2
+    return f"rank {low}" if low == high else f"ranks {low} to {high}"
+
+
+def say_change(updates: Mapping[str, Factors], output: str, dtype: DType) -> None:
+    """Print by how much the updates in a written file differ from what they should be, if it is more than rounding."""
+    written = read_lora(output).layers
+    lost = whole = 0.0
+    for name, update in updates.items():  # in double, as it cancels
+        exact, rounded = (Factors(one.up.double(), one.down.double()) for one in (update, written[name].update))
         difference = stacked([exact, rounded.scaled(-1)])
         lost, whole = lost + max(0.0, inner(difference, difference)), whole + inner(exact, exact)
-    return (lost / whole) ** 0.5 if whole else 0.0
+    changed = (lost / whole) ** 0.5 if whole else 0.0
+    if changed > EXACT:
+        print(f"{dtype} changes the update by {changed:.2g} of its norm")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha
 from stylelora.lora.factors import Layer
 from stylelora.lora.names import TEXT_ENCODER, is_text, layer_of, split_key
-from stylelora.lora.products import is_product, product
+from stylelora.lora.products import is_product, product, with_kernels
 from stylelora.records import InputError, some
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class LoRAFile:
         layers: tensors of each layer by its name here (`stylelora.lora.names`), of the file's dtype.
         metadata: metadata of the header, without what describes the format.
         sha256: of the file.
-        states_alpha: whether the file says its alpha; if not, alpha is the rank.
+        states_alpha: whether the file says the alpha of every layer; where it does not, alpha is the rank.
     """
 
     layers: dict[str, Layer]
@@ -62,7 +62,7 @@ def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
 
     Args:
         path: safetensors file or PEFT folder.
-        alpha: alpha of every layer, for a file that does not say it; None: the rank, as other programs take it.
+        alpha: alpha of the layers of which the file does not say it; None: the rank, as other programs take it.
 
     Raises:
         InputError: there is no such file, it is no safetensors file, or holds something else than finite weights of
@@ -80,32 +80,42 @@ def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
         if beside := [key for key in state if re.search(pattern, key)]:
             say(f"{path} also holds {what} ({some(beside)})")
             state = {key: value for key, value in state.items() if key not in beside}
+            if not state:
+                raise InputError(f"{path} holds embeddings only (textual inversion), no LoRA.")
     if whole := [key for key, value in state.items() if not value.is_floating_point() and not key.endswith("alpha")]:
         raise InputError(f"{path} has weights that are no floating-point numbers in {some(whole)}.")
     if broken := [key for key, value in state.items() if not torch.isfinite(value.float()).all()]:
         raise InputError(f"{path} has NaN or infinite weights in {some(broken)}; its training failed.")
     tensors, spelled = _by_layer(state, path)
     configs = configs_of(header, str(path))
-    if (beside_it := file.with_name("adapter_config.json")).is_file() and file.name == "adapter_model.safetensors":
+    beside_it = file.with_name("adapter_config.json")
+    if peft := beside_it.is_file() and file.name == "adapter_model.safetensors":
         configs = dict.fromkeys(("", TEXT_ENCODER), _peft_config(beside_it))
     layers, silent = {}, []
     for layer, given in tensors.items():
-        if is_product(given):
-            layers[layer] = product(given, layer, spelled[layer], str(path))
-            continue
-        one = layer_from(given, spelled[layer], str(path))
+        name, config = spelled[layer], configs[TEXT_ENCODER if is_text(layer) else ""]
+        one = _layer(given, layer, name, path)
+        said = None if is_product(given) else said_alpha(config, layer, one.rank, f"{path} ({name})")
         if "alpha" not in given:
-            said = said_alpha(configs[TEXT_ENCODER if is_text(layer) else ""], layer, one.rank, str(path))
-            silent += [layer] if said is None else []
-            one = replace(one, alpha=said or alpha or one.alpha)
+            silent += [name] if said is None else []
+            said = alpha if said is None else said
+            one = one if said is None else _layer(given | {"alpha": torch.tensor(said).double()}, layer, name, path)
+        elif said not in (None, one.alpha):
+            both = f"alpha {one.alpha:g} as a tensor and {said:g} in its header"
+            say(f"{path} states {both}, such as of {name}; the tensor counts")
         layers[layer] = one
-    states_alpha = len(silent) < len(layers)
-    if alpha is not None and states_alpha:
+    if alpha is not None and not silent:
         raise InputError(f"{path} says its alpha itself; leave alpha out.")
-    if not states_alpha and alpha is None:
-        say(f"{path} does not say its alpha; it is read as the rank, as other programs do (`convert --alpha` sets it)")
+    if silent and alpha is None:
+        where = "" if len(silent) == len(layers) else f" of {some(silent)}"
+        say(f"{path} does not say the alpha{where}; it is read as the rank, as elsewhere (`convert --alpha` sets it)")
     notes = {key: value for key, value in header.items() if key not in ("format", CONFIG)}
-    return LoRAFile(layers, notes, hashlib.sha256(file.read_bytes()).hexdigest(), states_alpha)
+    digest = hashlib.sha256(file.read_bytes() + (beside_it.read_bytes() if peft else b"")).hexdigest()
+    return LoRAFile(with_kernels(layers, tensors), notes, digest, not silent)
+
+
+def _layer(given: dict[str, Tensor], layer: str, name: str, path: Path) -> Layer:
+    return product(given, layer, name, str(path)) if is_product(given) else layer_from(given, name, str(path))
 
 
 def _by_layer(state: dict[str, Tensor], path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
@@ -129,9 +139,14 @@ def _by_layer(state: dict[str, Tensor], path: Path) -> tuple[dict[str, dict[str,
 
 
 def _read_folders(path: Path, alpha: float | None) -> LoRAFile:
-    found = [read_lora(path / name, alpha) for name in _FOLDERS if (path / name / "adapter_config.json").is_file()]
-    if not found:
-        raise InputError(f"there is no adapter file {path}: it is a folder without adapter_config.json of PEFT.")
+    known = [path / name for name in _FOLDERS if (path / name / "adapter_config.json").is_file()]
+    if not known:
+        files = sorted(one.name for one in path.glob("*.safetensors"))
+        inside = f"; it holds {some(files)}: name one of them" if files else " of PEFT"
+        raise InputError(f"there is no adapter file {path}: it is a folder without adapter_config.json{inside}.")
+    if strange := [path / name for name in _FOLDERS if (path / name).is_dir() and path / name not in known]:
+        raise InputError(f"{strange[0]} has no adapter_config.json of PEFT, so the LoRA in {path} is not whole.")
+    found = [read_lora(folder, alpha) for folder in known]
     layers = {layer: one for file in found for layer, one in file.layers.items()}
     notes = {key: value for file in found for key, value in file.metadata.items()}
     digest = hashlib.sha256("".join(file.sha256 for file in found).encode()).hexdigest()
@@ -142,7 +157,7 @@ def _peft_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         check_plain(config, str(path))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a LoraConfig of PEFT ({error}).") from error
     return config
 

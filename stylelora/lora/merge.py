@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stylelora.lora.blend import Method, as_layers, blend
 from stylelora.lora.compose import FULL_RANK
+from stylelora.lora.convert import check_output, described_ranks, say_change
 from stylelora.lora.factors import Factors, inner, truncated
 from stylelora.lora.mix import BlendOptions
 from stylelora.lora.read import Adapter, described, distinct, read_adapters
@@ -15,8 +17,10 @@ from stylelora.lora.write import DType, Naming, write_lora
 from stylelora.records import InputError
 
 # What describes the base, and stands in a merged file if all its sources agree.
-_OF_BASE = ("ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash", "modelspec.architecture")
+_OF_BASE = ("ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash", "ss_clip_skip")
+_OF_BASE += ("modelspec.architecture", "modelspec.prediction_type")
 _NO_NOTES = ("modelspec.thumbnail", "sshs_model_hash", "sshs_legacy_hash")
+_PATH = re.compile(r"(/|~|[A-Za-z]:\\).*[/\\](?P<name>[^/\\]+)")  # of one's own machine
 
 
 def merge(
@@ -28,6 +32,7 @@ def merge(
     format: Naming = "kohya",
     dtype: DType = "float32",
     unet_only: bool = False,
+    triggers: list[str] | None = None,
     density: float = 0.5,
     protection: float = 1.0,
     seed: int = 0,
@@ -45,6 +50,7 @@ def merge(
         format: key names: kohya (ComfyUI, A1111, Forge and most others), diffusers or peft.
         dtype: type of the weights: float32, float16 or bfloat16.
         unet_only: leave out the layers of text encoders.
+        triggers: trigger words, one per adapter, "" for none; default: those that the files state.
         density: ties, dare, knots_ties: share of entries that are kept; above 0, at most 1.
         protection: np_lora: how much each adapter is protected from the others, 0..1.
         seed: dare: seed of its random draws.
@@ -53,9 +59,8 @@ def merge(
         InputError: if files, weights or options cannot be used.
     """
     paths, target = [adapters] if isinstance(adapters, str) else adapters, Path(output)
-    if target.resolve() in [Path(path).resolve() for path in paths]:
-        raise InputError(f"{output} is one of the adapters; give output another name")
-    given = read_adapters(paths, unet_only)
+    check_output(output, paths)
+    given = read_adapters(paths, unet_only, triggers)
     amounts = [weights] if isinstance(weights, int | float) else weights
     updates = blend(given, amounts, method, BlendOptions(density=density, protection=protection, seed=seed))
     if not updates:
@@ -67,10 +72,10 @@ def merge(
     told = {"method": method, "options": json.dumps({"density": density, "protection": protection, "seed": seed})}
     shown = {"ss_output_name": target.stem, "modelspec.sai_model_spec": "1.0.0", "modelspec.title": target.stem}
     write_lora(target, as_layers(updates, given), told | shown | _notes(given, amounts), format, dtype)
-    ranks = sorted({update.up.shape[1] for update in updates.values()})
     words = described([adapter.name for adapter in given], amounts)
-    each = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-    print(f"{output} holds {len(updates)} layers of {each}: {words}")
+    ranks = described_ranks(update.up.shape[1] for update in updates.values())
+    print(f"{output} holds {len(updates)} layers of {ranks}: {words}")
+    say_change(updates, output, dtype)
     if {adapter.metadata.get("base") for adapter in given} == {"mini"}:
         print("it works with the base mini only: ComfyUI and others need a LoRA trained on Stable Diffusion 1.5")
 
@@ -95,17 +100,19 @@ def _notes(given: Sequence[Adapter], amounts: Sequence[float]) -> dict[str, str]
     notes = {"parents": json.dumps(parents)}
     if triggers := [parent["trigger"] for parent in parents if parent["weight"] and "trigger" in parent]:
         notes["trigger"] = notes["modelspec.trigger_phrase"] = ", ".join(distinct(triggers))
-    bases = sorted({parent["base"] for parent in parents if "base" in parent})
+    used = [adapter.metadata for adapter, weight in zip(given, amounts, strict=True) if weight]
+    bases = sorted({one["base"] for one in used if "base" in one})
     if len(bases) > 1:
         print(f"the adapters were made for different bases ({', '.join(bases)}); the file will name no base")
-        return notes
-    first = given[0].metadata
-    shared = [key for key in _OF_BASE if all(one.metadata.get(key) == first.get(key) for one in given)]
-    return notes | {key: first[key] for key in shared if key in first} | ({"base": bases[0]} if bases else {})
+    elif bases:
+        notes["base"] = bases[0]
+    shared = [key for key in _OF_BASE if key in used[0] and all(one.get(key) == used[0][key] for one in used)]
+    return notes | {key: used[0][key] for key in shared}
 
 
 def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in metadata.items() if name not in _NO_NOTES}
+    kept = {name: value for name, value in metadata.items() if name not in _NO_NOTES}
+    return {name: found["name"] if (found := _PATH.fullmatch(value)) else value for name, value in kept.items()}
 
 
 def _lost(whole: Mapping[str, Factors], kept: Mapping[str, Factors]) -> float:

@@ -19,6 +19,9 @@ from stylelora.records import InputError
 
 # Layers with 3 x 3 kernels; the files hold kernels unrolled.
 _WIDE = re.compile(r"(^|\.)conv_?(1|2|in|out)$|samplers\.0\.conv$")
+_LOHA = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
+_LOKR = {f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")}
+SD2_TEXT = 1024  # width of SD 2's text embeddings; SD 2 has linear proj_in and proj_out, SD 1 has convolutions
 
 
 def is_product(tensors: Mapping[str, Tensor]) -> bool:
@@ -38,19 +41,43 @@ def product(tensors: Mapping[str, Tensor], layer: str, name: str, source: str) -
         source: the file; begins the error message.
 
     Raises:
-        InputError: a tensor is missing, or it is a Tucker decomposition.
+        InputError: a tensor is missing, superfluous or of the wrong shape, or it is a Tucker decomposition.
     """
     if any(key.startswith(("hada_t", "lokr_t")) for key in tensors):
-        raise InputError(f"{source} has a Tucker decomposition in {name}; train it without use_tucker.")
+        raise InputError(f"{source} has a Tucker decomposition of a LoHa or LoKr in {name}; only LoCon's can be read.")
+    loha = any(key.startswith("hada_") for key in tensors)
+    kind = "LoHa" if loha else "LoKr"
+    if strange := tensors.keys() - {"alpha"} - (_LOHA if loha else _LOKR):
+        raise InputError(f"{source} holds {', '.join(sorted(strange))} of {name} beside a {kind}.")
+    if flat := [key for key, one in tensors.items() if key != "alpha" and (one.ndim < 2 or not one.numel())]:
+        raise InputError(f"{source} has {flat[0]} of shape {tuple(tensors[flat[0]].shape)} in {name}.")
+    if "alpha" in tensors and tensors["alpha"].numel() != 1:
+        raise InputError(f"{source} has more than one alpha in {name}.")
     tensors = {key: value.float() for key, value in tensors.items()}
     try:
-        update, rank = _hadamard(tensors) if "hada_w1_a" in tensors else _kronecker(tensors)
+        update, rank = _hadamard(tensors) if loha else _kronecker(tensors)
+        width = update.down.shape[1]
+        one = Layer.of(update, (width // 9, 3, 3) if _WIDE.search(layer) else (width,))
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{source} lacks a factor of {name}, or shapes do not fit ({error}).") from error
-    width = update.down.shape[1]
-    one = Layer.of(update, (width // 9, 3, 3) if _WIDE.search(layer) else (width,))
-    scale = check_alpha(tensors["alpha"].item(), source) / rank if "alpha" in tensors and rank else 1.0
-    return replace(one, alpha=one.rank * scale)
+    alpha = check_alpha(tensors["alpha"].item(), f"{source} ({name})") if "alpha" in tensors else rank
+    return replace(one, alpha=one.rank * (alpha / rank if rank else 1.0))
+
+
+def with_kernels(layers: Mapping[str, Layer], tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Layer]:
+    """Return layers in which a LoHa's or LoKr's 1 x 1 convolutions have the shape of one, which the files do not tell.
+
+    Args:
+        layers: layers of a file by name.
+        tensors: the tensors of each, as `product` takes them.
+    """
+    texts = {layer.kernel[0] for name, layer in layers.items() if name.endswith(("attn2.to_k", "attn2.to_v"))}
+    convolutions = ("conv_shortcut",) if SD2_TEXT in texts else ("conv_shortcut", "proj_in", "proj_out")
+    made = dict(layers)
+    for name, layer in layers.items():
+        if is_product(tensors[name]) and name.endswith(convolutions) and layer.down.ndim == 2:
+            made[name] = replace(layer, down=layer.down[:, :, None, None], up=layer.up[:, :, None, None])
+    return made
 
 
 def _hadamard(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:

@@ -64,7 +64,7 @@ def read_adapter(path: Path | str, unet_only: bool = False, trigger: str | None 
     if unet_only and (text := parts(layers)[1]):
         say(f"{path}: the {len(text)} layers of its text encoder are left out")
         if not (layers := parts(layers)[0]):
-            raise InputError(f"{path} has layers of the text encoder only; leave unet_only out.")
+            raise InputError(f"{path} has layers of the text encoder only, and those of the UNet were asked for.")
     updates = {layer: one.update for layer, one in layers.items()}
     kernels = {layer: one.kernel for layer, one in layers.items()}
     notes = _with_trigger(file.metadata, path) if trigger is None else file.metadata | {"trigger": trigger}
@@ -117,8 +117,8 @@ def _with_trigger(notes: dict[str, str], path: Path) -> dict[str, str]:
     tags: Counter[str] = Counter()
     try:
         for counted in json.loads(notes.get("ss_tag_frequency", "{}")).values():
-            tags.update({tag.strip(): count for tag, count in counted.items() if tag.strip()})
-    except (ValueError, AttributeError, TypeError):
+            tags.update({tag.strip(): n for tag, n in counted.items() if tag.strip() and isinstance(n, int)})
+    except (ValueError, AttributeError, RecursionError):
         tags.clear()
     if not tags:
         say(f"{path} states no trigger word, so prompts get none; give `triggers` if it has one")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,8 @@ Naming = Literal["kohya", "diffusers", "peft"]
 #: The type of the weights; alpha stays float32.
 DType = Literal["float32", "float16", "bfloat16"]
 SUFFIX = ".safetensors"
+# Notes that describe tensors as another program wrote them.
+_OF_FORMAT = re.compile(r"ss_network_(module|dim|alpha|args)|sshs_(model|legacy)_hash|modelspec\.hash_sha256")
 
 
 def trained_layers(unet: UNet2DConditionModel, alpha: float) -> dict[str, Layer]:
@@ -72,28 +75,34 @@ def write_lora(
     """
     _check(path, layers, names)
     to = getattr(torch, dtype)
+    header = {key: value for key, value in metadata.items() if not _OF_FORMAT.fullmatch(key)} | {"format": "pt"}
     if names == "peft":
-        return _write_folders(path, layers, to)
-    layers = with_one_alpha(layers) if names == "kohya" else layers
-    state, header = {}, {**metadata, "format": "pt"}
-    for layer, one in layers.items():
-        if names == "kohya":
+        return _write_folders(path, layers, header, to)
+    if names == "kohya":
+        layers, state = with_one_alpha(layers), {}
+        for layer, one in layers.items():
             name = kohya_name(layer)
             state |= {f"{name}.lora_down.weight": one.down.to(to), f"{name}.lora_up.weight": one.up.to(to)}
             state[f"{name}.alpha"] = torch.tensor(one.alpha)
-        else:
-            name = diffusers_name(layer)
-            state |= {f"{name}.lora_A.weight": one.down.to(to), f"{name}.lora_B.weight": folded(one, one.rank).to(to)}
-    if names == "kohya":
         ranks, alphas = ({getattr(one, what) for one in layers.values()} for what in ("rank", "alpha"))
         header["ss_network_module"] = "networks.lora"
         header["ss_network_dim"] = str(*ranks) if len(ranks) == 1 else "Dynamic"  # kohya's word for mixed ranks
         header["ss_network_alpha"] = str(*alphas) if len(alphas) == 1 else "Dynamic"
     else:
+        state = _folded_state(layers, diffusers_name, to)
         configs = zip(("unet.", TEXT_ENCODER), parts(layers), strict=True)
         said = {f"{part}{key}": value for part, own in configs if own for key, value in lora_config(own).items()}
         header[CONFIG] = json.dumps(said, sort_keys=True)
     return _write_whole(path, state, header)
+
+
+def _folded_state(layers: Mapping[str, Layer], name_of: Callable[[str], str], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the tensors with alpha folded into them, under PEFT's ends of names."""
+    state = {}
+    for layer, one in layers.items():
+        state[f"{name_of(layer)}.lora_A.weight"] = one.down.to(dtype)
+        state[f"{name_of(layer)}.lora_B.weight"] = folded(one, one.rank).to(dtype)
+    return state
 
 
 def folded(layer: Layer, alpha: float) -> Tensor:
@@ -122,7 +131,7 @@ def lora_config(layers: Mapping[str, Layer]) -> dict[str, Any]:
     """
     ranks = {peft_name(layer).removeprefix("base_model.model."): one.rank for layer, one in layers.items()}
     rank = Counter(ranks.values()).most_common(1)[0][0]
-    others = {f"^{name}" if name == "conv_in" else name: one for name, one in ranks.items() if one != rank}
+    others = {name: one for name, one in ranks.items() if one != rank}
     # diffusers 0.35 needs both patterns, also where there is nothing in them.
     pattern = {"rank_pattern": others, "alpha_pattern": others}
     return {"r": rank, "lora_alpha": rank, "target_modules": list(ranks), **pattern}
@@ -136,10 +145,10 @@ def _check(path: Path, layers: Mapping[str, Layer], names: str) -> None:
             f"{path} would be a {path.suffix or 'file without suffix'}; end its name in {SUFFIX}, which other programs "
             "read without running code"
         )
-    if names == "peft" and (path.exists() or path.suffix == SUFFIX):
-        raise InputError(
-            f"{path} {'exists' if path.exists() else 'is a file name'}; PEFT needs the name of a new folder"
-        )
+    there = path.exists() or path.is_symlink()
+    if names == "peft" and (there or path.suffix == SUFFIX):
+        found = "exists" if there else "is the name of a file"
+        raise InputError(f"{path} {found}; PEFT needs the name of a new folder")
     if not layers:
         raise InputError("the adapter has no layers; it is not saved.")
     for one in layers.values():
@@ -149,24 +158,18 @@ def _check(path: Path, layers: Mapping[str, Layer], names: str) -> None:
 
 
 def _finite(*tensors: Tensor) -> bool:
-    return all(bool(torch.isfinite(one).all()) for one in tensors)
+    return all(bool(torch.isfinite(one.float()).all()) for one in tensors)  # float8 has no isfinite of its own
 
 
-def _write_folders(path: Path, layers: Mapping[str, Layer], dtype: torch.dtype) -> None:
+def _write_folders(path: Path, layers: Mapping[str, Layer], header: Mapping[str, str], dtype: torch.dtype) -> None:
     """Write a PEFT folder for each model, `unet` and `text_encoder`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         for folder, own in zip(("unet", "text_encoder"), parts(layers), strict=True):
             if not own:
                 continue
-            state = {}
-            for layer, one in own.items():
-                name = peft_name(layer)
-                state |= {
-                    f"{name}.lora_A.weight": one.down.to(dtype),
-                    f"{name}.lora_B.weight": folded(one, one.rank).to(dtype),
-                }
-            _write_whole(partial / folder / "adapter_model.safetensors", state, {"format": "pt"})
+            state = _folded_state(own, peft_name, dtype)
+            _write_whole(partial / folder / "adapter_model.safetensors", state, header)
             config = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_config(own)}
             (partial / folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
         os.replace(partial, path)

@@ -30,6 +30,8 @@ def training_notes(
     dataset: StyleDataset,
     settings: Mapping[str, Any],
     batch_size: int,
+    devices: int,
+    accumulated: int,
     repeats: int,
     epoch: int,
     epochs: int,
@@ -45,16 +47,19 @@ def training_notes(
         prediction: what its UNet predicts: epsilon or v_prediction.
         dataset: its pictures and captions.
         settings: hyperparameters of the training, as `StyleLoRA` names them.
-        batch_size: pictures per step, over all devices.
+        batch_size: pictures per step and device.
+        devices: number of devices.
+        accumulated: batches whose gradients are added up before a step.
         repeats: how often each picture is seen per epoch.
         epoch: index from 0 of the epoch.
         epochs: number of epochs that the training was to have.
         steps: finished steps.
         seed: of the training.
     """
-    name_of_base, predicts = Path(base).name, "v" if prediction == "v_prediction" else "epsilon"
+    name_of_base, predicts = Path(shared_name(base)).name, "v" if prediction == "v_prediction" else "epsilon"
     kinds = {
         (768, "epsilon"): ("sd_v1", "stable-diffusion-v1"),
+        (768, "v"): ("sd_v1", "stable-diffusion-v1"),
         (1024, "epsilon"): ("sd_v2", "stable-diffusion-v2-512"),
         (1024, "v"): ("sd_v2_v", "stable-diffusion-v2-768-v"),
     }
@@ -79,6 +84,8 @@ def training_notes(
         "ss_unet_lr": settings["learning_rate"],
         "ss_text_encoder_lr": None,
         "ss_batch_size_per_device": batch_size,
+        "ss_total_batch_size": batch_size * devices * accumulated,
+        "ss_gradient_accumulation_steps": accumulated,
         "ss_optimizer": "torch.optim.AdamW",
         "ss_caption_dropout_rate": settings["caption_dropout"],
         "ss_clip_skip": settings.get("clip_skip"),
@@ -102,7 +109,8 @@ def training_notes(
 
 def shared_name(base: str) -> str:
     """Return how a file that is shared names its base: a hub id in full, but of a path only the last part."""
-    return Path(base).name if Path(base).exists() else base
+    path = Path(base).expanduser()
+    return path.resolve().name if path.exists() else base
 
 
 def thumbnail(picture: Image.Image) -> str:

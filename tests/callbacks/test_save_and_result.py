@@ -35,6 +35,7 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_pa
         is_global_zero=True,
         ckpt_path=None,
         state=SimpleNamespace(fn="fit"),
+        accumulate_grad_batches=1,
         global_step=5,
         world_size=1,
         max_epochs=5,

@@ -93,7 +93,7 @@ def test_the_unet_is_as_before_also_after_an_error(tiny_sd, adapter_files):
 def test_a_merged_file_never_replaces_its_parents_and_names_each_trigger_once(adapter_files, tmp_path):
     paths = [str(shutil.copy(file, tmp_path)) for file in adapter_files]
     before = Path(paths[0]).read_bytes()
-    with pytest.raises(InputError, match="is one of the adapters"):
+    with pytest.raises(InputError, match="give output another name"):
         merge(paths, [0.6, 0.4], paths[0])
     with pytest.raises(InputError, match="is a folder"):
         merge(paths, [0.6, 0.4], str(tmp_path))

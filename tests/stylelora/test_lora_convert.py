@@ -39,8 +39,7 @@ def test_there_and_back_the_update_and_the_notes_are_the_same(file, tmp_path, fo
     before, after = updates(file), updates(tmp_path / "back.safetensors")
     assert before.keys() == after.keys() == {Q, FC}
     assert all(torch.allclose(after[layer], one, atol=1e-6) for layer, one in before.items())
-    if format != "peft":  # a folder has no place for them
-        assert NOTES.items() <= read_lora(tmp_path / "back.safetensors").metadata.items()
+    assert NOTES.items() <= read_lora(tmp_path / "back.safetensors").metadata.items()
 
 
 def test_to_its_own_names_every_bit_stays(file, tmp_path):
@@ -70,9 +69,42 @@ def test_alpha_can_be_set_where_a_file_does_not_say_it(file, tmp_path):
     assert all(torch.allclose(after[layer], one, atol=1e-6) for layer, one in before.items())
     with pytest.raises(InputError, match="says its alpha itself; leave alpha out"):
         convert(str(file), str(tmp_path / "b.safetensors"), alpha=0.5)
-    with pytest.raises(InputError, match="alpha -1"):
-        convert(str(tmp_path / "silent.safetensors"), str(tmp_path / "b.safetensors"), alpha=-1.0)
+    for alpha in (-1.0, 0.0):
+        with pytest.raises(InputError, match=f"alpha {alpha}, which is not a number above 0"):
+            convert(str(tmp_path / "silent.safetensors"), str(tmp_path / "b.safetensors"), alpha=alpha)
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_layers_without_alpha_beside_others_are_said_and_can_be_given_one(file, tmp_path, caplog):
+    state = load_file(file)
+    del state["lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"]
+    save_file(state, tmp_path / "half.safetensors")
+    assert read_lora(tmp_path / "half.safetensors").layers[FC].alpha == 2.0
+    assert "does not say the alpha of lora_te_text_model_encoder_layers_0_mlp_fc1" in caplog.text
+    layers = read_lora(tmp_path / "half.safetensors", alpha=1.0).layers
+    assert (layers[FC].alpha, layers[Q].alpha) == (1.0, 0.5)
+
+
+def test_what_vanishes_when_it_is_folded_is_said(file, tmp_path, capsys):
+    state = {key: value * 1e-4 if "lora_up" in key else value for key, value in load_file(file).items()}
+    state = {key: torch.tensor(1e-4) if key.endswith(".alpha") else value for key, value in state.items()}
+    save_file(state, tmp_path / "faint.safetensors")
+    convert(str(tmp_path / "faint.safetensors"), str(tmp_path / "a.safetensors"), format="diffusers", dtype="float16")
+    exact, rounded = updates(tmp_path / "faint.safetensors"), updates(tmp_path / "a.safetensors")
+    squares = [sum((exact[k] - rounded[k]).square().sum() for k in exact), sum(exact[k].square().sum() for k in exact)]
+    assert float((squares[0] / squares[1]) ** 0.5) > 0.5
+    assert f"changes the update by {float((squares[0] / squares[1]) ** 0.5):.2g} of its norm" in capsys.readouterr().out
+
+
+def test_a_folder_is_not_written_into_while_it_is_read(file, tmp_path):
+    convert(str(file), str(tmp_path / "folder"), format="peft")
+    before = (tmp_path / "folder" / "unet" / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="lies in, what is read"):
+        convert(str(tmp_path / "folder"), str(tmp_path / "folder" / "unet" / "adapter_model.safetensors"))
+    assert (tmp_path / "folder" / "unet" / "adapter_model.safetensors").read_bytes() == before
+    (tmp_path / "folder" / "text_encoder" / "adapter_config.json").unlink()
+    with pytest.raises(InputError, match=r"text_encoder has no adapter_config\.json"):
+        read_lora(tmp_path / "folder")
 
 
 def test_the_text_encoder_can_be_left_out(file, tmp_path, capsys):
@@ -83,7 +115,7 @@ def test_the_text_encoder_can_be_left_out(file, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("output", "sentence"),
-    [("ink.safetensors", "is the file itself"), ("b.pt", "end its name in .safetensors"), ("", "is a folder")],
+    [("ink.safetensors", "give output another name"), ("b.pt", "end its name in .safetensors"), ("", "is a folder")],
 )
 def test_an_output_that_does_not_suit_is_refused(file, tmp_path, output, sentence):
     before = file.read_bytes()

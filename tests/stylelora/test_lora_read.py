@@ -165,8 +165,8 @@ BAD_KOHYA = {
     "sdxl's encoder": (also("lora_te2_a.alpha") | also("lora_te1_a.alpha"), "another model, .* second text encoder"),
     "dora": (one_layer(dora_scale=torch.ones(16)), "is a DoRA"),
     "loha": ({f"{KOHYA_Q}.hada_w1_a": torch.ones(2, 2)}, f"lacks a factor of {KOHYA_Q}"),
-    "lokr": (also(f"{KOHYA_Q}.lokr_w1"), f"lacks a factor of {KOHYA_Q}"),
-    "loha's tucker": ({f"{CONV}.hada_t1": torch.ones(2, 2)}, f"a Tucker decomposition in {CONV}"),
+    "lokr": ({f"{KOHYA_Q}.lokr_w1": torch.ones(2, 2)}, f"lacks a factor of {KOHYA_Q}"),
+    "loha's tucker": ({f"{CONV}.hada_t1": torch.ones(2, 2)}, f"a Tucker decomposition of a LoHa or LoKr in {CONV}"),
     "full": ({f"{KOHYA_Q}.diff": torch.ones(2, 2)}, "changes weights as no LoRA can"),
     "oft": ({f"{KOHYA_Q}.oft_blocks": torch.ones(2, 2)}, "changes weights as no LoRA can"),
     "tucker": (one_layer(lora_mid__weight=torch.ones(3, 3, 3, 3)), r"a lora_mid of shape \(3, 3, 3, 3\)"),
@@ -184,7 +184,17 @@ BAD_KOHYA = {
     "ranks": (one_layer(lora_up__weight=torch.ones(16, 3)), "lora_down of rank 2 and lora_up of rank 3 in lora_unet"),
     "wide up": (one_layer(lora_up__weight=torch.ones(16, 2, 3, 3)), "lora_down of rank 2 and lora_up of rank 18"),
     "empty": (one_layer(lora_down__weight=torch.ones(0, 16), lora_up__weight=torch.ones(16, 0)), "or it is empty"),
-    "vector": (one_layer(lora_up__weight=torch.ones(16)), "lacks one of the two factors .* of lora_unet_down_blocks"),
+    "vector": (one_layer(lora_up__weight=torch.ones(16)), "factors of 1 dimensions in lora_unet_down_blocks"),
+    "loha and lora": (
+        also(f"{KOHYA_Q}.hada_w1_a"),
+        f"holds down, up of {KOHYA_Q} beside a LoHa",
+    ),
+    "loha's alphas": (
+        {f"{KOHYA_Q}.hada_w1_a": torch.ones(2, 2), f"{KOHYA_Q}.alpha": torch.ones(2)},
+        "more than one alpha",
+    ),
+    "loha of vectors": ({f"{KOHYA_Q}.hada_w1_a": torch.ones(2)}, r"hada_w1_a of shape \(2,\)"),
+    "embeddings": ({"bundle_emb.a.b": torch.ones(2)}, "holds embeddings only"),
     "nan": (one_layer(lora_up__weight=torch.full((16, 2), torch.nan).half()), "NaN or infinite .*lora_up.weight"),
     "infinite": (one_layer(alpha=torch.tensor(torch.inf)), "NaN or infinite weights in .*alpha"),
     "alpha 0": (one_layer(alpha=torch.tensor(0.0)), "alpha 0.0, which is not a number above 0"),
@@ -240,7 +250,7 @@ BAD_DIFFUSERS = {
     "list": (peft(), {"rank_pattern": ["to_q"]}, "unreadable rank_pattern"),
     "number": (peft(), {"alpha_pattern": 3}, "unreadable alpha_pattern"),
     "regex": (peft(), {"alpha_pattern": {"(": 3}}, "unreadable alpha_pattern"),
-    "dora's header": (peft(), {"use_dora": True, "use_rslora": True}, "uses use_dora, which is not supported"),
+    "dora's header": (peft(), {"use_dora": True, "use_rslora": True}, "uses use_dora, which cannot be blended"),
     "bias's header": (peft(), {"lora_bias": True}, "uses lora_bias"),
     "pissa": (peft(), {"init_lora_weights": "pissa_niter_4"}, "uses pissa_niter_4"),
 }
@@ -312,7 +322,7 @@ def test_a_loha_is_the_product_entry_by_entry(tmp_path, rank, layer):
     adapter = read_adapter(written(tmp_path / "h.safetensors", state))
     one, two = parts["hada_w1_a"] @ parts["hada_w1_b"], parts["hada_w2_a"] @ parts["hada_w2_b"]
     assert torch.allclose(adapter.layers[layer].dense(), one * two * 3 / rank, atol=1e-4)
-    assert adapter.inputs[layer] == ((32, 3, 3) if "conv" in layer else (32,))
+    assert adapter.inputs[layer] == ((32, 3, 3) if "conv" in layer else (32, 1, 1))
     assert adapter.layers[layer].up.shape[1] <= min(rank**2, 32)
 
 
@@ -391,3 +401,41 @@ def test_unet_only_leaves_the_text_encoder_out_and_says_so(tmp_path, caplog):
     assert "the 1 layers of its text encoder are left out" in caplog.text
     with pytest.raises(InputError, match="layers of the text encoder only"):
         read_adapter(alone, unet_only=True)
+
+
+def test_a_loha_is_blended_with_a_plain_lora_and_drawn_by_diffusers(tiny_sd, adapter_files, tmp_path):
+    """Its 1 x 1 convolutions are written as such, which a LoHa's tensors do not tell."""
+    state, normal = {}, torch.Generator().manual_seed(3)
+    for layer, module in adaptable_modules(base_unet(tiny_sd)).items():
+        if layer.endswith(("to_k", "proj_in", "conv_shortcut", "conv1")):
+            name, (m, n) = f"lora_unet_{layer.replace('.', '_')}", module.weight.flatten(1).shape
+            for i in (1, 2):
+                state[f"{name}.hada_w{i}_a"] = 0.3 * torch.randn(m, 2, generator=normal)
+                state[f"{name}.hada_w{i}_b"] = torch.randn(2, n, generator=normal) / n**0.25
+            state[f"{name}.alpha"] = torch.tensor(1.0)
+    file = written(tmp_path / "loha.safetensors", state)
+    for names in ("kohya", "diffusers"):
+        write_lora(tmp_path / f"{names}.safetensors", read_lora(file).layers, {}, names)
+        ours = in_process(tiny_sd, [file], [1.0])
+        assert (ours - predict(base_unet(tiny_sd))).abs().max() > 1e-3
+        assert torch.allclose(in_diffusers(tiny_sd, [tmp_path / f"{names}.safetensors"], [1.0]), ours, atol=1e-4)
+    both = blend([read_adapter(file), read_adapter(adapter_files[1])], [0.6, 0.4])
+    assert "down_blocks.0.attentions.0.proj_in" in both
+
+
+@pytest.mark.parametrize(
+    "notes", [{"ss_tag_frequency": '{"a": {"x": "5", "y": 3}}'}, {"ss_tag_frequency": "[" * 10**5}]
+)
+def test_odd_notes_are_no_reason_to_fail(tmp_path, notes):
+    trigger = read_adapter(written(tmp_path / "k.safetensors", one_layer(), notes)).metadata.get("trigger")
+    assert trigger == ("y" if "y" in notes["ss_tag_frequency"] else None)
+
+
+def test_a_header_that_contradicts_the_tensors_is_said(tmp_path, caplog):
+    config = {"unet.lora_alpha": 8, "unet.r": 2}
+    state = peft() | {f"unet.{Q}.alpha": torch.tensor(2.0)}
+    file = written(tmp_path / "k.safetensors", state, {CONFIG: json.dumps(config)})
+    assert read_lora(file).layers[Q].alpha == 2.0
+    assert "states alpha 2 as a tensor and 8 in its header" in caplog.text
+    with pytest.raises(InputError, match=r"unreadable header entry .* \(a list\)"):
+        read_lora(written(tmp_path / "l.safetensors", peft(), {CONFIG: "[1]"}))

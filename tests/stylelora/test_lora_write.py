@@ -167,7 +167,7 @@ def test_a_smaller_type_rounds_the_weights_and_keeps_alpha(layers, tmp_path, dty
         ("a.safetensors", {"alpha": float("inf")}, "kohya", "alpha inf"),
         ("a.pt", {}, "kohya", r"would be a .pt; end its name in .safetensors"),
         ("a", {}, "diffusers", "file without suffix; end its name"),
-        ("a.safetensors", {}, "peft", "is a file name; PEFT needs the name of a new folder"),
+        ("a.safetensors", {}, "peft", "is the name of a file; PEFT needs the name of a new folder"),
     ],
 )
 def test_saving_what_nobody_could_read_is_refused(layers, tmp_path, name, change, names, sentence):

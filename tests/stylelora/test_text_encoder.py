@@ -166,7 +166,7 @@ def test_a_foreign_lora_goes_through_predict_merge_and_convert_to_diffusers(tiny
     assert code == 0, said
     code, said = run_cli(["convert", str(merged), "--format", "diffusers", "--output", str(converted)])
     assert code == 0, said
-    assert read_adapter(converted).metadata["ss_network_dim"] == "Dynamic"  # what the file said stays
+    assert "ss_network_dim" not in read_adapter(converted).metadata  # it described kohya's tensors
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
     pipeline.load_lora_weights(converted)
     updates = blend([read_adapter(foreign), read_adapter(ours)], (0.6, 0.4))
