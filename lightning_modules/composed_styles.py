@@ -36,7 +36,7 @@ from stylelora.diffusion.conditions import (
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler
-from stylelora.lora.blend import added, check_fit
+from stylelora.lora.blend import added, check_adapter
 from stylelora.lora.factors import Factors
 from stylelora.lora.mix import BlendOptions
 from stylelora.lora.names import parts
@@ -119,12 +119,12 @@ class ComposedStyles(L.LightningModule):
                 f"remove it"
             )
         self.adapters = read_adapters(adapters, unet_only, triggers)
-        for adapter in self.adapters:
-            if (trained := clip_skip_of(adapter.metadata)) not in (None, clip_skip):
-                log.warning(
-                    "%s was trained with clip_skip %d, not %d; give --model.clip_skip %d",
-                    *(adapter.name, trained, clip_skip, trained),
-                )
+        trained = {one.name: clip_skip_of(one.metadata) for one in self.adapters}
+        if other := {name: skip for name, skip in trained.items() if skip not in (None, clip_skip)}:
+            agreed = {*trained.values()} - {None}
+            words = ", ".join(f"{skip} for {name}" for name, skip in other.items())
+            advice = f"give --model.clip_skip {agreed.pop()}" if len(agreed) == 1 else "no one value suits all adapters"
+            log.warning("clip_skip is %d, but in training it was %s; %s", clip_skip, words, advice)
         self.blends = Blends(self.adapters)
         nothing = (0.0,) * len(adapters)
         self.conditions = [
@@ -145,8 +145,7 @@ class ComposedStyles(L.LightningModule):
         if scheduler is not None:
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:
-            check_fit(self.unet, adapter.unet)
-            check_fit(self.text_encoder, adapter.text)
+            check_adapter(adapter, self.unet, self.text_encoder, base)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
         self._tested = False

@@ -28,6 +28,7 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()  # a bar for each load of a 30 ms model
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_wanted)
+    warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")  # --help_all becomes --help
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tensors in memory need none
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps

@@ -90,6 +90,7 @@ def screen(verb: str, function: str | None = None, defaults: dict | None = None)
     what = f"{VERBS[verb][0]}."
     if function is not None:
         what = re.split(r";|(?<=\.) ", (ast.get_docstring(_find(*function.rsplit(".", 1)))).split("\n")[0])[0]
+    what = what.rstrip(".") + "."
     lines = [f"usage: python cli.py {verb} {options}", textwrap.shorten(what[0].upper() + what[1:], WIDTH), ""]
     if function is None:
         groups = [lightning_options(SHOWN[verb], defaults or {})]

@@ -9,8 +9,8 @@ VERBS = {
     "predict": ("generate pictures with adapters", "--config configs/compose/one.yaml"),
     "test": ("measure adapters and blends", "--config configs/evaluate/mini.yaml"),
     "preprocess": ("turn pictures into a training set", "--source DIR --style NAME"),
-    "merge": ("blend LoRA files into one", "--adapters A B --weights 0.6 0.4 --output C"),
-    "convert": ("rewrite a LoRA for other programs", "FILE --format diffusers --output OUT"),
+    "merge": ("blend LoRA files into one", "--adapters A B --weights 0.6 0.4 --output blend.safetensors"),
+    "convert": ("rewrite a LoRA for other programs", "FILE --format diffusers --output new.safetensors"),
     "interference": ("measure how two LoRAs interfere", "--adapters A B --weights 0.6 0.4"),
     "compare": ("compare finished tests", "--runs A B"),
     "study": ("run a study and print its tables", "--question styles"),
@@ -44,7 +44,19 @@ _RUN = ["--config", "--trainer.accelerator", "--trainer.devices", "--trainer.def
 _STYLE_DATA = ("data", "datamodules.StyleDataModule")
 _BLEND = (
     ("model", "lightning_modules.ComposedStyles"),
-    ["adapters", "weights", "base", "methods", "strengths", "guidance_scales", "num_inference_steps", "resolution"],
+    [
+        "adapters",
+        "weights",
+        "base",
+        "methods",
+        "strengths",
+        "guidance_scales",
+        "num_inference_steps",
+        "resolution",
+        "triggers",
+        "clip_skip",
+        "unet_only",
+    ],
 )
 _SCORE = (("clip_score", "callbacks.CLIPScore"), ["scorer"])
 
@@ -54,7 +66,7 @@ SECTIONS = {
         (
             ("model", "lightning_modules.StyleLoRA"),
             ["base", "rank", "alpha", "target_modules", "lora_dropout", "learning_rate", "lr_decay_ratio",
-             "num_inference_steps", "guidance_scale", "sample_every_n_epochs"],
+             "num_inference_steps", "guidance_scale", "clip_skip", "sample_every_n_epochs"],
         ),
         (
             _STYLE_DATA,
@@ -96,8 +108,8 @@ EXAMPLES = {
     ],
     "predict": ["--config configs/compose/one.yaml --data.prompts '[a cat, a dog]'"],
     "preprocess": ["--source DIR --style NAME --trigger zqstyle --allow enlarged,jpeg"],
-    "merge": ["--adapters A B --weights 0.6 0.4 --rank 32 --output C.safetensors"],
-    "convert": ["FILE --dtype float16 --output OUT.safetensors"],
+    "merge": ["--adapters A B --weights 0.6 0.4 --rank 32 --output blend.safetensors"],
+    "convert": ["FILE --dtype float16 --output small.safetensors"],
     "compare": ["--runs A1,A2,A3 B1,B2,B3 --margin 0.1"],
     "study": ["--question resolution"],
 }

@@ -162,9 +162,10 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
 
 
 def prompt_of(adapters: Sequence[Adapter], content: str) -> str:
-    """Return the prompt: the adapters' trigger words, then the content."""
+    """Return the prompt: the adapters' trigger words that the content does not have, then the content."""
     triggers = [adapter.metadata["trigger"] for adapter in adapters if adapter.metadata.get("trigger")]
-    return ", ".join([*distinct(triggers), content])
+    written = {word.strip() for word in content.split(",")}  # as other programs want it
+    return ", ".join([*(word for word in distinct(triggers) if word not in written), content])
 
 
 def sample_condition(

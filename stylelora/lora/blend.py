@@ -76,6 +76,27 @@ def check_fit(model: nn.Module, updates: Mapping[str, Factors]) -> dict[str, nn.
     return fitting
 
 
+def check_adapter(adapter: Adapter, unet: nn.Module, text_encoder: nn.Module, base: str) -> None:
+    """Check that an adapter fits a base.
+
+    Args:
+        adapter: the adapter.
+        unet: the base's.
+        text_encoder: the base's.
+        base: the base as it was given, for the error.
+
+    Raises:
+        InputError: if not; it says what the adapter was made for, if its file does.
+    """
+    try:
+        check_fit(unet, adapter.unet)
+        check_fit(text_encoder, adapter.text)
+    except InputError as error:
+        made_for = adapter.metadata.get("base") or adapter.metadata.get("ss_sd_model_name")
+        known = f"; it was trained on {made_for}" if made_for else ""
+        raise InputError(f"{adapter.name} does not fit the base {base}{known}; give that as base ({error})") from error
+
+
 @contextmanager
 def added(model: nn.Module, updates: Mapping[str, Factors]) -> Iterator[None]:
     """Run the block with updates added to a model's weights, then restore the weights exactly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -33,9 +34,15 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         if path.with_suffix(".bin").is_file():
             raise InputError(f"{path.parent} has only a pickle, {path.stem}.bin; save it as safetensors with PEFT.")
-        raise InputError(f"there is no adapter file {path}.")
+        near = difflib.get_close_matches(path.name, [one.name for one in path.parent.glob("*.safetensors")], 1)
+        raise InputError(f"there is no adapter file {path}{f', did you mean {near[0]}?' if near else '.'}")
+    if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
+        raise InputError(f"{path} is a checkpoint of `fit`; give the .safetensors file in the folder above it.")
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        raise InputError(f"{path} is a pickle, which can run code when it is opened; convert it to safetensors first.")
+        raise InputError(
+            f"{path} is a pickle, which can run code when it is opened; save it as .safetensors with the program that "
+            "made it."
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
-from stylelora.lora.factors import Factors, inner, stacked
+from stylelora.lora.factors import Factors, Layer, inner, stacked
 from stylelora.lora.lora_file import read_lora
 from stylelora.lora.names import parts
 from stylelora.lora.write import DType, Naming, write_lora
@@ -18,7 +19,7 @@ def convert(
     file: str,
     output: str,
     format: Naming = "kohya",
-    dtype: DType = "float32",
+    dtype: DType | None = None,
     alpha: float | None = None,
     unet_only: bool = False,
 ) -> None:
@@ -28,7 +29,7 @@ def convert(
         file: LoRA file of any program for Stable Diffusion 1.x or 2.x, or a folder that PEFT wrote.
         output: file to write, *.safetensors; for peft a new folder.
         format: key names: kohya (ComfyUI, A1111, Forge and most others), diffusers or peft.
-        dtype: type of the weights: float32, float16 or bfloat16.
+        dtype: type of the weights: float32, float16 or bfloat16; default: the file's.
         alpha: alpha of the layers of which the file does not say it; default: the rank, as other programs take it.
         unet_only: leave out the layers of the text encoder.
 
@@ -43,11 +44,25 @@ def convert(
         if not layers:
             raise InputError(f"{file} has layers of the text encoder only; leave unet_only out")
         print(f"the {len(text)} layers of the text encoder are left out")
+    dtype = dtype or _dtype_of(layers)
+    say_replaced(output)
     write_lora(Path(output), layers, given.metadata, format, dtype)
     unet, text = (len(part) for part in parts(layers))
     ranks = described_ranks(layer.rank for layer in layers.values())
     print(f"{output} holds {unet} layers of the UNet and {text} of the text encoder, of {ranks}")
     say_change({name: layer.update for name, layer in layers.items()}, output, dtype)
+
+
+def _dtype_of(layers: Mapping[str, Layer]) -> DType:
+    """Return the type of a file's weights; float32 for mixed or other types."""
+    types = {str(one.dtype).removeprefix("torch.") for layer in layers.values() for one in (layer.down, layer.up)}
+    return types.pop() if len(types) == 1 and types <= {*get_args(DType)} else "float32"
+
+
+def say_replaced(output: str) -> None:
+    """Say that a file is replaced."""
+    if Path(output).is_file():
+        print(f"{output} was there and is replaced")
 
 
 def check_output(output: str, inputs: list[str]) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # The first match is reported, so put problems without a fix before those with one.
 _REFUSED = {
-    r"^(text_encoder_2|lora_te2)": "was made for another model, such as SDXL, as its second text encoder shows",
+    r"^(text_encoder_2|lora_te2)": "is a LoRA for SDXL, as its second text encoder shows; give one for SD 1.x or 2.x",
     r"\b(oft|boft|ia3|glora)_|\b[ab][12]\.weight$|\.(diff(_b)?|on_input)$|\b[wb]_norm$": "changes weights as no LoRA "
     "can (OFT, IA3, GLoRA, full or norm layers); extract a LoRA from the base and the merged model, as sd-scripts does",
     r"dora_scale|lora_magnitude_vector": "is a DoRA, whose strength depends on the base's weights; give a plain LoRA",
@@ -34,6 +34,7 @@ _REFUSED = {
 _BESIDE = {
     r"^(bundle_emb\.|emb_params$)": "embeddings (textual inversion), which are left out; load them in your program"
 }
+_CHECKPOINT = ("cond_stage_model.", "first_stage_model.", "conditioner.")
 _FOLDERS = {"unet": "", "text_encoder": TEXT_ENCODER}
 
 
@@ -76,12 +77,14 @@ def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
     for pattern, problem in _REFUSED.items():
         if found := [key for key in state if re.search(pattern, key)]:
             raise InputError(f"{path} {problem} (it holds {some(found)}).")
+    if any(key.startswith(_CHECKPOINT) for key in state):
+        raise InputError(f"{path} is a whole checkpoint, not a LoRA; give it as base.")
     for pattern, what in _BESIDE.items():
         if beside := [key for key in state if re.search(pattern, key)]:
-            say(f"{path} also holds {what} ({some(beside)})")
             state = {key: value for key, value in state.items() if key not in beside}
             if not state:
-                raise InputError(f"{path} holds embeddings only (textual inversion), no LoRA.")
+                raise InputError(f"{path} holds embeddings only (textual inversion), no LoRA; they cannot be used.")
+            say(f"{path} also holds {what} ({some(beside)})")
     if whole := [key for key, value in state.items() if not value.is_floating_point() and not key.endswith("alpha")]:
         raise InputError(f"{path} has weights that are no floating-point numbers in {some(whole)}.")
     if broken := [key for key, value in state.items() if not torch.isfinite(value.float()).all()]:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stylelora.base.clip_skip import clip_skip_of
 from stylelora.lora.blend import Method, as_layers, blend
 from stylelora.lora.compose import FULL_RANK
-from stylelora.lora.convert import check_output, described_ranks, say_change
+from stylelora.lora.convert import check_output, described_ranks, say_change, say_replaced
 from stylelora.lora.factors import Factors, inner, truncated
 from stylelora.lora.mix import BlendOptions
 from stylelora.lora.read import Adapter, described, distinct, read_adapters
@@ -71,11 +72,15 @@ def merge(
         updates = _cut(updates, rank)
     told = {"method": method, "options": json.dumps({"density": density, "protection": protection, "seed": seed})}
     shown = {"ss_output_name": target.stem, "modelspec.sai_model_spec": "1.0.0", "modelspec.title": target.stem}
-    write_lora(target, as_layers(updates, given), told | shown | _notes(given, amounts), format, dtype)
+    notes = told | shown | _notes(given, amounts)
+    say_replaced(output)
+    write_lora(target, as_layers(updates, given), notes, format, dtype)
     words = described([adapter.name for adapter in given], amounts)
     ranks = described_ranks(update.up.shape[1] for update in updates.values())
     print(f"{output} holds {len(updates)} layers of {ranks}: {words}")
     say_change(updates, output, dtype)
+    if "trigger" in notes:
+        print(f"write {notes['trigger']!r} into the prompt")
     if {adapter.metadata.get("base") for adapter in given} == {"mini"}:
         print("it works with the base mini only: ComfyUI and others need a LoRA trained on Stable Diffusion 1.5")
 
@@ -106,6 +111,8 @@ def _notes(given: Sequence[Adapter], amounts: Sequence[float]) -> dict[str, str]
         print(f"the adapters were made for different bases ({', '.join(bases)}); the file will name no base")
     elif bases:
         notes["base"] = bases[0]
+    if len(skips := {clip_skip_of(one) for one in used} - {None}) > 1:
+        print(f"the adapters were trained with different CLIP skips ({', '.join(map(str, sorted(skips)))})")
     shared = [key for key in _OF_BASE if key in used[0] and all(one.get(key) == used[0][key] for one in used)]
     return notes | {key: used[0][key] for key in shared}
 

@@ -121,8 +121,8 @@ def _with_trigger(notes: dict[str, str], path: Path) -> dict[str, str]:
     except (ValueError, AttributeError, RecursionError):
         tags.clear()
     if not tags:
-        say(f"{path} states no trigger word, so prompts get none; give `triggers` if it has one")
+        say(f"{path} states no trigger word, so prompts get none; name one with the option triggers")
         return notes
     tag = tags.most_common(1)[0][0]
-    say(f"{path} states no trigger word; {tag!r}, its most frequent tag in training, is taken (or give `triggers`)")
+    say(f"{path} states no trigger word; {tag!r}, its most frequent tag, is taken; the option triggers names another")
     return notes | {"trigger": tag}

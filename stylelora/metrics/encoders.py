@@ -241,7 +241,8 @@ def load_clip(source: str, name: str) -> tuple[Any, Any, Any]:
         raise InputError(
             f"Scorer {name!r} cannot be loaded: give 'mini', a folder with a CLIPModel in safetensors, its tokenizer "
             "and its image processor, or the id of such a repository that is reachable or already downloaded. One that "
-            "has only pytorch_model.bin: convert it with CLIPModel.from_pretrained(ID).save_pretrained(FOLDER)."
+            "has only pytorch_model.bin: convert it with CLIPModel.from_pretrained(ID).save_pretrained(FOLDER). "
+            "To train without this score: --clip_score.scorer null."
         ) from error
     # without its files, the tokenizer silently has a vocabulary of two tokens
     text = model.config.text_config

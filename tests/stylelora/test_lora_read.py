@@ -162,7 +162,10 @@ BAD_KOHYA = {
         also("lora_te1_text_model_encoder_layers_99_mlp_fc1.alpha"),
         "has no lora_te1_text_model_encoder",
     ),
-    "sdxl's encoder": (also("lora_te2_a.alpha") | also("lora_te1_a.alpha"), "another model, .* second text encoder"),
+    "sdxl's encoder": (
+        also("lora_te2_a.alpha") | also("lora_te1_a.alpha"),
+        "is a LoRA for SDXL",
+    ),
     "dora": (one_layer(dora_scale=torch.ones(16)), "is a DoRA"),
     "loha": ({f"{KOHYA_Q}.hada_w1_a": torch.ones(2, 2)}, f"lacks a factor of {KOHYA_Q}"),
     "lokr": ({f"{KOHYA_Q}.lokr_w1": torch.ones(2, 2)}, f"lacks a factor of {KOHYA_Q}"),
@@ -364,7 +367,7 @@ def test_embeddings_beside_a_lora_are_left_out_and_said(tmp_path, caplog):
 
 def test_pickles_are_refused(tmp_path):
     torch.save(one_layer(), tmp_path / "a.pt")
-    with pytest.raises(InputError, match=r"a.pt is a pickle, .* convert it to safetensors"):
+    with pytest.raises(InputError, match=r"a.pt is a pickle, .* save it as .safetensors"):
         read_adapter(tmp_path / "a.pt")
 
 
@@ -379,7 +382,7 @@ def test_pickles_are_refused(tmp_path):
         ),
         ({"ss_tag_frequency": "{}"}, None, "states no trigger word, so prompts get none"),
         ({"ss_tag_frequency": "[3"}, None, "states no trigger word, so prompts get none"),
-        ({}, None, "give `triggers`"),
+        ({}, None, "name one with the option triggers"),
         ({"trigger": "wc", "modelspec.trigger_phrase": "other"}, "wc", ""),
     ],
 )
@@ -439,3 +442,31 @@ def test_a_header_that_contradicts_the_tensors_is_said(tmp_path, caplog):
     assert "states alpha 2 as a tensor and 8 in its header" in caplog.text
     with pytest.raises(InputError, match=r"unreadable header entry .* \(a list\)"):
         read_lora(written(tmp_path / "l.safetensors", peft(), {CONFIG: "[1]"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "sentence"),
+    [
+        (
+            "a.safetensors",
+            {"cond_stage_model.a.weight": torch.ones(2)},
+            "is a whole checkpoint, not a LoRA",
+        ),
+        ("checkpoints/best.ckpt", None, "is a checkpoint of `fit`; give the .safetensors file in the folder above"),
+        ("a.pt", None, "is a pickle, which can run code"),
+        (
+            "inkgrl.safetensors",
+            None,
+            r"there is no .*inkgrl.safetensors, did you mean inkgirl.safetensors\?",
+        ),
+    ],
+)
+def test_what_people_give_by_mistake_is_named(tmp_path, name, state, sentence):
+    written(tmp_path / "inkgirl.safetensors", one_layer())
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if state is not None:
+        written(tmp_path / name, state)
+    elif "inkgrl" not in name:
+        (tmp_path / name).write_bytes(b"pickle")
+    with pytest.raises(InputError, match=sentence):
+        read_adapter(tmp_path / name)
