@@ -189,6 +189,7 @@ class Ink(StyleDataModule):
 '''
 
 
+@pytest.mark.slow
 def test_a_style_is_its_data_module_and_its_config(copy, tiny_sd, tmp_path):
     style = 'Style("ink", trigger="inkstyle", prompts=("a boat",), template="{text} by {trigger}")'
     (copy / "datamodules" / "ink.py").write_text(INK.format(imported="Style", style=style))

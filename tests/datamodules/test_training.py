@@ -35,6 +35,7 @@ def train(tiny_sd, shapes, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_buckets_and_flips_equals_a_straight_one(train, tmp_path):
     straight, module = train(epochs=2)
     assert find(module.metrics, "skill").n == len(straight.datamodule.held_out)
