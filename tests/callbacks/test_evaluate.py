@@ -51,9 +51,9 @@ class Records(logging.Handler):
 @pytest.fixture(scope="module")
 def logged():
     handler = Records()
-    logging.getLogger("stylelora").addHandler(handler)
+    logging.getLogger().addHandler(handler)
     yield handler.said
-    logging.getLogger("stylelora").removeHandler(handler)
+    logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class StyleContract:
         def build(world_size=1, rank=0, **options):
             data = self.style(**{"resolution": 64, "batch_size": BATCH, "cache": str(cache), **options})
             data.trainer = SimpleNamespace(
-                lightning_module=SimpleNamespace(base=str(tiny_sd)),
+                lightning_module=SimpleNamespace(base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1)),
                 strategy=SimpleNamespace(root_device=torch.device("cpu")),
                 world_size=world_size,
                 global_rank=rank,

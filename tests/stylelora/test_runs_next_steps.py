@@ -22,7 +22,7 @@ def test_predict_gets_the_base_and_the_clip_skip_of_the_training(base, clip_skip
     (tmp_path / "result.json").write_text(json.dumps({"epoch": 0, "metrics": []}))
     notes = {"trigger": "zqx", "base": base, "ss_clip_skip": clip_skip}
     save_file({"a": torch.zeros(1)}, adapter_file(tmp_path), metadata=notes)
-    (line,) = (line for line in next_steps(tmp_path).splitlines() if "cli.py predict" in line)
+    (line,) = (line for line in next_steps(tmp_path, base).splitlines() if "cli.py predict" in line)
     words = shlex.split(line)
     assert words[words.index("--model.adapters") + 2 :] == options
-    assert ("ComfyUI" in next_steps(tmp_path)) == (base != "mini")
+    assert ("ComfyUI" in next_steps(tmp_path, base)) == (base != "mini")
