@@ -313,6 +313,7 @@ def test_an_error_of_ours_is_not_dressed_up_as_the_users(tiny_sd, tiny_clip, pic
         run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad"))
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_says_the_same(tiny_sd, tiny_clip, pictures, tmp_path):
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "bad", "--model.rank=0")
     run = python(str(ROOT / "cli.py"), *words, cwd=tmp_path)

@@ -128,9 +128,11 @@ class Cache:
         """Encode and store the texts not cached yet; warn about truncated ones, whose tail has no effect."""
         texts = list(dict.fromkeys(texts))
         length = self._tokenizer.model_max_length
-        for text in texts:
-            if (count := len(self._tokenizer(text).input_ids)) > length:
-                log.warning("caption has %d tokens, only the first %d count: %r", count, length, text)
+        counts = {text: len(self._tokenizer(text, verbose=False).input_ids) for text in texts}
+        if long := {text: count for text, count in counts.items() if count > length}:
+            worst = max(long, key=long.get)
+            said = "%d captions have more than %d tokens, only the first %d count; the longest has %d: %r"
+            log.warning(said, len(long), length, length, long[worst], worst)
         if missing := [text for text in texts if not self.text_path(text).is_file()]:
             encoder = self._text_encoder()
             for text in _progress(missing, "caption"):

@@ -138,7 +138,8 @@ def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[
             raise InputError(f'{listing} line {number} is not {{"file_name": ..., "text": ...}}') from error
     lost = sorted(set(captions) - set(names))
     if lost:
-        raise InputError(f"{listing} names {len(lost)} missing pictures ({_some(lost)})")
+        missing = f"{len(lost)} missing pictures ({_some(lost)})"
+        raise InputError(f"{listing} names {missing}; run preprocess, or remove these lines")
     return captions, groups
 
 

@@ -39,7 +39,7 @@ def write_card(folder: Path) -> Path | None:
         head["widget"] = [{"text": notes["prompt"], "output": {"url": preview.name}}]
     settings = ((result["config"] or {}).get("model") or {}).get("init_args", {})
     rows = {key: settings[key] for key in _SHOWN if key in settings}
-    rows |= {"epoch": f"{int(notes['epoch']) + 1} of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}
+    rows |= {"epoch": f"{notes['epoch']}, counted from 0, of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}
     rows |= {"resolution": notes["resolution"], "batch size": notes["ss_batch_size_per_device"]}
     measured = [_row(Metric.of_record(one)) for one in result["metrics"]]
     pictures = f"![Samples: on the left of each pair the base, on the right the LoRA](samples/{sheet.name})\n\n"

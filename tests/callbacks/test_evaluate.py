@@ -201,6 +201,7 @@ def test_methods_strengths_and_weights_other_than_1_are_measured_too(words, tmp_
     assert (tmp_path / "grid.png").is_file()
 
 
+@pytest.mark.slow
 def test_one_prompt_and_one_seed_are_measured_as_far_as_they_go(words, tmp_path):
     code, said = run_cli(words(tmp_path, "--data.init_args.prompts=[a cat]", "--data.init_args.samples_per_prompt=1"))
     assert code == 0, said
@@ -209,6 +210,7 @@ def test_one_prompt_and_one_seed_are_measured_as_far_as_they_go(words, tmp_path)
     assert not [name for name in found if name.startswith(("ink 1: kid", "ink 1: diversity"))]
 
 
+@pytest.mark.slow
 def test_the_base_told_in_words_is_an_condition_to_compare_adapters_with(words, run, tmp_path):
     told = '"an ink painting of {}"'
     code, said = run_cli(words(tmp_path, f"--model.init_args.prompt_baselines=[{told}]"))

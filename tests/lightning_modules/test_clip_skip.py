@@ -74,6 +74,7 @@ def notes_of(trainer):
         return str(file), opened.metadata()
 
 
+@pytest.mark.slow
 def test_training_uses_it_and_the_file_says_so(train, tiny_sd, caplog):
     trainer, _ = train(SaveAdapter(), epochs=1, clip_skip=2)
     batch = next(iter(trainer.train_dataloader))

@@ -132,6 +132,7 @@ def test_each_region_shows_its_own_adapter_and_the_base_draws_the_rest(tiny_sd, 
     assert (nearest(sides["000-01.png"], left), nearest(sides["000-01.png"], right)) == (1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["composite", "anchored"])
 def test_one_after_the_other_is_as_all_at_once_and_the_base_may_answer_the_empty_prompt(
     tiny_sd, adapter_files, tmp_path, method

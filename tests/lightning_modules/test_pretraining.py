@@ -166,6 +166,7 @@ def test_latents_brought_back_change_no_picture():
         assert torch.allclose(after.std, torch.tensor(0.05))
 
 
+@pytest.mark.slow
 def test_captions_name_the_look_that_the_latents_show(root, tmp_path):
     vae = MiniAutoencoder().vae.eval()
     vae.save_pretrained(tmp_path / "vae")

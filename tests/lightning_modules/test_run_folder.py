@@ -64,6 +64,7 @@ def kept_epochs(folder):
     return [adapter, best["epoch"], best["kept"]["epoch"], json.loads((folder / "result.json").read_text())["epoch"]]
 
 
+@pytest.mark.slow
 def test_adapter_checkpoint_and_result_are_of_the_epoch_that_one_rule_keeps(
     run, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch
 ):
@@ -102,6 +103,7 @@ def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny
     assert json.loads((folder / "result.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_the_saved_config_gives_the_same_adapter(run, tmp_path):
     again = tmp_path / "again"
     shutil.copy(run / "config.yaml", tmp_path / "config.yaml")
@@ -139,6 +141,7 @@ def test_the_result_says_what_the_run_came_to(run):
     assert metrics["clip_score[tiny]"]["value"] == pytest.approx(np.mean(scores))
 
 
+@pytest.mark.slow
 def test_a_second_run_moves_the_first_aside(run, tiny_sd, tiny_clip, pictures, tmp_path):
     folder = shutil.copytree(run, tmp_path / "again")
     (folder / "adapter-old.safetensors").write_bytes(b"")
@@ -180,7 +183,7 @@ def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_pat
     assert "available: False" not in noise and "Tip:" not in noise
 
 
-@pytest.mark.parametrize("value", ["true", "false"])
+@pytest.mark.parametrize("value", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_logging_can_be_turned_off_and_left_to_lightning(value, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "x", f"--trainer.logger={value}")

@@ -103,6 +103,7 @@ def test_losses_and_pictures_equal_diffusers_with_the_saved_adapter(train, tiny_
     assert (samples.images.int() - samples.base_images.int()).abs().max() > 1
 
 
+@pytest.mark.slow
 def test_base_pictures_and_losses_are_made_once(train, monkeypatch):
     calls = []
     original = StyleLoRA._bank_losses
@@ -136,6 +137,7 @@ def test_a_seed_decides_everything(train, plain):
     )
 
 
+@pytest.mark.slow
 def test_dropout_works_and_validation_is_free_of_it(train, plain):
     keep = Keep()
     trainer, module = train(keep, lora_dropout=0.5)
@@ -155,6 +157,7 @@ def test_measuring_leaves_no_trace_in_training(train, plain, tiny_clip):
     assert same(alone, first)
 
 
+@pytest.mark.slow
 def test_batches_of_another_size_while_sampling_give_the_same_pictures(train):
     one, two = Keep(), Keep()
     train(one, epochs=1, data={"sample_batch_size": 1})
@@ -175,6 +178,7 @@ def test_a_resumed_run_equals_a_straight_one(train, plain, tmp_path):
 # The command line's run, with every callback; read by several tests.
 
 
+@pytest.mark.slow
 def test_captions_are_dropped_while_training_and_never_while_measuring(train, plain):
     """With all captions dropped the prompt cannot matter, and the first held-out loss is as without."""
     watched = Keep(), Keep()
@@ -184,6 +188,7 @@ def test_captions_are_dropped_while_training_and_never_while_measuring(train, pl
     assert watched[0].logged[0]["val/loss"] == watched[1].logged[0]["val/loss"]
 
 
+@pytest.mark.slow
 def test_the_rate_stays_or_falls_to_zero(train):
     class Rates(L.Callback):
         def on_train_start(self, trainer, pl_module):

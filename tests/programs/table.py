@@ -38,6 +38,8 @@ PROGRAMS = {
 
 TEXT = """# Other programs
 
+Give kohya's names, which `fit` writes, to every program but PEFT.
+
 What other programs make of the files that `fit`, `merge` and `convert` write, and what we make of theirs. This page is
 written by a test, from the programs' rules as `tests/programs/` restates them, and from diffusers and PEFT themselves.
 When they were written, the restatements agreed with the programs' own loading code on twenty files; the programs as a
@@ -56,8 +58,8 @@ a LoRA to train it further, and need one rank for all layers: that of their sett
 
 {theirs}
 
-LoHa, LoKr and LoRAs with Tucker decomposition are read exactly, too, as the low-rank updates that they are. So are the
-files of `StableDiffusionPipeline.save_lora_weights`, with and without the settings in the header, those of
+LoHa, LoKr and LoCon, also with its Tucker decomposition, are read exactly, too, as the low-rank updates that they are.
+So are the files of `StableDiffusionPipeline.save_lora_weights`, with and without the settings in the header, those of
 `unet.save_lora_adapter`, and folders of `PeftModel.save_pretrained`. To rewrite a file for another program:
 
 ```console
@@ -67,7 +69,8 @@ python cli.py convert downloaded.safetensors --format kohya --output for-comfyui
 ## What to know
 
 - **Without an alpha** every program takes the rank, except LyCORIS, which does not load the file. Kohya's sd-scripts,
-  LyCORIS and ai-toolkit take alpha 0 for the rank, too; we refuse it.
+  LyCORIS and ai-toolkit take alpha 0 for the rank, too; we refuse it, as the merging script of sd-scripts takes it for
+  strength 0.
 - **The text encoder** is `lora_te_...` for kohya, LyCORIS and ai-toolkit. They pass over `lora_te1_...`, which some
   trainers write; ComfyUI, Forge, A1111, OneTrainer, diffusers and we read both.
 - **diffusers' names** are made for diffusers. ComfyUI loads such a file by parts: everything but the attention layers.
