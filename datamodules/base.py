@@ -93,8 +93,6 @@ class StyleDataModule(L.LightningDataModule):
             raise InputError(f"{' and '.join(low)} must be at least 1")
         style = self.style or Style(name="", trigger="")
         folder = style.folder if root is None else Path(root)
-        if not folder.is_dir():  # said before anything is downloaded
-            raise InputError(f"the data folder {folder} does not exist")
         made = (read_census(folder) or {}).get("settings", {})
         self.style_name = style.name if root is None else folder.resolve().name
         self.licence = style.licence if root is None else stated_licence(folder)
