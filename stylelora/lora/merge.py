@@ -103,7 +103,7 @@ def _notes(given: Sequence[Adapter], amounts: Sequence[float]) -> dict[str, str]
         for adapter, weight in zip(given, amounts, strict=True)
     ]
     notes = {"parents": json.dumps(parents)}
-    if triggers := [parent["trigger"] for parent in parents if parent["weight"] and "trigger" in parent]:
+    if triggers := [parent["trigger"] for parent in parents if parent["weight"] and parent.get("trigger")]:
         notes["trigger"] = notes["modelspec.trigger_phrase"] = ", ".join(distinct(triggers))
     used = [adapter.metadata for adapter, weight in zip(given, amounts, strict=True) if weight]
     bases = sorted({one["base"] for one in used if "base" in one})

@@ -102,3 +102,17 @@ def test_a_merged_file_never_replaces_its_parents_and_names_each_trigger_once(ad
     merge(paths, [0.6, 0.4], one)
     merge([one, paths[0]], [0.5, 0.5], two)
     assert read_adapter(two).metadata["trigger"] == "inkstyle, oilstyle"
+
+
+def test_an_adapter_without_a_trigger_leaves_no_gap_in_the_others(adapter_files, tmp_path, capsys):
+    files, none, one = (
+        [str(file) for file in adapter_files],
+        tmp_path / "none.safetensors",
+        tmp_path / "one.safetensors",
+    )
+    merge(files, [0.6, 0.4], str(one), triggers=["", "zqx"])
+    assert read_adapter(one).metadata["trigger"] == "zqx"
+    assert "write 'zqx' into the prompt" in capsys.readouterr().out
+    merge(files, [0.6, 0.4], str(none), triggers=["", ""])
+    assert "trigger" not in read_adapter(none).metadata
+    assert "into the prompt" not in capsys.readouterr().out
