@@ -251,12 +251,12 @@ class ComposedStyles(L.LightningModule):
             return self._pictures(batch, initial_noise(keys, self.latent_shape))
         pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
-        rows = []
+        base_captions, rows = self._embed(batch["caption"], {}), []
         for place, condition in enumerate(self.conditions):
             if not condition.trigger or condition.prompt_template != CONTENT or not condition.is_one_unet:
                 continue
             of_unet, of_text = parts(self.blends.updates(condition))
-            captions = self._embed(batch["caption"], of_text)
+            captions = self._embed(batch["caption"], of_text) if of_text else base_captions
             with added(self.unet, of_unet):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):

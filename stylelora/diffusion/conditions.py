@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,8 +203,10 @@ def sample_condition(
     mix, used = condition.mix(adapters)
     texts = [list(one) for one in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)]
 
+    base_empty = functools.cache(lambda: embed([""], {}))
+
     def encoded(place: int, updates: Mapping[str, Factors]) -> Prompt:
-        return Prompt(embed(texts[place], updates), embed([""], updates))
+        return Prompt(embed(texts[place], updates), embed([""], updates) if updates else base_empty())
 
     if not used or condition.is_one_unet:
         of_unet, of_text = parts(blends.updates(condition))

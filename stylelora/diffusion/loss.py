@@ -52,6 +52,31 @@ def target_of(kind: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alph
     raise ValueError(f"prediction type {kind!r} is not supported; it must be epsilon or v_prediction")
 
 
+def prediction_errors(
+    unet: torch.nn.Module,
+    scheduler: Any,
+    latents: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+    input_noise: Tensor | None = None,
+) -> Tensor:
+    """Return what the UNet predicts less its target, float32 (B, C, H, W).
+
+    Args:
+        unet: predicts from (x_t, t, conditioning).
+        scheduler: diffusers scheduler; gives `alphas_cumprod` and `config.prediction_type`.
+        latents: float (B, C, H, W).
+        noise: standard normal, like `latents`.
+        timesteps: int (B,).
+        conditioning: of B pictures.
+        input_noise: noise in the UNet's input; None: that of the target.
+    """
+    noisy = add_noise(latents, noise if input_noise is None else input_noise, timesteps, scheduler.alphas_cumprod)
+    target = target_of(scheduler.config.prediction_type, latents, noise, timesteps, scheduler.alphas_cumprod)
+    return predict(unet, noisy, timesteps, conditioning).float() - target.float()
+
+
 def denoising_losses(
     unet: torch.nn.Module,
     scheduler: Any,
@@ -62,18 +87,9 @@ def denoising_losses(
 ) -> Tensor:
     """Return the mean squared error of each picture, float32 (B,) (Ho et al. 2020, eq. 14).
 
-    Args:
-        unet: predicts from (x_t, t, conditioning).
-        scheduler: diffusers scheduler; gives `alphas_cumprod` and `config.prediction_type`.
-        latents: float (B, C, H, W).
-        noise: standard normal, like `latents`.
-        timesteps: int (B,).
-        conditioning: of B pictures.
+    Its arguments are those of `prediction_errors`.
     """
-    noisy = add_noise(latents, noise, timesteps, scheduler.alphas_cumprod)
-    target = target_of(scheduler.config.prediction_type, latents, noise, timesteps, scheduler.alphas_cumprod)
-    predicted = predict(unet, noisy, timesteps, conditioning)
-    return (predicted.float() - target.float()).square().mean((1, 2, 3))
+    return prediction_errors(unet, scheduler, latents, noise, timesteps, conditioning).square().mean((1, 2, 3))
 
 
 def bank_losses(

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylelora.base.conditioning import Conditioning, predict
+from stylelora.base.conditioning import Conditioning
 from stylelora.diffusion import noise
-from stylelora.diffusion.loss import add_noise, target_of
+from stylelora.diffusion.loss import prediction_errors
 from stylelora.records import InputError
 
 MOST_SNR = 1000.0  # the first timesteps have almost no noise; debiasing would all but ignore them
@@ -132,20 +132,20 @@ class Objective:
             keys: key of each picture's draws.
             given: conditioning of B pictures.
         """
-        abar, kind = scheduler.alphas_cumprod, scheduler.config.prediction_type
         draw = self.draw_noise(keys, latents.shape[1:]).to(latents.device)
         timesteps = self.draw_timesteps(keys, scheduler.config.num_train_timesteps).to(latents.device)
-        seen = draw
+        seen = None
         if self.input_perturbation:
             more = noise.normal([("perturbation", *key) for key in keys], latents.shape[1:]).to(latents.device)
             seen = draw + self.input_perturbation * more
-        predicted = predict(unet, add_noise(latents, seen, timesteps, abar), timesteps, given)
-        error = predicted.float() - target_of(kind, latents, draw, timesteps, abar).float()
+        error = prediction_errors(unet, scheduler, latents, draw, timesteps, given, seen)
         if self.loss == "huber":
             error = 2 * self.huber_c * ((error.square() + self.huber_c**2).sqrt() - self.huber_c)
         else:
             error = error.square()
-        return error.mean((1, 2, 3)) * self.weights(timesteps, abar, kind)
+        return error.mean((1, 2, 3)) * self.weights(
+            timesteps, scheduler.alphas_cumprod, scheduler.config.prediction_type
+        )
 
     def weights(self, timesteps: Tensor, alphas_cumprod: Tensor, kind: str) -> Tensor | float:
         """Return the weight of each picture's loss, float (B,); 1 if none is asked for.
