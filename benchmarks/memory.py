@@ -20,7 +20,10 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 class Attention(torch.autograd.Function):
-    """Memory of a fused attention kernel for the backward pass: its inputs, output and one number per query."""
+    """Memory of a fused attention kernel for the backward pass: its inputs, output and one number per query.
+
+    Only the forward pass is traced, so there is no backward.
+    """
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -28,11 +31,6 @@ class Attention(torch.autograd.Function):
         out, log_sum = torch.empty_like(q), q.new_empty(q.shape[:3])
         ctx.save_for_backward(q, k, v, out, log_sum)
         return out
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Never called: only the forward pass is traced."""
-        raise NotImplementedError
 
 
 def build_unet(rank: int) -> UNet2DConditionModel:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stylelora.records import InputError
+from stylelora.base.strangers import PICKLED
+from stylelora.records import InputError, some
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 #: File of the weights of each part, without suffix.
@@ -18,7 +19,7 @@ def download(name: str) -> Path:
     Raises:
         InputError: if it is no hub id, or the hub lacks it or cannot be reached.
     """
-    if name.endswith((".safetensors", ".ckpt", ".pt", ".pth", ".bin")):
+    if name.endswith((".safetensors", *PICKLED)):
         raise InputError(f"base {name!r} does not exist; give the path of a checkpoint that does")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise InputError(
@@ -80,12 +81,12 @@ def variant_of(folder: Path) -> str | None:
     if _has(folder, stem, ".fp16"):
         return "fp16"
     others = sorted(path.name for path in folder.iterdir() if path.suffix not in (".json", ".md", ".txt"))
-    if pickled := [name for name in others if name.endswith((".bin", ".pt", ".ckpt"))]:
+    if pickled := [name for name in others if name.endswith(PICKLED)]:
         raise InputError(
             f"{folder} has only pickled weights ({pickled[0]}), and opening a pickle can run any code, so they are not "
             "read; convert the folder, with save_pretrained of diffusers"
         )
-    there = f" (it has {', '.join(others[:3])})" if others else ""
+    there = f" (it has {some(others)})" if others else ""
     raise InputError(f"{folder} has no {stem}.safetensors{there}; download it again")
 
 

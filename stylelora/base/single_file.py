@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylelora.base.prediction import likely_prediction, said_prediction, usual_prediction
-from stylelora.base.strangers import FIRST_LAYER, refuse_strangers
+from stylelora.base.strangers import FIRST_LAYER, PICKLED, refuse_strangers
 from stylelora.records import InputError, some
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 CONFIGS = Path(__file__).parent / "configs"
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text_encoder": "cond_stage_model."}
 CALLED = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
-PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 # Weights that no part needs: the noise schedule, what only training used, CLIP's comparison with pictures.
 _UNUSED = re.compile(
     r"(betas|alphas_\w+|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights|logvar|scale_factor|global_step|v_pred)"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from stylelora.records import InputError, some
 
+#: Suffixes of files that are pickled, so that opening them can run any code.
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 _WHOLE = "give a whole checkpoint of Stable Diffusion 1.x or 2.x"
 _FOLDER = "give the diffusers folder that it is from, the one with model_index.json, or a whole checkpoint"
 # Pattern of a key -> what the file is, and what to do. The first match is reported.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stylelora.base.strangers import PICKLED
 from stylelora.lora.factors import Layer
 from stylelora.lora.names import TEXT_ENCODER, is_text, module_name
 from stylelora.records import InputError
@@ -38,7 +39,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"there is no adapter file {path}{f', did you mean {near[0]}?' if near else '.'}")
     if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
         raise InputError(f"{path} is a checkpoint of `fit`; give the .safetensors file in the folder above it.")
-    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+    if path.suffix in PICKLED:
         raise InputError(
             f"{path} is a pickle, which can run code when it is opened; save it as .safetensors with the program that "
             "made it."

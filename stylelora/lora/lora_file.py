@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha
 from stylelora.lora.factors import Layer
-from stylelora.lora.names import TEXT_ENCODER, is_text, layer_of, split_key
+from stylelora.lora.names import MODELS, TEXT_ENCODER, is_text, layer_of, split_key
 from stylelora.lora.products import is_product, product, with_kernels
 from stylelora.records import InputError, some
 
@@ -30,12 +30,9 @@ _REFUSED = {
     r"dora_scale|lora_magnitude_vector": "is a DoRA, whose strength depends on the base's weights; give a plain LoRA",
     r"lora.*\.bias$": "changes biases, too, which a blend cannot; train it without lora_bias",
 }
-# What a file may hold beside a LoRA, and is left out.
-_BESIDE = {
-    r"^(bundle_emb\.|emb_params$)": "embeddings (textual inversion), which are left out; load them in your program"
-}
+# Embeddings (textual inversion), which a file may hold beside a LoRA.
+_EMBEDDINGS = re.compile(r"bundle_emb\..*|emb_params")
 _CHECKPOINT = ("cond_stage_model.", "first_stage_model.", "conditioner.")
-_FOLDERS = {"unet": "", "text_encoder": TEXT_ENCODER}
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,12 @@ def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
             raise InputError(f"{path} {problem} (it holds {some(found)}).")
     if any(key.startswith(_CHECKPOINT) for key in state):
         raise InputError(f"{path} is a whole checkpoint, not a LoRA; give it as base.")
-    for pattern, what in _BESIDE.items():
-        if beside := [key for key in state if re.search(pattern, key)]:
-            state = {key: value for key, value in state.items() if key not in beside}
-            if not state:
-                raise InputError(f"{path} holds embeddings only (textual inversion), no LoRA; they cannot be used.")
-            say(f"{path} also holds {what} ({some(beside)})")
+    if embeddings := [key for key in state if _EMBEDDINGS.fullmatch(key)]:
+        state = {key: value for key, value in state.items() if key not in embeddings}
+        if not state:
+            raise InputError(f"{path} holds embeddings only (textual inversion), no LoRA; they cannot be used.")
+        what = "embeddings (textual inversion), which are left out; load them in your program"
+        say(f"{path} also holds {what} ({some(embeddings)})")
     if whole := [key for key, value in state.items() if not value.is_floating_point() and not key.endswith("alpha")]:
         raise InputError(f"{path} has weights that are no floating-point numbers in {some(whole)}.")
     if broken := [key for key, value in state.items() if not torch.isfinite(value.float()).all()]:
@@ -142,12 +139,12 @@ def _by_layer(state: dict[str, Tensor], path: Path) -> tuple[dict[str, dict[str,
 
 
 def _read_folders(path: Path, alpha: float | None) -> LoRAFile:
-    known = [path / name for name in _FOLDERS if (path / name / "adapter_config.json").is_file()]
+    known = [path / name for name in MODELS if (path / name / "adapter_config.json").is_file()]
     if not known:
         files = sorted(one.name for one in path.glob("*.safetensors"))
         inside = f"; it holds {some(files)}: name one of them" if files else " of PEFT"
         raise InputError(f"there is no adapter file {path}: it is a folder without adapter_config.json{inside}.")
-    if strange := [path / name for name in _FOLDERS if (path / name).is_dir() and path / name not in known]:
+    if strange := [path / name for name in MODELS if (path / name).is_dir() and path / name not in known]:
         raise InputError(f"{strange[0]} has no adapter_config.json of PEFT, so the LoRA in {path} is not whole.")
     found = [read_lora(folder, alpha) for folder in known]
     layers = {layer: one for file in found for layer, one in file.layers.items()}

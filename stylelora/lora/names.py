@@ -13,6 +13,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: The models that a LoRA changes, by diffusers' names, in the order of `parts`.
+MODELS = ("unet", "text_encoder")
 #: Begins the name of every layer of the text encoder.
 TEXT_ENCODER = "text_encoder."
 # transformers 5 has no `text_model` in CLIPTextModel; names in files keep it.

@@ -22,7 +22,7 @@ from torch import Tensor
 from stylelora.lora.check_file import CONFIG, check_alpha, read_file
 from stylelora.lora.factors import Layer
 from stylelora.lora.inject import ADAPTER
-from stylelora.lora.names import TEXT_ENCODER, diffusers_name, kohya_name, parts, peft_name
+from stylelora.lora.names import MODELS, TEXT_ENCODER, diffusers_name, kohya_name, parts, peft_name
 from stylelora.records import InputError, some
 
 if TYPE_CHECKING:
@@ -117,10 +117,8 @@ def with_one_alpha(layers: Mapping[str, Layer]) -> dict[str, Layer]:
     """
     made = {}
     for part in parts(layers):
-        alphas = Counter(layer.alpha for layer in part.values())
-        for name, layer in part.items():
-            alpha = alphas.most_common(1)[0][0]
-            made[name] = Layer(layer.down, folded(layer, alpha), alpha)
+        for alpha, _ in Counter(layer.alpha for layer in part.values()).most_common(1):  # none of an empty part
+            made |= {name: Layer(one.down, folded(one, alpha), alpha) for name, one in part.items()}
     return made
 
 
@@ -165,7 +163,7 @@ def _write_folders(path: Path, layers: Mapping[str, Layer], header: Mapping[str,
     """Write a PEFT folder for each model, `unet` and `text_encoder`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        for folder, own in zip(("unet", "text_encoder"), parts(layers), strict=True):
+        for folder, own in zip(MODELS, parts(layers), strict=True):
             if not own:
                 continue
             state = _folded_state(own, peft_name, dtype)
