@@ -134,3 +134,10 @@ def same(first, second):
 def entries(cache):
     """Bytes of every file by its place, sub-folders by the first two letters of the name."""
     return {path.relative_to(cache.folder): path.read_bytes() for path in cache.folder.rglob("*") if path.is_file()}
+
+
+def one_sentence(status, said):
+    assert status != 0
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1 and said.endswith("\n")
+    assert "Errors:" not in said and "class_path" not in said  # no shell of the parser's around it

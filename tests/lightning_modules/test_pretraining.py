@@ -97,12 +97,18 @@ def test_the_stages_give_a_base_that_loads(root, tmp_path):
     assert list((tmp_path / "samples").glob("step=*.png"))
 
 
-def test_captions_say_what_the_latents_show(root, tmp_path):
+def encoded(kind, root, folder, **options):
+    """An untrained autoencoder, and a data module with the latents that it gives."""
     vae = MiniAutoencoder().vae.eval()
-    vae.save_pretrained(tmp_path / "vae")
-    data = NamedLatents(vae=str(tmp_path / "vae"), variants=2, made_up=0.5, root=root, batch_size=4)
+    vae.save_pretrained(folder / "vae")
+    data = kind(vae=str(folder / "vae"), root=root, batch_size=4, **options)
     data.prepare_data()
     data.setup("fit")
+    return vae, data
+
+
+def test_captions_say_what_the_latents_show(root, tmp_path):
+    vae, data = encoded(NamedLatents, root, tmp_path, variants=2, made_up=0.5)
     assert len(data.latents) == len(data.scenes)
     random.seed(0)
     kinds = set()
@@ -168,11 +174,7 @@ def test_latents_brought_back_change_no_picture():
 
 @pytest.mark.slow
 def test_captions_name_the_look_that_the_latents_show(root, tmp_path):
-    vae = MiniAutoencoder().vae.eval()
-    vae.save_pretrained(tmp_path / "vae")
-    data = LookedLatents(vae=str(tmp_path / "vae"), variants=1, people=1, root=root, batch_size=4)
-    data.prepare_data()
-    data.setup("fit")
+    vae, data = encoded(LookedLatents, root, tmp_path, variants=1, people=1)
     random.seed(0)
     assert {scene.look for _, scene in data.scenes} == {None, *LOOKS}
     assert {data.table.sets[row].item() for row, _ in data.scenes} == {*STYLE_PHRASES, *GLYPH_PHRASES, *PORTRAITS}
