@@ -25,6 +25,7 @@ def build_cli() -> type:
     from lightning.pytorch.utilities import rank_zero_info
 
     import callbacks
+    from stylelora.precision import check_precision
     from stylelora.runs.folder import place_run, set_aside
     from stylelora.runs.next_steps import next_steps
 
@@ -51,6 +52,7 @@ def build_cli() -> type:
         def before_instantiate_classes(self) -> None:
             """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""
             inside = "validate" if self.subcommand == "validate" else ""
+            check_precision(self.config[self.subcommand])
             place_run(self.config[self.subcommand], CONFIGS, inside)
 
         def before_fit(self) -> None:

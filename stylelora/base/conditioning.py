@@ -71,8 +71,8 @@ def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -
 
     Args:
         unet: diffusers UNet, with or without adapters.
-        x: noisy latents, float (B, C, H, W); cast to the conditioning's dtype.
+        x: noisy latents, float (B, C, H, W); cast to the UNet's dtype.
         t: timesteps, int (B,), or a scalar () shared by the batch.
-        conditioning: conditioning of the B images.
+        conditioning: conditioning of the B images; cast likewise.
     """
-    return unet(x.to(conditioning.text.dtype), t, encoder_hidden_states=conditioning.text).sample
+    return unet(x.to(unet.dtype), t, encoder_hidden_states=conditioning.text.to(unet.dtype)).sample

@@ -66,7 +66,8 @@ SECTIONS = {
         (
             ("model", "lightning_modules.StyleLoRA"),
             ["base", "rank", "alpha", "target_modules", "lora_dropout", "learning_rate", "lr_decay_ratio",
-             "num_inference_steps", "guidance_scale", "clip_skip", "sample_every_n_epochs"],
+             "num_inference_steps", "guidance_scale", "clip_skip", "sample_every_n_epochs", "gradient_checkpointing",
+             "base_dtype"],
         ),
         (
             _STYLE_DATA,
