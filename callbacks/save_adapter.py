@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as L
 from PIL import Image
 
+from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import to_pil
 from stylelora.data.scan import content_hash
 from stylelora.lora.write import write_lora
@@ -69,6 +70,7 @@ class SaveAdapter(L.Callback):
             epochs=trainer.max_epochs, steps=trainer.global_step, seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )  # fmt: skip
         notes |= {
+            NOTE: str(has_zero_terminal_snr(pl_module.scheduler)),
             "base": shared_name(hparams.base),
             "style": data.style_name,
             "trigger": data.trigger,

@@ -25,6 +25,7 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
+from stylelora.base.zero_terminal_snr import scheduler_for
 from stylelora.diffusion.conditions import (
     CONTENT,
     AnyMethod,
@@ -141,7 +142,8 @@ class ComposedStyles(L.LightningModule):
             check_condition(condition, self.adapters)
         self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer = load_tokenizer(folder)
-        self.scheduler = load_scheduler(folder)
+        notes = {one.name: one.metadata for one in self.adapters}
+        self.scheduler = scheduler_for(notes, load_scheduler(folder))
         if scheduler is not None:
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:

@@ -103,13 +103,13 @@ class StyleLoRA(L.LightningModule):
         for name, suited in zip(("num_inference_steps", "guidance_scale"), sampling_recipe(folder), strict=True):
             self.hparams[name] = suited if self.hparams[name] is None else self.hparams[name]
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.scheduler = objective.schedule(load_scheduler(folder))
         self.unet = load_unet(folder)
         inject_lora(self.unet, rank, alpha, lora_dropout, target_modules, seed=self.seed)
         cast_frozen(self.unet, base_dtype)
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.unet.train()  # Lightning keeps modes as it finds them, and in eval mode there is no LoRA dropout
-        self.scheduler = load_scheduler(folder)
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
         self.metrics: list[Metric] = []
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
@@ -133,7 +133,8 @@ class StyleLoRA(L.LightningModule):
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
         given = Conditioning.of_batch(batch).replaced(dropped, Conditioning.of_batch(batch, "empty_"))
-        loss = self.objective.losses(self.unet, self.scheduler, latents, keys, given).mean()
+        losses = self.objective.losses(self.unet, self.scheduler, latents, keys, given, batch.get("mask"))
+        loss = (losses * batch["weight"] if "weight" in batch else losses).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
         return loss
 
@@ -166,7 +167,7 @@ class StyleLoRA(L.LightningModule):
         """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
         latents = batch["mean"] * self.scaling_factor
         given = Conditioning.of_batch(batch)
-        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given).mean(1).cpu()
+        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given, batch.get("mask")).mean(1).cpu()
 
     def _sample(self, batch: dict) -> SampleBatch:
         """Sample the prompts, and once per run let the base sample their content."""

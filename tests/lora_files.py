@@ -1,7 +1,8 @@
 """LoRA files of one layer or of many, as kohya's trainer and PEFT write them."""
 
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 CONFIG = "lora_adapter_metadata"
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -44,3 +45,9 @@ def also(name, shape=(2, 2)):
 def peft(layer=Q):
     """PEFT's tensors of one layer of rank 2."""
     return {f"unet.{layer}.lora_A.weight": torch.ones(2, 16), f"unet.{layer}.lora_B.weight": torch.ones(16, 2)}
+
+
+def with_notes(file, path, **notes):
+    """Copy a file with further notes in its header."""
+    with safe_open(file, "pt") as opened:
+        return str(written(path, load_file(file), opened.metadata() | notes))

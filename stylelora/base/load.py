@@ -17,6 +17,7 @@ from stylelora.base.clip_vocabulary import clip_tokenizer
 from stylelora.base.folders import check_folder, download, variant_of
 from stylelora.base.single_file import open_checkpoint
 from stylelora.base.single_file_parts import hash_part, load_part
+from stylelora.base.zero_terminal_snr import has_zero_terminal_snr, with_zero_terminal_snr
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def load_scheduler(base: Path) -> Any:
     folder = configs_of(base) / "scheduler"
     name = json.loads((folder / "scheduler_config.json").read_text())["_class_name"]
     own = {"prediction_type": open_checkpoint(base).prediction_type} if base.is_file() else {}
-    return getattr(diffusers, name).from_pretrained(folder, **own)
+    scheduler = getattr(diffusers, name).from_pretrained(folder, **own)
+    rescaled = open_checkpoint(base).zero_terminal_snr if base.is_file() else has_zero_terminal_snr(scheduler)
+    return with_zero_terminal_snr(scheduler) if rescaled else scheduler
 
 
 def read_config(base: Path, part: str) -> dict:

@@ -26,8 +26,8 @@ PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text
 CALLED = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
 # Weights that no part needs: the noise schedule, what only training used, CLIP's comparison with pictures.
 _UNUSED = re.compile(
-    r"(betas|alphas_\w+|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights|logvar|scale_factor|global_step|v_pred)"
-    r"|(model_ema|denoiser|first_stage_model\.(loss|model_ema))\..+"
+    r"(betas|alphas_\w+|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights|logvar|scale_factor|global_step)"
+    r"|v_pred|ztsnr|(model_ema|denoiser|first_stage_model\.(loss|model_ema))\..+"
     r"|cond_stage_model\.(.+\.)?(position_ids|logit_scale|text_projection(\.weight)?|attn_mask)"
 )
 
@@ -41,12 +41,14 @@ class Checkpoint:
         keys: part (`unet`, `vae`, `text_encoder`) -> name of each tensor in the original code -> its name in the file.
         configs: folder of the configurations that fit.
         prediction_type: what the UNet predicts: `epsilon` (the noise) or `v_prediction`.
+        zero_terminal_snr: whether its last timestep is pure noise, by ComfyUI's marker `ztsnr`.
     """
 
     path: Path
     keys: dict[str, dict[str, str]]
     configs: Path
     prediction_type: str
+    zero_terminal_snr: bool
 
 
 @functools.cache
@@ -81,7 +83,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     prediction = said_prediction(path, notes, shapes) or (usual[0] if len(set(usual)) == 1 else likely_prediction(path))
     configs = fitting[usual.index(prediction)] if prediction in usual else fitting[0]
     _say_what_is_not_read(path, set(shapes).difference(*(names.values() for names in keys.values())))
-    return Checkpoint(path, _without_last_layer(keys, configs), configs, prediction)
+    return Checkpoint(path, _without_last_layer(keys, configs), configs, prediction, "ztsnr" in shapes)
 
 
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:

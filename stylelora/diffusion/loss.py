@@ -77,6 +77,21 @@ def prediction_errors(
     return predict(unet, noisy, timesteps, conditioning).float() - target.float()
 
 
+def mean_inside(error: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean of each picture, or of its part inside the mask, float32 (B,).
+
+    The mean is over the mask's own area, so that each picture counts the same, however small what it shows; kohya
+    divides by the whole area.
+
+    Args:
+        error: float (B, C, H, W).
+        mask: 0..1, float (B, 1, H, W), nowhere all 0; None: all counts.
+    """
+    if mask is None:
+        return error.mean((1, 2, 3))
+    return (error * mask).mean((1, 2, 3)) / mask.mean((1, 2, 3))
+
+
 def denoising_losses(
     unet: torch.nn.Module,
     scheduler: Any,
@@ -84,16 +99,22 @@ def denoising_losses(
     noise: Tensor,
     timesteps: Tensor,
     conditioning: Conditioning,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Return the mean squared error of each picture, float32 (B,) (Ho et al. 2020, eq. 14).
 
-    Its arguments are those of `prediction_errors`.
+    Its arguments are those of `prediction_errors` and `mean_inside`.
     """
-    return prediction_errors(unet, scheduler, latents, noise, timesteps, conditioning).square().mean((1, 2, 3))
+    return mean_inside(prediction_errors(unet, scheduler, latents, noise, timesteps, conditioning).square(), mask)
 
 
 def bank_losses(
-    unet: torch.nn.Module, scheduler: Any, latents: Tensor, names: Sequence[str], conditioning: Conditioning
+    unet: torch.nn.Module,
+    scheduler: Any,
+    latents: Tensor,
+    names: Sequence[str],
+    conditioning: Conditioning,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Return each picture's loss at BANK_TIMESTEPS, float32 (B, 8), with noise that depends only on its name.
 
@@ -105,10 +126,11 @@ def bank_losses(
         latents: float (B, C, H, W), the posterior's mean, scaled by the VAE's `scaling_factor`.
         names: names of the pictures, such as the hash of their content.
         conditioning: of B pictures.
+        mask: where errors count, as in `mean_inside`.
     """
     losses = []
     for timestep in BANK_TIMESTEPS:
         draw = normal([("bank", name, timestep) for name in names], latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
-        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, conditioning))
+        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, conditioning, mask))
     return torch.stack(losses, 1)

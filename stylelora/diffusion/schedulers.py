@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stylelora.base.zero_terminal_snr import able_to, has_zero_terminal_snr
 from stylelora.records import InputError
 
 
@@ -28,6 +29,8 @@ def other_scheduler(path: str, like: Any, num_inference_steps: int) -> Any:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"scheduler {path!r} is not there; give a class such as diffusers.DDIMScheduler") from error
+    if has_zero_terminal_snr(like) and not able_to(found):
+        raise InputError(f"{path} knows no zero terminal SNR; give a class that does, such as diffusers.DDIMScheduler")
     try:
         scheduler = found.from_config(like.config)
         numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)

@@ -89,6 +89,7 @@ def training_notes(
         "ss_optimizer": "torch.optim.AdamW",
         "ss_caption_dropout_rate": settings["caption_dropout"],
         "ss_clip_skip": settings.get("clip_skip"),
+        **objective_notes(settings["objective"]),
         "ss_seed": seed,
         "ss_enable_bucket": len(sizes) > 1,
         "ss_bucket_info": json.dumps({"buckets": buckets}),
@@ -105,6 +106,21 @@ def training_notes(
         "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return {key: str(value) for key, value in notes.items()}
+
+
+def objective_notes(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `Objective` under kohya's names; None for those that are off."""
+    named = {"ss_min_snr_gamma": "min_snr_gamma", "ss_noise_offset": "noise_offset"}
+    named |= {"ss_multires_noise_iterations": "pyramid_iterations", "ss_ip_noise_gamma": "input_perturbation"}
+    notes = {note: objective[option] or None for note, option in named.items()}
+    pyramid, huber = objective["pyramid_iterations"], objective["loss"] == "huber"
+    return notes | {
+        "ss_multires_noise_discount": objective["pyramid_discount"] if pyramid else None,
+        "ss_debiased_estimation": objective["debiased_estimation"],
+        "ss_loss_type": "huber" if huber else "l2",
+        "ss_huber_schedule": "constant" if huber else None,
+        "ss_huber_c": objective["huber_c"] if huber else None,
+    }
 
 
 def shared_name(base: str) -> str:

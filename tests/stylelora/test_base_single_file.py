@@ -145,12 +145,17 @@ def test_what_sd2_predicts(sd2, tiny_sd2_configs, tmp_path, spread, changes, not
     assert ("does not say what it predicts" in caplog.text) == (not (changes or notes or yaml))
 
 
-def test_an_sd1_that_says_so_predicts_v(sd1, tiny_configs, tmp_path):
+def test_an_sd1_that_says_so_predicts_v(sd1, tiny_configs, tmp_path, caplog):
     file = write_checkpoint(tmp_path / "v.safetensors", sd1)
     file.with_suffix(".yaml").write_text("model: {params: {parameterization: v}}")
     assert load_scheduler(resolve_base(str(file))).config.prediction_type == "v_prediction"
     file = write_checkpoint(tmp_path / "eps.safetensors", sd1)
-    assert load_scheduler(resolve_base(str(file))).config.prediction_type == "epsilon"
+    plain = load_scheduler(resolve_base(str(file)))
+    assert plain.config.prediction_type == "epsilon" and plain.alphas_cumprod[-1] > 1e-3
+    marked = {"v_pred": torch.zeros(1), "ztsnr": torch.zeros(1)}  # ComfyUI's markers
+    scheduler = load_scheduler(resolve_base(str(write_checkpoint(tmp_path / "z.safetensors", sd1 | marked))))
+    assert scheduler.config.prediction_type == "v_prediction" and scheduler.alphas_cumprod[-1] == 0
+    assert "not read" not in caplog.text
 
 
 def real_parts(name):
