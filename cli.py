@@ -27,12 +27,14 @@ def build_cli() -> type:
     import callbacks
     from stylelora.precision import check_precision
     from stylelora.runs.folder import place_run, set_aside
+    from stylelora.runs.length import steps_over_epochs
     from stylelora.runs.next_steps import next_steps
 
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
-        def __init__(self, **kwargs: object) -> None:
+        def __init__(self, words: list[str], **kwargs: object) -> None:
+            self.words = words
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
             options |= {"seed_everything_default": 0, "save_config_kwargs": {"overwrite": True}}
             options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False, "allow_abbrev": False}}
@@ -54,6 +56,8 @@ def build_cli() -> type:
             inside = "validate" if self.subcommand == "validate" else ""
             check_precision(self.config[self.subcommand])
             place_run(self.config[self.subcommand], CONFIGS, inside)
+            if self.subcommand == "fit":
+                steps_over_epochs(self.config.fit.trainer, self.words)
 
         def before_fit(self) -> None:
             """Find the judge, move an earlier run out of the way unless it is resumed, and say where this one works."""
@@ -68,9 +72,11 @@ def build_cli() -> type:
         before_predict = before_test = before_fit
 
         def after_fit(self) -> None:
-            """Say what there is now, and what to type next."""
+            """Say what there is now, and what to type next; a run stopped by hand is no success for scripts."""
             if self.trainer.is_global_zero:
                 print(next_steps(Path(self.trainer.default_root_dir), getattr(self.model, "base", "mini")))
+            if getattr(self.trainer, "stopped_by_hand", False):
+                sys.exit(130)
 
     return StyleCLI
 
@@ -86,7 +92,7 @@ def main(args: list[str] | None = None) -> None:
         if function is not None:
             call(function, words[0], words[1:])
         else:
-            build_cli()(args=None if words == sys.argv[1:] else words)
+            build_cli()(words, args=None if words == sys.argv[1:] else words)
     except Exception as error:  # a defect is raised again
         sys.exit(f"error: {sentence(error, words, function)}")
 

@@ -1,6 +1,7 @@
 """Callbacks: what is measured and written while a module runs; none knows of another."""
 
 from callbacks.clip_score import CLIPScore
+from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
@@ -9,6 +10,7 @@ from callbacks.write_result import WriteResult
 
 #: Section of a config -> the callback it sets.
 GROUPS = {
+    "end_training": EndTraining,
     "sample_images": SampleImages,
     "clip_score": CLIPScore,
     "save_adapter": SaveAdapter,

@@ -65,6 +65,7 @@ class CLIPScore(L.Callback):
             self.metrics.append(CLIP_SCORE.of(mean, condition, self.encoder.name))
             pl_module.log(f"val/{name}", mean.value)  # every process has all rows: nothing to reduce
         if rows and trainer.is_global_zero and trainer.state.fn == "fit":
-            lines = [json.dumps({"epoch": trainer.current_epoch, **row}, ensure_ascii=False) + "\n" for row in rows]
+            at = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            lines = [json.dumps(at | row, ensure_ascii=False) + "\n" for row in rows]
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)

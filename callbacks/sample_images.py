@@ -11,13 +11,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from stylelora.data.images import labelled_grid, to_pil, to_tensor
 from stylelora.distributed import gather_rows
 from stylelora.records import SampleBatch
+from stylelora.runs.kept import point
 
 
 class SampleImages(L.Callback):
-    """Writes the samples of each epoch as files, and as a grid with the base's pictures on the left.
+    """Writes the samples of a validation as files, and as a grid with the base's pictures on the left.
 
-    Files are `samples/epoch=003/000.png ...` and `samples/epoch=003.png` in the run's folder; the grid also goes to
-    TensorBoard. Prompts and seeds are the same every epoch, so that grids can be compared.
+    Files are `samples/epoch=003-step=000064/000.png ...` and `samples/epoch=003-step=000064.png` in the run's folder;
+    the grid also goes to TensorBoard. Prompts and seeds are always the same, so that grids can be compared.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class SampleImages(L.Callback):
         samples, self.rows = gather_rows(self.rows, key="index"), []
         if not samples or not trainer.is_global_zero:
             return
-        name = f"epoch={trainer.current_epoch:03d}"
+        name = point(trainer.current_epoch, trainer.global_step)
         folder = Path(trainer.default_root_dir, "samples", name)
         folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:

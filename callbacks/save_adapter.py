@@ -1,4 +1,4 @@
-"""The trained adapter, as a file that every program loads."""
+"""The trained adapter, as files that every program loads."""
 
 from __future__ import annotations
 
@@ -12,23 +12,37 @@ from PIL import Image
 from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import to_pil
 from stylelora.data.scan import content_hash
-from stylelora.lora.write import write_lora
-from stylelora.records import SampleBatch
+from stylelora.lora.write import DType, write_lora
+from stylelora.records import InputError, SampleBatch
 from stylelora.runs.folder import adapter_file
+from stylelora.runs.kept import point
 from stylelora.runs.notes import shared_name, thumbnail, training_notes
 from stylelora.runs.result import git_hash
 
 
 class SaveAdapter(L.Callback):
-    """Writes `NAME.safetensors`, the adapter of the kept epoch, and `NAME-last.safetensors`; NAME is the run folder's.
+    """Writes `NAME.safetensors`, the kept adapter, and `NAME-last.safetensors`; NAME is the run folder's.
 
     They have kohya's key names, which ComfyUI, A1111, Forge, kohya's scripts and diffusers read, and the notes and
-    thumbnail that these show; `NAME.preview.png` is the epoch's first sample. The module says which epoch is kept, as
-    `val/kept_epoch`. Modules without an adapter are ignored.
+    thumbnail that these show; `NAME.preview.png` is the kept adapter's first sample. The module says which is kept, as
+    `val/kept_step`. Modules without an adapter are ignored.
+
+    Args:
+        every_n_epochs: also keep the adapter after every n-th epoch, as `NAME-epoch=003-step=000064.safetensors`.
+        every_n_steps: also keep it after every n-th step of the optimiser.
+        dtype: type of the weights in the files.
     """
 
-    def __init__(self) -> None:
-        self.sample: tuple[str, Image.Image] | None = None  # of this epoch: its prompt and picture
+    def __init__(
+        self, every_n_epochs: int | None = None, every_n_steps: int | None = None, dtype: DType = "float32"
+    ) -> None:
+        for name, every in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
+            if every is not None and every < 1:
+                raise InputError(f"save_adapter.{name} is {every}; give a number of at least 1, or null")
+        self.every_n_epochs, self.every_n_steps, self.dtype = every_n_epochs, every_n_steps, dtype
+        self.sample: tuple[str, Image.Image] | None = None  # of this validation: its prompt and picture
+        self.validated: tuple[int, float | None] = (-1, None)  # step of the last validation, and its skill
+        self.saved = 0  # last step that `every_n_steps` saved
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the last epoch's sample."""
@@ -43,15 +57,32 @@ class SaveAdapter(L.Callback):
             self.sample = outputs.prompts[place], to_pil(outputs.images[place])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the adapter if this epoch is kept."""
-        if trainer.callback_metrics.get("val/kept_epoch") != trainer.current_epoch:
+        """Save the adapter if it is kept."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        skill = trainer.callback_metrics.get("val/skill")
+        self.validated = trainer.global_step, None if skill is None else float(skill)
+        if trainer.callback_metrics.get("val/kept_step") != trainer.global_step:
             return
         self._save(trainer, pl_module, "", trainer.current_epoch)
         preview = adapter_file(Path(trainer.default_root_dir)).with_suffix(".preview.png")
         if trainer.is_global_zero and self.sample is not None:
             self.sample[1].save(preview)
         elif trainer.is_global_zero:
-            preview.unlink(missing_ok=True)  # it would show another epoch
+            preview.unlink(missing_ok=True)  # it would show another
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Save the adapter every n steps."""
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0 and step > self.saved:
+            self.saved = step
+            self._save(trainer, pl_module, f"-{point(trainer.current_epoch, step)}", trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the adapter every n epochs."""
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            where = point(trainer.current_epoch, trainer.global_step)
+            self._save(trainer, pl_module, f"-{where}", trainer.current_epoch)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last adapter."""
@@ -61,10 +92,13 @@ class SaveAdapter(L.Callback):
         if not trainer.is_global_zero or not hasattr(pl_module, "adapter_layers"):
             return
         hparams, data = pl_module.hparams, trainer.datamodule
+        validated, skill = self.validated
+        measured = validated == trainer.global_step  # else skill and sample are of other weights
         file = adapter_file(Path(trainer.default_root_dir), which)
         notes = training_notes(
             name=file.stem, base=hparams.base, width=pl_module.unet.config.cross_attention_dim,
             prediction=pl_module.scheduler.config.prediction_type, dataset=data.dataset, settings=hparams,
+            learning_rate=trainer.optimizers[0].defaults.get("lr"),
             batch_size=data.batch_size, devices=trainer.world_size, accumulated=trainer.accumulate_grad_batches,
             repeats=data.repeats, epoch=epoch,
             epochs=trainer.max_epochs, steps=trainer.global_step, seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
@@ -80,9 +114,10 @@ class SaveAdapter(L.Callback):
             "train_count": str(len(data.train)),
             "held_out_count": str(len(data.held_out)),
             "held_out": content_hash(data.held_out),
-            "held_out_skill": f"{float(trainer.callback_metrics.get('val/skill', 'nan')):.6f}",
             "git": git_hash(),
         }
-        if self.sample is not None:
+        if measured and skill is not None:
+            notes["held_out_skill"] = f"{skill:.6f}"
+        if measured and self.sample is not None:
             notes |= {"prompt": self.sample[0], "modelspec.thumbnail": thumbnail(self.sample[1])}
-        write_lora(file, pl_module.adapter_layers(), notes)
+        write_lora(file, pl_module.adapter_layers(), notes, dtype=self.dtype)

@@ -18,14 +18,16 @@ class WriteResult(L.Callback):
 
     After a training it also writes `NAME.md`, the adapter's model card.
 
-    Metrics are those that the module and the other callbacks offer as `metrics`. They are of the epoch that is kept,
-    as `val/kept_epoch` says, so they belong to the saved adapter; a module that logs none gives those of its last
-    epoch. After an exception they are of what was finished until then. A test's stand beside the p-values of `tests`.
+    Metrics are those that the module and the other callbacks offer as `metrics`. They are of the adapter that is kept,
+    as `val/kept_step` says; a module that logs none gives those of its last validation. After an exception they are of
+    what was finished until then. A test's stand beside the p-values of `tests`.
     """
 
     def __init__(self) -> None:
         self.started: float | None = None
         self.epoch: int | None = None
+        self.step: int | None = None
+        self.warning = ""
         self.kept_metrics: list[Metric] = []
         self.tests: list[Endpoint] = []
 
@@ -36,14 +38,16 @@ class WriteResult(L.Callback):
             self.started = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep this epoch's metrics if the epoch is kept."""
-        if trainer.callback_metrics.get("val/kept_epoch", trainer.current_epoch) == trainer.current_epoch:
-            self.kept_metrics, self.epoch = _offered(trainer, pl_module, "metrics"), trainer.current_epoch
+        """Keep this validation's metrics if its adapter is kept."""
+        if trainer.callback_metrics.get("val/kept_step", trainer.global_step) == trainer.global_step:
+            self.kept_metrics = _offered(trainer, pl_module, "metrics")
+            self.epoch, self.step = trainer.current_epoch, trainer.global_step
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write success, and the model card."""
-        del pl_module
-        self._write(trainer, "success", None)
+        """Write success, or that a person ended it, and the model card."""
+        self.warning = getattr(getattr(pl_module, "kept", None), "warning", "")
+        stopped = getattr(trainer, "stopped_by_hand", False)
+        self._write(trainer, "cancelled" if stopped else "success", "stopped with Ctrl-C" if stopped else None)
         if trainer.is_global_zero:
             write_card(Path(trainer.default_root_dir))
 
@@ -69,6 +73,8 @@ class WriteResult(L.Callback):
             error=error,
             seconds=time.monotonic() - self.started,
             epoch=self.epoch,
+            step=self.step,
+            warning=self.warning,
             epochs=trainer.current_epoch,
             dataset=getattr(trainer.datamodule, "dataset_hash", None),
             metrics=self.kept_metrics,
@@ -76,12 +82,12 @@ class WriteResult(L.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the kept epoch's metrics in checkpoints."""
-        return {"epoch": self.epoch, "metrics": [metric.as_record() for metric in self.kept_metrics]}
+        """Remember the kept adapter's metrics in checkpoints."""
+        return {"epoch": self.epoch, "step": self.step, "metrics": [metric.as_record() for metric in self.kept_metrics]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them from a checkpoint."""
-        self.epoch = state_dict["epoch"]
+        self.epoch, self.step = state_dict["epoch"], state_dict["step"]
         self.kept_metrics = [Metric.of_record(record) for record in state_dict["metrics"]]
 
 

@@ -7,6 +7,7 @@ import os
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from stylelora.base.clip_skip import check_clip_skip
@@ -17,23 +18,24 @@ from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.distributed import gather_rows
+from stylelora.lora.average import Average
 from stylelora.lora.factors import Layer
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
 from stylelora.lora.write import trained_layers
 from stylelora.metrics.skill import SKILL, skill_interval
 from stylelora.precision import BaseDType, cast_frozen, same_precision_everywhere
 from stylelora.records import InputError, Metric, SampleBatch
-from stylelora.runs.kept import KeptEpoch
+from stylelora.runs.kept import SHARE, Kept, Rule
+from stylelora.schedules import check_optimizer, settings_of, with_schedule
 from stylelora.seeds import seed_of
 
 
 class StyleLoRA(L.LightningModule):
     """Trains one LoRA of a UNet (Hu et al. 2021): W x + alpha / rank * B A x; only A and B are trained, in float32.
 
-    On held-out pictures, with fixed noise and timesteps for each, it logs `val/loss`, `val/skill` and
-    `val/kept_epoch`, the epoch that is kept (`stylelora.runs.kept`); for prompts it returns a SampleBatch. Skill is
-    1 - loss / loss of the base on the same draws: 0 is the base. Unlike losses, skills can be compared between data
-    sets.
+    On held-out pictures, with fixed noise and timesteps for each, it logs `val/loss` and `val/skill`; for prompts it
+    returns a SampleBatch. Skill is 1 - loss / loss of the base on the same draws: 0 is the base. Unlike losses, skills
+    can be compared between data sets. `val/kept_step` is the step whose adapter is kept (`stylelora.runs.kept`).
 
     Args:
         base: base model: `mini`, a diffusers folder, a single-file checkpoint (.safetensors) or a hub id; for example
@@ -45,15 +47,19 @@ class StyleLoRA(L.LightningModule):
             some; 0 to below 1.
         target_modules: layers that get a LoRA; given by the last parts of their names, such as to_q, conv1 or
             attn2.to_k.
-        learning_rate: learning rate of AdamW.
-        lr_decay_ratio: final share of the steps with a falling learning rate; over them it falls linearly to 0; with 0
-            it stays constant.
-        weight_decay: weight decay of AdamW.
+        optimizer: optimiser, as a class with its options.
+        lr_scheduler: schedule of the learning rate, as a class with its options, such as stylelora.schedules.Schedule;
+            it takes a step after each of the optimiser's; null: the learning rate is constant.
+        ema_decay: keep an exponential moving average of the adapter with this decay, such as 0.999; it is what is
+            validated, sampled and saved; null: off.
+        keep: which validated adapter is kept: balanced (the highest skill among those whose samples still show what
+            prompts say), skill (the highest skill) or last.
+        keep_share: share of the base's CLIP score that balanced asks for.
         objective: loss, noise and timesteps of the training; default: the plain loss.
         num_inference_steps: denoising steps of each sample picture; default: depends on the base (30 for SD 1.5).
         guidance_scale: guidance scale (CFG) of the samples; how strongly they follow their prompt; 1 means no guidance;
             default: depends on the base (7.5 for SD 1.5).
-        sample_every_n_epochs: sample and score every n epochs, and after the last one.
+        sample_every_n_epochs: sample and score at the validations of every n-th epoch, and at the last one.
         clip_skip: layer of the text encoder that gives the text embeddings, counted from the end as kohya counts; 1
             is the last; 2, the one before, suits many anime models.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them: much less
@@ -70,9 +76,11 @@ class StyleLoRA(L.LightningModule):
         lora_dropout: float = 0.0,
         caption_dropout: float = 0.1,
         target_modules: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
-        learning_rate: float = 1.0e-4,
-        lr_decay_ratio: float = 0.0,
-        weight_decay: float = 1.0e-2,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1.0e-4, weight_decay=1.0e-2),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        ema_decay: float | None = None,
+        keep: Rule = "balanced",
+        keep_share: float = SHARE,
         objective: Objective = Objective(),
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -82,20 +90,22 @@ class StyleLoRA(L.LightningModule):
         base_dtype: BaseDType = "float32",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore="objective")
-        self.save_hyperparameters({"objective": dataclasses.asdict(objective)})  # checkpoints hold plain values only
+        self.save_hyperparameters(ignore=["objective", "optimizer", "lr_scheduler"])
+        made = {"optimizer": settings_of(optimizer), "lr_scheduler": settings_of(lr_scheduler)}
+        self.save_hyperparameters({"objective": dataclasses.asdict(objective), **made})  # plain values in checkpoints
         self.strict_loading = False  # checkpoints hold the adapter only
         self.base = base
-        if (num_inference_steps is not None and num_inference_steps < 1) or learning_rate <= 0:
-            raise InputError(
-                f"num_inference_steps is {num_inference_steps} and learning_rate {learning_rate}; both must be above 0"
-            )
-        if not 0 <= lr_decay_ratio <= 1:
-            raise InputError(f"lr_decay_ratio is {lr_decay_ratio}; give a share between 0 and 1")
+        if num_inference_steps is not None and num_inference_steps < 1:
+            raise InputError(f"num_inference_steps is {num_inference_steps}; it must be above 0")
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise InputError(f"ema_decay is {ema_decay}; give a number between 0 and 1, such as 0.999, or null")
         if not 0 <= caption_dropout < 1:
             raise InputError(f"caption_dropout is {caption_dropout}; give a share from 0 to below 1")
         objective.check()
-        self.objective = objective
+        check_optimizer(optimizer, lr_scheduler)
+        self.objective, self.optimizer, self.lr_scheduler = objective, optimizer, lr_scheduler
+        self.kept = Kept(keep, keep_share)
+        self.kept.check()
         if sample_every_n_epochs < 1:
             raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
@@ -116,7 +126,7 @@ class StyleLoRA(L.LightningModule):
         self._base_images: dict[int, Tensor] = {}  # by index of the samples
         self._held_out: list[dict] = []
         self._vae: list[torch.nn.Module] = []  # in a list, so that it is no part of this module or its checkpoints
-        self.kept = KeptEpoch()
+        self.average = Average(adapter_parameters(self.unet), ema_decay)
 
     def setup(self, stage: str) -> None:
         """Forget what was measured on other data."""
@@ -159,9 +169,10 @@ class StyleLoRA(L.LightningModule):
         return None
 
     def _sampling_is_due(self) -> bool:
-        epoch, fitting = self.current_epoch + 1, self.trainer.state.fn == "fit"
-        every = self.hparams.sample_every_n_epochs
-        return not fitting or epoch % every == 0 or epoch == self.trainer.max_epochs
+        trainer, epoch, every = self.trainer, self.current_epoch + 1, self.hparams.sample_every_n_epochs
+        if trainer.state.fn != "fit" or epoch % every == 0:
+            return True
+        return trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
     def _bank_losses(self, batch: dict) -> Tensor:
         """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
@@ -192,65 +203,82 @@ class StyleLoRA(L.LightningModule):
         self._vae = self._vae or [load_vae(resolve_base(self.base))]
         return self._vae[0].to(self.device)
 
+    def on_train_batch_end(self, *_: object) -> None:
+        """Add the adapter to its average, after steps of the optimiser."""
+        self.average.update(self.global_step)
+
+    def on_validation_start(self) -> None:
+        """Validate the average, if there is one; callbacks that save afterwards save it, too."""
+        self.average.show()
+
+    def on_validation_end(self) -> None:
+        """Go on with the adapter itself; callbacks come before."""
+        self.average.hide()
+
     def on_validation_epoch_end(self) -> None:
-        """Log held-out loss and skill against the base, over the pictures of all processes, and the kept epoch."""
+        """Log held-out loss and skill against the base, over the pictures of all processes, and what is kept."""
         rows, self._held_out = gather_rows(self._held_out, key="row"), []
+        self.metrics = self._measured(rows) if rows else []
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            scores = [self.trainer.callback_metrics.get(f"val/clip_score{which}") for which in ("", "_base")]
+            sampled = self._sampling_is_due() and None not in scores
+            content = float(scores[0]) / max(float(scores[1]), 1e-6) if sampled else None
+            skill = self.metrics[0].value if self.metrics else None
+            kept = self.kept.offer(self.current_epoch, self.global_step, skill, content)
+            self.log("val/kept_step", float(kept))
+
+    def _measured(self, rows: list[dict]) -> list[Metric]:
+        """Log what was measured of the held-out pictures, and return the skill."""
         loss = torch.stack([row["loss"] for row in rows]).double()
         base_loss = torch.stack([row["base_loss"] for row in rows]).double()
         if not loss.isfinite().all():
             raise InputError(
                 f"the held-out loss of epoch {self.current_epoch} is not a number: training has diverged; lower "
-                f"model.learning_rate"
+                f"model.optimizer.lr"
             )
         skill = skill_interval(loss.numpy(), base_loss.numpy())
-        self.metrics = [SKILL.of(skill)]
         self.log("val/loss", loss.mean(), prog_bar=True)
         self.log("val/base_loss", base_loss.mean())
         self.log("val/skill", skill.value, prog_bar=True)
         self.log_dict({"val/skill_ci_low": skill.ci_low, "val/skill_ci_high": skill.ci_high})
-        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.log("val/kept_epoch", float(self.kept.offer(self.current_epoch, skill.value)))
+        return [SKILL.of(skill)]
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
-        """Return AdamW on the adapter alone; a falling learning rate falls with every step."""
-        optimizer = torch.optim.AdamW(
-            adapter_parameters(self.unet), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
-        )
-        if not self.hparams.lr_decay_ratio:
-            return optimizer
-        total, lr_decay_ratio = self.trainer.estimated_stepping_batches, self.hparams.lr_decay_ratio
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (1 - step / total) / lr_decay_ratio)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Return the optimiser of the adapter alone, with its schedule."""
+        steps = self.trainer.estimated_stepping_batches if self.lr_scheduler else float("inf")
+        return with_schedule(self.optimizer(adapter_parameters(self.unet)), self.lr_scheduler, steps)
 
     def adapter_layers(self) -> dict[str, Layer]:
-        """Return a copy of the adapter's tensors, layer by layer."""
-        return trained_layers(self.unet, self.hparams.alpha)
+        """Return a copy of the adapter's tensors, layer by layer; of its average, if there is one."""
+        with self.average.shown():
+            return trained_layers(self.unet, self.hparams.alpha)
 
     def _trained(self) -> set[str]:
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep only the adapter, as the base is loaded from its own folder, and which epoch is kept."""
+        """Keep only the adapter, as the base is loaded from its own folder, its average, and what is kept."""
         checkpoint["kept"] = dataclasses.asdict(self.kept)
-        trained = self._trained()
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        with self.average.shown(False):
+            checkpoint["state_dict"] = {k: v.clone() for k, v in self.state_dict().items() if k in self._trained()}
+        checkpoint["average"] = self.average.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Refuse a checkpoint with other layers, which `strict_loading = False` would load in part.
 
         Raises:
-            InputError: for other layers, or for resuming from a checkpoint that does not say which epoch is kept.
+            InputError: for other layers, or for resuming from a checkpoint that does not say what is kept.
         """
         if different := self._trained() ^ set(checkpoint["state_dict"]):
             raise InputError(
                 f"the checkpoint holds an adapter for other layers ({len(different)} differ, such as "
                 f"{min(different)}); resume with the base and target_modules that it was trained with"
             )
-        if "kept" not in checkpoint and self.trainer.state.fn == "fit":
+        if "rank" not in checkpoint.get("kept", {}) and self.trainer.state.fn == "fit":
             raise InputError(
-                "the checkpoint is of an older version and does not say which epoch is kept; train again without "
+                "the checkpoint is of an older version and does not say which adapter is kept; train again without "
                 "--ckpt_path"
             )
-        self.kept = KeptEpoch(**checkpoint.get("kept", {}))
+        rule = {"rule": self.kept.rule, "share": self.kept.share}
+        self.kept = Kept(**checkpoint.get("kept", {}) | rule) if "rank" in checkpoint.get("kept", {}) else self.kept
+        self.average.load_state_dict(checkpoint.get("average"))

@@ -1,6 +1,7 @@
 """Pictures and runs for tests of the whole, small enough for a second each."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -16,6 +17,11 @@ from stylelora.records import Metric, SampleBatch
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = ["a cat", "a red boat"]
+
+
+def adamw(lr: float, **options) -> functools.partial:
+    """Return what makes an AdamW, as the command line gives it to the module."""
+    return functools.partial(torch.optim.AdamW, lr=lr, **{"weight_decay": 1.0e-2, **options})
 
 
 def draw_pictures(folder: Path, count: int = 8) -> Path:
@@ -35,7 +41,7 @@ def fit_words(base, scorer, root, folder, *more, epochs=1) -> list[str]:
         f"--config={ROOT / 'configs' / 'quickstart.yaml'}",
         f"--model.base={base}",
         "--model.rank=4",
-        "--model.lr_decay_ratio=0",  # a falling rate depends on the length of the run, which resuming changes
+        "--model.lr_scheduler=null",  # a falling rate depends on the length of the run, which resuming changes
         "--model.num_inference_steps=2",
         f"--data.root={root}",
         "--data.batch_size=2",

@@ -27,7 +27,7 @@ def fit(words, timeout=300):
 def runs(tiny_sd, tiny_clip, pictures, tmp_path_factory):
     """One run with one process, and one with two, at the same global batch; with an odd number of held-out pictures."""
     folder = tmp_path_factory.mktemp("runs")
-    more = ["--model.init_args.learning_rate=1.0e-4", "--data.init_args.prompts=[a cat, a dog, a boat]"]
+    more = ["--model.optimizer.lr=1.0e-4", "--data.init_args.prompts=[a cat, a dog, a boat]"]
     for name, words in {
         "one": ["--data.init_args.batch_size=4"],
         "two": ["--data.init_args.batch_size=2", *TWO],

@@ -30,7 +30,7 @@ FUNCTIONS = {
 TRAINER = {
     "--config": "config of the run; its values replace the defaults shown here",
     "--trainer.max_epochs": "number of epochs",
-    "--trainer.max_steps": "number of training steps, if reached first",
+    "--trainer.max_steps": "number of optimiser steps, instead of max_epochs",
     "--trainer.accelerator": "cpu, gpu, mps or auto",
     "--trainer.devices": "number of devices",
     "--trainer.precision": "32-true, or bf16-mixed or 16-mixed on a GPU",
@@ -65,9 +65,9 @@ SECTIONS = {
     "fit": [
         (
             ("model", "lightning_modules.StyleLoRA"),
-            ["base", "rank", "alpha", "target_modules", "lora_dropout", "learning_rate", "lr_decay_ratio",
-             "num_inference_steps", "guidance_scale", "clip_skip", "sample_every_n_epochs", "gradient_checkpointing",
-             "base_dtype"],
+            ["base", "rank", "alpha", "target_modules", "lora_dropout", "optimizer", "lr_scheduler", "ema_decay",
+             "keep", "num_inference_steps", "guidance_scale", "clip_skip", "sample_every_n_epochs",
+             "gradient_checkpointing", "base_dtype"],
         ),
         (
             _STYLE_DATA,
@@ -75,6 +75,7 @@ SECTIONS = {
              "samples_per_prompt"],
         ),
         _SCORE,
+        (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs", "every_n_steps", "dtype"]),
     ],
     "validate": [
         (("model", "lightning_modules.StyleLoRA"), ["base", "rank", "alpha", "num_inference_steps", "guidance_scale"]),

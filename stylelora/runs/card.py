@@ -7,8 +7,11 @@ from pathlib import Path
 
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
+from stylelora.runs.kept import point
 
-_SHOWN = ("rank", "alpha", "target_modules", "learning_rate", "lr_decay_ratio", "caption_dropout", "lora_dropout")
+_SHOWN = (
+    *("rank", "alpha", "target_modules", "optimizer", "lr_scheduler", "ema_decay", "caption_dropout", "lora_dropout"),
+)
 
 UNKNOWN = "not stated; check that you may share what was made from them"
 
@@ -29,7 +32,7 @@ def write_card(folder: Path) -> Path | None:
         notes = opened.metadata() or {}
     result = json.loads((folder / "result.json").read_text())
     trigger, base, name = notes["trigger"], notes["base"], file.stem
-    sheet = folder / "samples" / f"epoch={int(notes['epoch']):03d}.png"
+    sheet = folder / "samples" / f"{point(int(notes['epoch']), int(notes['ss_steps']))}.png"
     preview = file.with_suffix(".preview.png")
     head: dict = {"library_name": "diffusers", "pipeline_tag": "text-to-image", "instance_prompt": trigger}
     head["tags"] = ["lora", "stable-diffusion", "stable-diffusion-diffusers", "text-to-image", "template:sd-lora"]
@@ -80,4 +83,7 @@ def _row(metric: Metric) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict) and "class_path" in value:
+        options = ", ".join(f"{key} {one}" for key, one in value.get("init_args", {}).items() if one is not None)
+        return f"{value['class_path']}: {options}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,36 +1,99 @@
-"""Selection of the best epoch; a run's files and metrics are those of this epoch."""
+"""Selection of the adapter that is kept; a run's file, checkpoint and metrics are its."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stylelora.records import InputError
+
+Rule = Literal["balanced", "skill", "last"]
+#: Share of the base's CLIP score that samples need to have, for them to show what their prompts say.
+SHARE = 0.9
+
+
+def point(epoch: int, step: int) -> str:
+    """Return how files name a point of the training: the epoch, from 0, and the finished optimiser steps."""
+    return f"epoch={epoch:03d}-step={step:06d}"
 
 
 @dataclass
-class KeptEpoch:
-    """The best epoch so far: the highest held-out skill, the earliest on ties.
+class Kept:
+    """The best validated adapter so far, by a rule; the earliest on ties.
 
-    Training loss is no criterion, since it keeps falling as an adapter memorises its pictures. The module offers every
-    epoch and logs the result as `val/kept_epoch`. Whatever saves the kept epoch (adapter, checkpoint, metrics) does so
-    whenever it is the current one.
+    Training loss is no criterion, since it keeps falling as an adapter memorises its pictures; skill alone can be
+    highest for an adapter that no longer draws what a prompt says. The module offers what every validation measures,
+    and logs the result as `val/kept_step`. Whatever saves the kept adapter (file, checkpoint, metrics) does so whenever
+    it is the current one.
 
     Attributes:
+        rule: balanced: the highest skill among those whose samples have at least `share` of the base's CLIP score; as
+            long as there is none, the one with the highest such share; without scores as `skill`. skill: the highest
+            held-out skill. last: the last validated one. Without held-out pictures always the last.
+        share: of the base's CLIP score.
         epoch: index from 0; -1 before the first.
-        score: skill of that epoch; to change the criterion, change the score.
+        step: finished optimiser steps.
+        rank: what is compared, in order.
+        content: share of the base's CLIP score that it has; None: not scored.
+        measured: whether there are held-out pictures.
     """
 
+    rule: Rule = "balanced"
+    share: float = SHARE
     epoch: int = -1
-    score: float = float("-inf")
+    step: int = -1
+    rank: list[float] = field(default_factory=list)
+    content: float | None = None
+    measured: bool = True
 
-    def offer(self, epoch: int, skill: float) -> int:
-        """Keep an epoch if it is better than all earlier ones.
+    def check(self) -> None:
+        """Check the share.
+
+        Raises:
+            InputError: if it is none.
+        """
+        if not 0 <= self.share <= 1:
+            raise InputError(f"keep_share is {self.share}; give a share of the base's CLIP score, from 0 to 1")
+
+    def offer(self, epoch: int, step: int, skill: float | None, content: float | None) -> int:
+        """Keep an adapter if it is better than all earlier ones.
 
         Args:
             epoch: index from 0.
-            skill: held-out skill after it; NaN is never better.
+            step: finished optimiser steps.
+            skill: held-out skill; None: not measured; one that is not finite is never kept.
+            content: CLIP score of its samples, divided by that of the base's; None: not measured.
 
         Returns:
-            index of the kept epoch.
+            step of the kept adapter.
         """
-        if skill > self.score:
-            self.epoch, self.score = epoch, skill
-        return self.epoch
+        rank = self._rank(step, skill, content)
+        if all(map(math.isfinite, rank)) and (not self.rank or rank > self.rank):
+            self.epoch, self.step, self.rank, self.content = epoch, step, rank, content
+            self.measured = skill is not None
+        return self.step
+
+    def _rank(self, step: int, skill: float | None, content: float | None) -> list[float]:
+        if skill is None or self.rule == "last":
+            return [float(step)]
+        if self.rule == "skill":
+            return [skill]
+        if content is None:
+            return [-1.0, skill]
+        return [1.0, skill] if content >= self.share else [0.0, content]
+
+    @property
+    def warning(self) -> str:
+        """Return what a person should know about the choice, "" if all is well."""
+        if self.step < 0:
+            return ""
+        if not self.measured:
+            return "there are no held-out pictures, so nothing was measured: the last adapter is kept"
+        if self.rule == "balanced" and self.rank[0] == 0:
+            return (
+                f"no adapter's samples have {self.share:.0%} of the base's CLIP score, so they may no longer show what "
+                f"prompts say; the one after epoch {self.epoch} has the most, {self.content:.0%}, and is kept; look at "
+                f"its samples"
+            )
+        return ""

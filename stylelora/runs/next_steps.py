@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
+from stylelora.runs.kept import point
 
 
 def next_steps(folder: Path, base: str = "mini") -> str:
@@ -28,8 +29,10 @@ def next_steps(folder: Path, base: str = "mini") -> str:
         skills = [metric.value for metric in metrics if metric.quantity.measure == "skill"]
         of = f"epoch {result['epoch']}" + "".join(f", skill {value:.3f}" for value in skills[:1])
         lines.append(f"adapter   {adapter}  ({of}; trigger word {metadata.get('trigger')})")
+    if result.get("warning"):
+        lines.insert(0, f"warning   {result['warning']}")
     if sheets := sorted(folder.glob("samples/epoch=*.png")):
-        kept = [sheet for sheet in sheets if sheet.stem == f"epoch={result['epoch'] or 0:03d}"]
+        kept = [sheet for sheet in sheets if sheet.stem == point(result["epoch"] or 0, result["step"] or 0)]
         lines.append(f"pictures  {(kept or sheets)[-1]}  (one sheet of samples per epoch)")
     lines.append(f"result    {folder / 'result.json'}")
     if adapter.is_file():

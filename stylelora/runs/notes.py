@@ -29,6 +29,7 @@ def training_notes(
     prediction: str,
     dataset: StyleDataset,
     settings: Mapping[str, Any],
+    learning_rate: float | None,
     batch_size: int,
     devices: int,
     accumulated: int,
@@ -47,6 +48,7 @@ def training_notes(
         prediction: what its UNet predicts: epsilon or v_prediction.
         dataset: its pictures and captions.
         settings: hyperparameters of the training, as `StyleLoRA` names them.
+        learning_rate: of the optimiser, before any schedule; None if it has none.
         batch_size: pictures per step and device.
         devices: number of devices.
         accumulated: batches whose gradients are added up before a step.
@@ -80,13 +82,14 @@ def training_notes(
         "ss_num_epochs": epochs,
         "ss_epoch": epoch + 1,
         "ss_steps": steps,
-        "ss_learning_rate": settings["learning_rate"],
-        "ss_unet_lr": settings["learning_rate"],
+        "ss_learning_rate": learning_rate,
+        "ss_unet_lr": learning_rate,
         "ss_text_encoder_lr": None,
         "ss_batch_size_per_device": batch_size,
         "ss_total_batch_size": batch_size * devices * accumulated,
         "ss_gradient_accumulation_steps": accumulated,
-        "ss_optimizer": "torch.optim.AdamW",
+        "ss_optimizer": settings["optimizer"]["class_path"],
+        "ss_lr_scheduler": (settings["lr_scheduler"] or {}).get("class_path", "constant"),
         "ss_caption_dropout_rate": settings["caption_dropout"],
         "ss_clip_skip": settings.get("clip_skip"),
         **objective_notes(settings["objective"]),

@@ -44,6 +44,8 @@ def write_result(
     seconds: float,
     epoch: int | None,
     epochs: int,
+    step: int | None = None,
+    warning: str = "",
     dataset: str | None,
     metrics: Sequence[Metric],
     tests: Sequence[Endpoint] = (),
@@ -55,8 +57,10 @@ def write_result(
         status: success, failed or cancelled.
         error: what stopped the run; None if nothing did.
         seconds: wall time.
-        epoch: index from 0 of the kept epoch, which adapter and metrics belong to; None if there is none.
+        epoch: index from 0 of the epoch that the kept adapter and the metrics belong to; None if there is none.
         epochs: number of finished epochs.
+        step: finished optimiser steps of the kept adapter.
+        warning: what a person should know about the choice of the kept adapter; "" if all is well.
         dataset: hash of pictures and captions.
         metrics: measured values, in the format of `Metric.as_record`.
         tests: results of the tests declared in advance, in the format of `Endpoint.as_record`.
@@ -72,7 +76,9 @@ def write_result(
         "error": error,
         "seconds": round(seconds, 2),
         "epoch": epoch,
+        "step": step,
         "epochs": epochs,
+        "warning": warning,
         "metrics": [metric.as_record() for metric in metrics],
         "tests": [test.as_record() for test in tests],
         "dataset": dataset,

@@ -99,9 +99,9 @@ def test_scores_each_picture_and_its_base(tmp_path):
 
     rows = lines(tmp_path / "new" / "run")
     assert [(row["epoch"], row["index"]) for row in rows] == [(e, i) for e in (0, 1) for i in range(6)]
-    assert set(rows[0]) == {"epoch", "index", "prompt", "seed", "encoder", "score", "base_score"}
+    assert set(rows[0]) == {"epoch", "step", "index", "prompt", "seed", "encoder", "score", "base_score"}
     assert rows[9] == {
-        "epoch": 1, "index": 3, "prompt": "a boat", "seed": 1, "encoder": "fake",
+        "epoch": 1, "step": trainer.global_step, "index": 3, "prompt": "a boat", "seed": 1, "encoder": "fake",
         "score": pytest.approx(expected(1)[3], abs=1e-6), "base_score": pytest.approx(expected(0)[3], abs=1e-6),
     }  # fmt: skip
 

@@ -162,7 +162,7 @@ def test_the_skill_is_the_one_that_training_reported(tiny_sd, tiny_clip, roots, 
     more = (
         "--data.init_args.trigger=inkstyle",
         "--data.init_args.held_out=0.2",
-        "--model.init_args.learning_rate=0.01",
+        "--model.optimizer.lr=0.01",
     )
     words = fit_words(tiny_sd, tiny_clip, roots[0], tmp_path / "fit", *more, "--data.init_args.resolution=64")
     code, said = run_cli(words)

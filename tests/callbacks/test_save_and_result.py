@@ -18,7 +18,7 @@ from stylelora.lora.factors import Layer
 from stylelora.lora.lora_file import read_lora
 from stylelora.records import Metric, Quantity
 from stylelora.runs.folder import adapter_file
-from stylelora.runs.kept import KeptEpoch
+from stylelora.runs.kept import Kept
 
 
 def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_path):
@@ -39,13 +39,15 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_pa
         global_step=5,
         world_size=1,
         max_epochs=5,
+        sanity_checking=False,
+        optimizers=[module.configure_optimizers()],
         datamodule=data,
     )
-    callback, kept = SaveAdapter(), KeptEpoch()
+    callback, kept = SaveAdapter(), Kept("skill")
     for epoch, (skill, loss) in enumerate([(0.1, 3.0), (0.3, 2.0), (0.3, 2.0), (0.2, 1.0), (math.nan, 0.5)]):
-        trainer.current_epoch = epoch
+        trainer.current_epoch, trainer.global_step = epoch, 5 * epoch + 5
         trainer.callback_metrics = {"val/skill": torch.tensor(skill), "train/loss": torch.tensor(loss)}
-        trainer.callback_metrics["val/kept_epoch"] = torch.tensor(float(kept.offer(epoch, skill)))
+        trainer.callback_metrics["val/kept_step"] = torch.tensor(float(kept.offer(epoch, 5 * epoch + 5, skill, None)))
         callback.on_validation_end(trainer, module)
     callback.on_train_end(trainer, module)
 
@@ -55,10 +57,10 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_pa
 
     assert offset("") == {1.0}
     assert offset("-last") == {4.0}
-    assert kept.score == pytest.approx(0.3)
+    assert (kept.epoch, kept.step) == (1, 10)
 
-    resumed = KeptEpoch(**dataclasses.asdict(kept))
-    trainer.callback_metrics = {"val/kept_epoch": torch.tensor(float(resumed.offer(4, 0.25)))}
+    resumed = Kept(**dataclasses.asdict(kept))
+    trainer.callback_metrics = {"val/kept_step": torch.tensor(float(resumed.offer(4, 25, 0.25, None)))}
     SaveAdapter().on_validation_end(trainer, module)
     assert offset("") == {1.0}
 
@@ -71,7 +73,7 @@ class Breaks(L.LightningModule):
     def __init__(self, error):
         super().__init__()
         self.number, self.error = torch.nn.Parameter(torch.ones(())), error
-        self.kept = KeptEpoch()
+        self.kept = Kept("skill")
 
     def training_step(self, batch, batch_idx):
         if self.current_epoch == 1 and self.error:
@@ -79,7 +81,8 @@ class Breaks(L.LightningModule):
         return self.number**2
 
     def validation_step(self, batch, batch_idx):
-        self.log("val/kept_epoch", float(self.kept.offer(self.current_epoch, self.metrics[0].value)))
+        kept = self.kept.offer(self.current_epoch, self.global_step, self.metrics[0].value, None)
+        self.log("val/kept_step", float(kept))
 
     def train_dataloader(self):
         return DataLoader(torch.ones(1))

@@ -49,7 +49,7 @@ def test_a_resumed_run_with_buckets_and_flips_equals_a_straight_one(train, tmp_p
 @pytest.mark.slow
 def test_two_processes_train_on_buckets_and_flips_what_one_trains(tiny_sd, shapes, tmp_path):
     adapters = []
-    more = ["--model.init_args.learning_rate=1.0e-4", "--data.init_args.resolution=128"]
+    more = ["--model.optimizer.lr=1.0e-4", "--data.init_args.resolution=128"]
     more += ["--data.init_args.buckets=true", "--data.init_args.flip=true"]
     for name, words in {
         "one": ["--data.init_args.batch_size=4"],

@@ -5,7 +5,7 @@ import pytest
 
 from datamodules import StyleDataModule
 from lightning_modules import StyleLoRA
-from tests.runs import CONTENTS
+from tests.runs import CONTENTS, adamw
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def train(tiny_sd, pictures, cache, tmp_path_factory):
 
     def run(*callbacks, seed=0, epochs=2, ckpt_path=None, validate_first=False, data=None, **options):
         L.seed_everything(seed, verbose=False)
-        module = StyleLoRA(base=str(tiny_sd), rank=4, num_inference_steps=2, **{"learning_rate": 1.0e-3, **options})
+        module = StyleLoRA(base=str(tiny_sd), rank=4, num_inference_steps=2, **{"optimizer": adamw(1.0e-3), **options})
         settings = {"root": str(pictures), "resolution": 64, "batch_size": 2, "repeats": 2, "held_out": 0.4}
         data = StyleDataModule(trigger="zqx", prompts=CONTENTS, cache=str(cache), **(settings | (data or {})))
         trainer = L.Trainer(

@@ -10,6 +10,7 @@ from stylelora.runs.folder import adapter_file
 from tests.adapters import EVERYTHING, base_unet
 from tests.programs import a1111, ai_toolkit, comfyui, forge, huggingface, kohya, lycoris, onetrainer
 from tests.programs.layers import shapes
+from tests.runs import adamw
 from tests.tiny_sd import TINY_UNET, predict
 
 PROGRAMS = {
@@ -36,7 +37,7 @@ def trained(train):
         "proj_out",
         "ff.net.2",
     ]
-    trainer, module = train(SaveAdapter(), alpha=10.0, target_modules=EVERYTHING + more, learning_rate=1.0e-2)
+    trainer, module = train(SaveAdapter(), alpha=10.0, target_modules=EVERYTHING + more, optimizer=adamw(1.0e-2))
     return adapter_file(Path(trainer.default_root_dir), "-last"), predict(module.unet.eval())
 
 

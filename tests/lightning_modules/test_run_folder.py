@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from stylelora.runs import result
 from stylelora.runs.folder import adapter_file
-from stylelora.runs.kept import KeptEpoch
+from stylelora.runs.kept import Kept, point
 from tests.runs import fit_words, metrics_of, run_cli, same
 
 
@@ -33,7 +33,7 @@ def test_a_run_leaves_these_files(run):
         "first.safetensors", "first-last.safetensors", "first.md", "first.preview.png", "checkpoints",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "clip_score.jsonl", "config.yaml", "hparams.yaml",
         "result.json", "samples",
-        *(f"samples/epoch=00{epoch}{rest}" for epoch in (0, 1) for rest in ("", ".png", "/000.png", "/001.png")),
+        *(f"samples/{point(i, 5 * i + 5)}{rest}" for i in (0, 1) for rest in ("", ".png", "/000.png", "/001.png")),
     }  # fmt: skip
     assert len(list(run.glob("*tfevents*"))) == 1
 
@@ -70,19 +70,19 @@ def test_adapter_checkpoint_and_result_are_of_the_epoch_that_one_rule_keeps(
 ):
     (kept,) = set(kept_epochs(run))
 
-    def other(self, epoch, skill):
-        self.epoch = epoch if epoch != kept else self.epoch
-        return self.epoch
+    def other(self, epoch, step, *_):
+        self.epoch, self.step = (epoch, step) if epoch != kept else (self.epoch, self.step)
+        return self.step
 
-    monkeypatch.setattr(KeptEpoch, "offer", other)
+    monkeypatch.setattr(Kept, "offer", other)
     assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "other", epochs=2))[0] == 0
     assert kept_epochs(tmp_path / "other") == [1 - kept] * 4
 
 
 def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd, tiny_clip, pictures, tmp_path):
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "seldom", epochs=2)
-    assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}"])[0] == 0
-    assert [path.name for path in (tmp_path / "seldom" / "samples").glob("*.png")] == ["epoch=001.png"]
+    assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}", "--model.keep=skill"])[0] == 0
+    assert [path.name for path in (tmp_path / "seldom" / "samples").glob("*.png")] == ["epoch=001-step=000010.png"]
     for which in ("", "-last"):
         assert same(load_file(adapter_file(tmp_path / "seldom", which)), load_file(adapter_file(run, which)))
 
@@ -97,7 +97,7 @@ def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny
     assert same(load_file(adapter_file(folder, "-last")), straight)
     assert not same(half, straight)
     for name in ("000.png", "001.png"):
-        for epoch in ("epoch=000", "epoch=001"):
+        for epoch in ("epoch=000-step=000005", "epoch=001-step=000010"):
             assert (folder / "samples" / epoch / name).read_bytes() == (run / "samples" / epoch / name).read_bytes()
     assert (folder / "clip_score.jsonl").read_text() == (run / "clip_score.jsonl").read_text()
     assert json.loads((folder / "result.json").read_text())["epochs"] == 2
@@ -135,7 +135,7 @@ def test_the_result_says_what_the_run_came_to(run):
     rows = [json.loads(line) for line in (run / "clip_score.jsonl").read_text().splitlines()]
     with safe_open(adapter_file(run), "pt") as file:  # the metrics are those of the adapter that was kept
         kept = file.metadata()
-    assert record["epoch"] == int(kept["epoch"])
+    assert (record["epoch"], record["step"]) == (int(kept["epoch"]), int(kept["ss_steps"]))
     assert metrics["skill"]["value"] == pytest.approx(float(kept["held_out_skill"]), abs=1e-6)
     scores = [row["score"] for row in rows if row["epoch"] == record["epoch"]]
     assert metrics["clip_score[tiny]"]["value"] == pytest.approx(np.mean(scores))
@@ -151,7 +151,7 @@ def test_a_second_run_moves_the_first_aside(run, tiny_sd, tiny_clip, pictures, t
     assert (tmp_path / "again.1" / "adapter-old.safetensors").exists()
     assert not (folder / "adapter-old.safetensors").exists()
     assert len(list(folder.glob("*tfevents*"))) == 1
-    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["epoch=000", "epoch=000.png"]
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == [point(0, 5), f"{point(0, 5)}.png"]
     assert {json.loads(line)["epoch"] for line in (folder / "clip_score.jsonl").read_text().splitlines()} == {0}
     assert json.loads((folder / "result.json").read_text())["epochs"] == 1
 
@@ -167,7 +167,7 @@ def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_pat
     said, noise = capfd.readouterr()
     lines = said.splitlines()
     for word, start in {
-        "mine.safetensors": "adapter ", "samples/epoch=000.png": "pictures ", "result.json": "result "
+        "mine.safetensors": "adapter ", "samples/epoch=000-step=000005.png": "pictures ", "result.json": "result "
     }.items():  # fmt: skip
         assert (folder / word).is_file()
         assert [line for line in lines if line.startswith(start) and str(folder / word) in line], word
@@ -208,7 +208,7 @@ def test_validating_a_checkpoint_measures_what_training_did(run, tiny_sd, tiny_c
     assert run_cli([word for word in words if "max_epochs" not in word])[0] == 0
     assert {path: path.read_bytes() for path in before} == before
     made = {path.name: path.read_bytes() for path in (folder / "validate" / "samples").rglob("00?.png")}
-    assert made == {path.name: path.read_bytes() for path in (run / "samples" / "epoch=001").iterdir()}
+    assert made == {path.name: path.read_bytes() for path in (run / "samples" / point(1, 10)).iterdir()}
 
 
 # What other programs show of the adapter: notes in the header, a preview, a model card.
@@ -238,7 +238,8 @@ def test_the_header_says_what_kohyas_does(run, notes, tiny_sd):
         "ss_steps": str(5 * (int(notes["epoch"]) + 1)),
         "ss_unet_lr": "0.001", "ss_text_encoder_lr": "None", "ss_batch_size_per_device": "2",
         "ss_total_batch_size": "2", "ss_gradient_accumulation_steps": "1", "ss_seed": "0",
-        "ss_optimizer": "torch.optim.AdamW", "ss_caption_dropout_rate": "0.1", "ss_clip_skip": "1",
+        "ss_optimizer": "torch.optim.adamw.AdamW", "ss_lr_scheduler": "constant",
+        "ss_caption_dropout_rate": "0.1", "ss_clip_skip": "1",
         "ss_enable_bucket": "False", "ss_network_module": "networks.lora", "ss_network_dim": "4",
         "ss_network_alpha": "16.0", "ss_min_snr_gamma": "None", "ss_noise_offset": "None", "ss_ip_noise_gamma": "None",
         "ss_multires_noise_iterations": "None", "ss_multires_noise_discount": "None", "ss_debiased_estimation": "False",
@@ -250,7 +251,7 @@ def test_the_header_says_what_kohyas_does(run, notes, tiny_sd):
 
 
 def test_thumbnail_and_preview_are_the_kept_epochs_first_sample(run, notes):
-    sample = Image.open(run / "samples" / f"epoch={int(notes['epoch']):03d}" / "000.png")
+    sample = Image.open(run / "samples" / point(int(notes["epoch"]), int(notes["ss_steps"])) / "000.png")
     preview = Image.open(run / "first.preview.png")
     assert np.array_equal(np.asarray(sample), np.asarray(preview))
     kind, content = notes["modelspec.thumbnail"].split(",")
@@ -269,6 +270,6 @@ def test_the_card_says_what_how_and_how_well(run, notes):
     assert "base_model" not in head  # a folder of this machine says nothing to others
     skill = metrics_of(run)["skill"]
     assert f"| skill | {skill['value']:.3f} | {skill['ci_low']:.3f} to {skill['ci_high']:.3f} | 3 |" in text
-    assert f"samples/epoch={int(notes['epoch']):03d}.png" in text
+    assert f"samples/{point(int(notes['epoch']), int(notes['ss_steps']))}.png" in text
     assert "licence: not stated" in text
     assert "| rank | 4 |" in text

@@ -9,7 +9,7 @@ from lightning_modules import ComposedStyles, StyleLoRA
 from stylelora.base import single_file
 from stylelora.base.load import load_text_encoder, load_unet, load_vae
 from tests.ldm import checkpoint_state, copy_configs, write_checkpoint
-from tests.runs import CONTENTS, Keep, same
+from tests.runs import CONTENTS, Keep, adamw, same
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_fit_is_the_same_bit_for_bit(bases, pictures, tmp_path):
     found = []
     for i, base in enumerate(bases):
         L.seed_everything(0, verbose=False)
-        keep, module = Keep(), StyleLoRA(base=base, rank=4, num_inference_steps=2, learning_rate=1.0e-3)
+        keep, module = Keep(), StyleLoRA(base=base, rank=4, num_inference_steps=2, optimizer=adamw(1.0e-3))
         data = StyleDataModule(
             root=str(pictures), resolution=64, batch_size=2, held_out=0.4, trigger="zqx", prompts=CONTENTS,
             cache=str(tmp_path / f"cache{i}"),

@@ -1,5 +1,6 @@
 """Training one style LoRA, step by step."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.diffusion.sample import initial_noise
 from stylelora.runs.folder import adapter_file
-from tests.runs import CONTENTS, Keep, same, tensors
+from stylelora.schedules import Schedule
+from tests.runs import CONTENTS, Keep, adamw, same, tensors
 
 # There attention sees one position only, so its weights are 1 whatever queries and keys are: no gradient but rounding.
 IDLE = re.compile(r"mid_block\..*attn1\.to_[qk]\.lora_B\.")
@@ -43,7 +45,7 @@ def test_only_the_adapter_changes(train, tiny_sd):
 
 
 def test_optimiser_gets_the_adapter_alone(tiny_sd):
-    module = StyleLoRA(base=str(tiny_sd), rank=4, learning_rate=0.5, weight_decay=0.25)
+    module = StyleLoRA(base=str(tiny_sd), rank=4, optimizer=adamw(0.5, weight_decay=0.25))
     (group,) = module.configure_optimizers().param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in module.parameters() if p.requires_grad}
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
@@ -67,7 +69,7 @@ def test_losses_and_pictures_equal_diffusers_with_the_saved_adapter(train, tiny_
     from diffusers import StableDiffusionPipeline
 
     keep = Keep()
-    trainer, _ = train(keep, SaveAdapter(), learning_rate=3e-2)
+    trainer, _ = train(keep, SaveAdapter(), optimizer=adamw(3e-2))
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
     pipeline.set_progress_bar_config(disable=True)
 
@@ -199,6 +201,6 @@ def test_the_rate_stays_or_falls_to_zero(train):
 
     constant, falling = Rates(), Rates()
     train(constant)
-    train(falling, lr_decay_ratio=0.5)
+    train(falling, lr_scheduler=functools.partial(Schedule, shape="linear", decay=0.5))
     assert constant.seen == [1.0e-3] * 10
     assert falling.seen == pytest.approx([1.0e-3 * min(1, (10 - step) / 5) for step in range(10)])

@@ -19,7 +19,7 @@ from stylelora.runs.next_steps import next_steps
     ],
 )
 def test_predict_gets_the_base_and_the_clip_skip_of_the_training(base, clip_skip, options, tmp_path):
-    (tmp_path / "result.json").write_text(json.dumps({"epoch": 0, "metrics": []}))
+    (tmp_path / "result.json").write_text(json.dumps({"epoch": 0, "step": 5, "metrics": []}))
     notes = {"trigger": "zqx", "base": base, "ss_clip_skip": clip_skip}
     save_file({"a": torch.zeros(1)}, adapter_file(tmp_path), metadata=notes)
     (line,) = (line for line in next_steps(tmp_path, base).splitlines() if "cli.py predict" in line)
