@@ -100,8 +100,8 @@ class SaveAdapter(L.Callback):
             prediction=pl_module.scheduler.config.prediction_type, dataset=data.dataset, settings=hparams,
             learning_rate=trainer.optimizers[0].defaults.get("lr"),
             batch_size=data.batch_size, devices=trainer.world_size, accumulated=trainer.accumulate_grad_batches,
-            repeats=data.repeats, epoch=epoch,
-            epochs=trainer.max_epochs, steps=trainer.global_step, seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            epoch=epoch, epochs=trainer.max_epochs, steps=trainer.global_step,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )  # fmt: skip
         notes |= {
             NOTE: str(has_zero_terminal_snr(pl_module.scheduler)),

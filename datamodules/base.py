@@ -7,17 +7,17 @@ import os
 from pathlib import Path
 
 import lightning.pytorch as L
+import torch
 from torch.utils.data import DataLoader
 
-from datamodules.batches import EpochSampler, ShareSampler, batches_of
+from datamodules.batches import EpochSampler, ShareSampler, TrainingBatches, batches_of
 from stylelora.base.load import check_resolution, native_resolution, read_config, resolve_base, size_step
 from stylelora.data.cache import Cache
-from stylelora.data.captions import Wording
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.framing import Framing
 from stylelora.data.scan import read_census, stated_licence
 from stylelora.data.styles import Style
-from stylelora.diffusion import noise
+from stylelora.data.wording import Wording
 from stylelora.records import InputError, Picture
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,10 @@ class StyleDataModule(L.LightningDataModule):
             default: the style's embedded pictures.
         resolution: side in pixels of the square training pictures; pictures are resized and cropped to it.
         batch_size: pictures per step and device.
-        repeats: how often each picture is shown per epoch.
-        held_out: share of pictures that are never trained on, 0..1; an expected share, for a picture's hash decides.
+        repeats: how often each picture is shown per epoch; multiplied by the number in a folder's name, such as
+            10_cats, and by `repeats` in `metadata.jsonl`.
+        held_out: share of pictures that are never trained on, 0 to below 1; an expected share, for a picture's hash
+            decides; but two pictures at least; 0 trains on all, and nothing is measured on held-out ones.
         prompts: prompts of the samples, without trigger word; default: the style's own.
         samples_per_prompt: sample pictures per prompt; their seeds are 0, 1, ...
         sample_batch_size: pictures sampled at once.
@@ -46,6 +48,9 @@ class StyleDataModule(L.LightningDataModule):
         trigger: trigger word of the style; captions and prompts get it; default: the folder's, else the style's.
         template: wording of captions and prompts; such as "{trigger}, {text}"; default: the folder's, else the style's.
         keep_tags: shuffle caption tags every epoch, except this many leading ones; null: no shuffling.
+        tag_dropout: probability of leaving out each caption tag, except the `keep_tags` leading ones; 0 to below 1.
+        wildcards: whether each line of a caption is a caption of its own, and {red|blue} stands for either word; every
+            time a picture is shown, one is drawn (kohya's enable_wildcard).
         buckets: aspect-ratio buckets, instead of cropping all to squares; a picture goes to the size nearest to its
             shape, of at most the square's area and sides from half the resolution to twice, in the steps that the base
             allows (64 px for Stable Diffusion 1.5, 16 for mini).
@@ -56,6 +61,8 @@ class StyleDataModule(L.LightningDataModule):
             out, reduced by averaging and enlarged again; held-out pictures stay as they are.
         upscale_interpolation: interpolation that enlarges them again after source_size.
         cache: folder for cached latents and text embeddings.
+        num_workers: processes that read batches ahead; 0 reads between the steps, which takes milliseconds on a local
+            disk.
     """
 
     style: Style | None = None
@@ -74,12 +81,15 @@ class StyleDataModule(L.LightningDataModule):
         trigger: str | None = None,
         template: str | None = None,
         keep_tags: int | None = None,
+        tag_dropout: float = 0.0,
+        wildcards: bool = False,
         buckets: bool = False,
         no_upscale: bool = False,
         flip: bool = False,
         source_size: int | None = None,
         upscale_interpolation: str = "bicubic",
         cache: str = ".cache/stylelora",
+        num_workers: int = 0,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer prompts than processes are no error
@@ -87,8 +97,10 @@ class StyleDataModule(L.LightningDataModule):
             raise InputError("this style comes without pictures; give data.root a folder of them")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
         counts["samples_per_prompt"] = samples_per_prompt
-        if not 0 < held_out < 1:
-            raise InputError(f"held_out is {held_out}; give a share between 0 and 1")
+        if not 0 <= held_out < 1:
+            raise InputError(f"held_out is {held_out}; give a share from 0 to below 1")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; give a number of processes, at least 0")
         if low := [name for name, value in counts.items() if value < 1]:
             raise InputError(f"{' and '.join(low)} must be at least 1")
         style = self.style or Style(name="", trigger="")
@@ -102,9 +114,9 @@ class StyleDataModule(L.LightningDataModule):
         interpolation = interpolation or made.get("interpolation") or style.interpolation
         template = template or made.get("template") or style.template
         framing = Framing(resolution, interpolation, buckets, no_upscale, source_size, upscale_interpolation)
-        wording = Wording(self.trigger, template, keep_tags)
-        self.dataset = StyleDataset(folder, held_out, framing, wording, flip)
-        self.resolution, self.batch_size, self.repeats = resolution, batch_size, repeats
+        wording = Wording(self.trigger, template, keep_tags, tag_dropout, wildcards)
+        self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats)
+        self.resolution, self.batch_size, self.num_workers = resolution, batch_size, num_workers
         self.contents = list(prompts or style.prompts)
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
         self.cache = Path(cache)
@@ -134,13 +146,13 @@ class StyleDataModule(L.LightningDataModule):
         check_resolution(base, self.resolution)
         self._compare_resolution(base)
         self.dataset.scan()
-        needed, given = self.batch_size * self.trainer.world_size, len(self.train) * self.repeats
+        needed, given = self.batch_size * self.trainer.world_size, len(self.dataset.samples)
         if given < needed:
             raise InputError(
                 f"one step needs {needed} pictures but {self.dataset.root} gives {given} per epoch; lower batch_size "
                 "or raise repeats"
             )
-        self.dataset.choose_sizes(size_step(base), needed, self.repeats)
+        self.dataset.choose_sizes(size_step(base), needed)
         self.dataset.encode(self._open_cache(), [*map(self.caption, self.contents), *self.contents])
 
     def _compare_resolution(self, base: Path) -> None:
@@ -158,10 +170,10 @@ class StyleDataModule(L.LightningDataModule):
         self.dataset.share()
         self.encoded = self._open_cache()
 
-    def _open_cache(self) -> Cache:
+    def _open_cache(self, device: torch.device | str | None = None) -> Cache:
         module = self.trainer.lightning_module
-        base = resolve_base(module.base)
-        return Cache(self.cache, base, self.trainer.strategy.root_device, module.hparams.clip_skip)
+        device = device or self.trainer.strategy.root_device
+        return Cache(self.cache, resolve_base(module.base), device, module.hparams.clip_skip)
 
     def _prompts(self, rows: list[int]) -> dict:
         contents = [self.contents[row // self.samples_per_prompt] for row in rows]
@@ -180,23 +192,18 @@ class StyleDataModule(L.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader:
-        """Return shuffled batches of the training set; see `StyleDataset.batch`."""
+        """Return shuffled batches of the training set; see `TrainingBatches`."""
         dataset, world, rank = self.dataset, self.trainer.world_size, self.trainer.global_rank
-        buckets, wording = dataset.sizes["train"] * self.repeats, dataset.wording
-        sampler = EpochSampler(buckets, self.batch_size, world, rank, int(os.environ.get("PL_GLOBAL_SEED", 0)))
-
-        def collate(rows: list[int]) -> dict:
-            def draws(what: str, needed: bool) -> list[float]:
-                keys = [(what, sampler.seed, sampler.epoch, row) for row in rows]
-                return noise.uniform(keys).tolist() if needed else [1.0] * len(rows)
-
-            flips = [draw < 0.5 for draw in draws("flip", dataset.flip)]
-            texts = [dataset.train[row % len(dataset.train)].text for row in rows]
-            orders = [int(draw * wording.orders) for draw in draws("tags", wording.keep_tags is not None)]
-            captions = [wording.shuffled(text, order) for text, order in zip(texts, orders, strict=True)]
-            return dataset.batch(self.encoded, "train", rows, flips, captions)
-
-        return DataLoader(range(len(buckets)), self.batch_size, sampler=sampler, collate_fn=collate)
+        buckets, seed = [dataset.sizes["train"][i] for i in dataset.samples], int(os.environ.get("PL_GLOBAL_SEED", 0))
+        cache = self._open_cache("cpu") if self.num_workers else self.encoded  # workers must not touch the GPU
+        return DataLoader(
+            TrainingBatches(dataset, cache, seed),
+            self.batch_size,
+            sampler=EpochSampler(buckets, self.batch_size, world, rank, seed),
+            collate_fn=dict,  # TrainingBatches gives whole batches
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return two loaders: held-out latents, with one size per batch, and prompts to sample as squares."""

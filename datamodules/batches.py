@@ -1,4 +1,4 @@
-"""Which pictures each process gets: the number of processes does not change what is trained."""
+"""Which pictures each process gets, and in which form: the number of processes does not change what is trained."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 import torch
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
+from stylelora.data.cache import Cache
+from stylelora.data.dataset import StyleDataset
+from stylelora.diffusion import noise
 from stylelora.seeds import generator
+
+
+class Sample(int):
+    """Number of a training sample that knows the epoch it is for, since worker processes are not told the epoch."""
+
+    epoch = 0
+
+    @classmethod
+    def of(cls, row: int, epoch: int) -> Sample:
+        """Return a sample of an epoch."""
+        sample = cls(row)
+        sample.epoch = epoch
+        return sample
 
 
 class EpochSampler(DistributedSampler):
@@ -30,7 +46,7 @@ class EpochSampler(DistributedSampler):
         self.batch = batch_size * world_size
         self.used = sum(count // self.batch * self.batch for count in Counter(buckets).values())
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Sample]:
         """Yield this process's share of the epoch; every `batch_size` of them are of one bucket."""
         waiting, order = defaultdict(list), []
         for row in torch.randperm(len(self.dataset), generator=generator("shuffle", self.seed, self.epoch)).tolist():
@@ -39,11 +55,43 @@ class EpochSampler(DistributedSampler):
             if len(batch) == self.batch:
                 order += batch
                 batch.clear()
-        return iter(order[self.rank :: self.num_replicas])
+        return iter([Sample.of(row, self.epoch) for row in order[self.rank :: self.num_replicas]])
 
     def __len__(self) -> int:
         """Return the number of samples of this process."""
         return self.used // self.num_replicas
+
+
+class TrainingBatches(Dataset):
+    """Reads the batches of training samples from the cache; worker processes can do it, too.
+
+    What is drawn for a sample, mirroring and caption, is keyed by seed, epoch and its number.
+
+    Args:
+        dataset: the pictures.
+        cache: their latents and captions.
+        seed: of the draws.
+    """
+
+    def __init__(self, dataset: StyleDataset, cache: Cache, seed: int) -> None:
+        self.dataset, self.cache, self.seed = dataset, cache, seed
+
+    def __len__(self) -> int:
+        """Return the number of samples of an epoch."""
+        return len(self.dataset.samples)
+
+    def __getitems__(self, samples: list[Sample]) -> dict:
+        """Return a batch; see `StyleDataset.batch`."""
+
+        def draws(what: str) -> list[float]:
+            return noise.uniform([(what, self.seed, sample.epoch, int(sample)) for sample in samples]).tolist()
+
+        dataset = self.dataset
+        flips = [dataset.flip and draw < 0.5 for draw in draws("flip")]
+        pictures = [dataset.train[dataset.samples[sample]] for sample in samples]
+        shown = [dataset.wording.variants(picture.texts) for picture in pictures]
+        captions = [captions[int(draw * len(captions))] for captions, draw in zip(shown, draws("tags"), strict=True)]
+        return dataset.batch(self.cache, "train", list(map(int, samples)), flips, captions)
 
 
 class ShareSampler(DistributedSampler):

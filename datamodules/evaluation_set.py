@@ -29,7 +29,7 @@ class EvaluationSet(Prompts):
         batch_size: pictures sampled at once.
 
     Raises:
-        InputError: if there are no styles or two of one name, or as `Prompts`.
+        InputError: if there are no styles, two of one name, or one without held-out pictures, or as `Prompts`.
     """
 
     def __init__(
@@ -43,6 +43,8 @@ class EvaluationSet(Prompts):
         names = [style.style_name for style in styles]
         if not names or len(set(names)) < len(names):
             raise InputError(f"give at least one style, and none twice; the styles are {', '.join(names) or 'none'}")
+        if without := [name for name, style in zip(names, styles, strict=True) if not style.dataset.held_out_share]:
+            raise InputError(f"{without[0]} holds out no pictures to compare with; give its held_out a share above 0")
         self.own_prompts = prompts is None and file is None
         super().__init__([""] if self.own_prompts else prompts, file, samples_per_prompt, batch_size)
         self.styles = dict(zip(names, styles, strict=True))
@@ -52,7 +54,7 @@ class EvaluationSet(Prompts):
         base = resolve_base(self.trainer.lightning_module.hparams.base)
         for style in self.styles.values():
             style.dataset.scan()
-            style.dataset.choose_sizes(size_step(base), style.batch_size * self.trainer.world_size, style.repeats)
+            style.dataset.choose_sizes(size_step(base), style.batch_size * self.trainer.world_size)
 
     def setup(self, stage: str) -> None:
         """Take over what the first process found."""

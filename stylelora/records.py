@@ -44,6 +44,8 @@ class Picture:
         sha256: hash of the file's bytes; the cache key.
         group: unit of the train/held-out split; shared by near-duplicates, otherwise equal to `sha256`.
         size: width and height in pixels.
+        more_texts: further captions; training shows one of them all at a time.
+        repeats: how often it is shown per epoch; multiplied by those of the data module.
     """
 
     folder: Path
@@ -52,11 +54,18 @@ class Picture:
     sha256: str
     group: str
     size: tuple[int, int]
+    more_texts: tuple[str, ...] = ()
+    repeats: int = 1
 
     @property
     def path(self) -> Path:
         """Path of the image file."""
         return self.folder / self.name
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All captions, without trigger word."""
+        return self.text, *self.more_texts
 
 
 @dataclass(frozen=True)

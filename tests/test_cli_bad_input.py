@@ -50,7 +50,7 @@ BAD_OPTIONS = {
     "batch too large": ("--data.batch_size=64", "one step needs 64 pictures but"),
     "batch size 0": ("--data.batch_size=0", "batch_size must be at least 1"),
     "no samples": ("--data.samples_per_prompt=0", "samples_per_prompt must be at least 1"),
-    "share": ("--data.held_out=1.5", "held_out is 1.5; give a share between 0 and 1"),
+    "share": ("--data.held_out=1.5", "held_out is 1.5; give a share from 0 to below 1"),
     "unknown target": (
         '--model.target_modules=["to_q","to_x"]',
         "no layer of this UNet matches to_x; available:",

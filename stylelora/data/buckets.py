@@ -66,7 +66,13 @@ def choose_buckets(pictures: Sequence[Size], resolution: int, step: int, no_upsc
     ]
 
 
-def join_small(pictures: Sequence[Size], buckets: Sequence[Size], least: int, no_upscale: bool) -> list[Size]:
+def join_small(
+    pictures: Sequence[Size],
+    buckets: Sequence[Size],
+    least: int,
+    no_upscale: bool,
+    repeats: Sequence[int] | None = None,
+) -> list[Size]:
     """Merge buckets too small for a batch into those nearest in aspect ratio, smallest bucket first.
 
     Args:
@@ -74,6 +80,7 @@ def join_small(pictures: Sequence[Size], buckets: Sequence[Size], least: int, no
         buckets: bucket of each picture.
         least: minimum number of pictures per bucket.
         no_upscale: move a picture only to a bucket that it fills.
+        repeats: how often each picture counts; default: once.
 
     Returns:
         bucket of each picture.
@@ -81,9 +88,11 @@ def join_small(pictures: Sequence[Size], buckets: Sequence[Size], least: int, no
     Raises:
         InputError: if no bucket can take a picture.
     """
-    buckets = list(buckets)
+    buckets, repeats = list(buckets), repeats or [1] * len(buckets)
     while True:
-        counts = Counter(buckets)
+        counts: Counter[Size] = Counter()
+        for size, count in zip(buckets, repeats, strict=True):
+            counts[size] += count
         bucket = min(counts, key=lambda size: (counts[size], size))
         if counts[bucket] >= least:
             return buckets
@@ -93,7 +102,7 @@ def join_small(pictures: Sequence[Size], buckets: Sequence[Size], least: int, no
                 possible = [other for other in others if not no_upscale or fills(picture, other)]
                 if not possible:
                     raise InputError(
-                        f"{counts[bucket]} pictures of {bucket[0]}x{bucket[1]} px are too few for one batch and fill "
-                        "no other bucket; lower batch_size, raise repeats or turn no_upscale off"
+                        f"{buckets.count(bucket)} pictures of {bucket[0]}x{bucket[1]} px are too few for one batch and "
+                        "fill no other bucket; lower batch_size, raise repeats or turn no_upscale off"
                     )
                 buckets[i] = nearest(picture, possible)

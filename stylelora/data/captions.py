@@ -1,4 +1,4 @@
-"""Caption sources, caption cleaning, and the wording used in training."""
+"""Caption sources and caption cleaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from stylelora.records import InputError
 MACHINES = ("blip", "retrieval")
 #: All caption sources. The first two are written by people.
 SOURCES = ("sidecar", "metadata", "filename", "template", *MACHINES)
-#: Number of tag orders per caption; each is a cached text embedding.
-TAG_ORDERS = 8
 _NUMBERING = re.compile(
     r"^(img|dsc[nf]?|pict?|image|photo|scan|screenshot|untitled|frame|file|copy|final|v)?\d*$", re.I
 )
@@ -45,17 +42,23 @@ def beside(path: Path) -> list[Path]:
     return [path.with_name(stem + ending) for stem in (path.stem, path.name) for ending in endings]
 
 
-def sidecar(path: Path) -> str | None:
-    """Read a picture's caption file in the same folder.
+def caption_file(path: Path) -> str | None:
+    """Return what stands in a picture's caption file in the same folder; None if there is none.
 
     Raises:
         InputError: if it is not UTF-8 text, or several caption files disagree.
     """
     there = [one for one in beside(path) if os.path.isfile(one)]  # unlike Path.is_file, never raises for long names
-    texts = {one.name: " ".join(read_text(one).split()) for one in there}
-    if len(set(texts.values())) > 1:
+    texts = {one.name: read_text(one) for one in there}
+    if len({" ".join(text.split()) for text in texts.values()}) > 1:
         raise InputError(f"{' and '.join(texts)} differ; keep one of them")
     return next(iter(texts.values()), None)
+
+
+def sidecar(path: Path) -> str | None:
+    """Return the text of a picture's caption file on one line; raises like `caption_file`."""
+    text = caption_file(path)
+    return None if text is None else " ".join(text.split())
 
 
 def metadata(listings: Sequence[Path]) -> dict[Path, str]:
@@ -150,56 +153,3 @@ def collapse_repeats(text: str) -> str:
             else:
                 i += 1
     return " ".join(words)
-
-
-def shuffled_tags(text: str, keep: int, seed: int) -> str:
-    """Shuffle comma-separated tags such as `1girl, red hair, smiling`, keeping the first `keep` in place.
-
-    Tag order should carry no meaning, so training sees a different one every epoch.
-
-    Args:
-        text: comma-separated tags.
-        keep: number of leading tags that are not shuffled.
-        seed: seed of the shuffle.
-    """
-    tags = [tag.strip() for tag in text.split(",")]
-    rest = tags[keep:]
-    random.Random(seed).shuffle(rest)
-    return ", ".join(tags[:keep] + rest)
-
-
-@dataclass(frozen=True)
-class Wording:
-    """How a content description becomes a style's caption or prompt.
-
-    Attributes:
-        trigger: trigger word of the style.
-        template: template of captions and prompts, with {trigger} and {text}.
-        keep_tags: treat captions as tag lists, shown in TAG_ORDERS orders with this many leading tags fixed; None: no
-            shuffling.
-
-    Raises:
-        InputError: if the template has other fields, or the number is negative.
-    """
-
-    trigger: str
-    template: str = "{trigger}, {text}"
-    keep_tags: int | None = None
-
-    def __post_init__(self) -> None:
-        check_template(self.template)
-        if self.keep_tags is not None and self.keep_tags < 0:
-            raise InputError(f"keep_tags is {self.keep_tags}; give a number of tags, at least 0")
-
-    @property
-    def orders(self) -> int:
-        """Number of tag orders per caption."""
-        return 1 if self.keep_tags is None else TAG_ORDERS
-
-    def caption(self, text: str) -> str:
-        """Return the full caption or prompt, trigger included."""
-        return self.template.format(trigger=self.trigger, text=text)
-
-    def shuffled(self, text: str, order: int) -> str:
-        """Return a training caption with its tags in the given order, 0..orders-1."""
-        return self.caption(text if self.keep_tags is None else shuffled_tags(text, self.keep_tags, order))

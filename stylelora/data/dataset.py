@@ -13,11 +13,11 @@ from torch import Tensor
 
 from stylelora.data.buckets import Size, fills, join_small
 from stylelora.data.cache import Cache, View
-from stylelora.data.captions import Wording
 from stylelora.data.framing import Framing
 from stylelora.data.images import to_tensor
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import check_decodable, scan_folder, split_by_content
+from stylelora.data.wording import Wording
 from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture
 
@@ -34,20 +34,30 @@ class StyleDataset:
         framing: how pictures are resized and cropped.
         wording: how captions are worded.
         flip: allow mirrored training pictures.
+        repeats: how often each picture is shown per epoch, times its own repeats.
 
     Attributes:
         train: training pictures, empty before `scan`.
         held_out: held-out pictures.
+        samples: index of the training picture of each sample of an epoch: all pictures once, then again those that
+            are shown twice, and so on.
         sizes: target width and height of each picture, per side of the split; empty before `choose_sizes`.
     """
 
     def __init__(
-        self, root: Path, held_out_share: float, framing: Framing, wording: Wording, flip: bool = False
+        self,
+        root: Path,
+        held_out_share: float,
+        framing: Framing,
+        wording: Wording,
+        flip: bool = False,
+        repeats: int = 1,
     ) -> None:
         self.root, self.held_out_share = root, held_out_share
-        self.framing, self.wording, self.flip = framing, wording, flip
+        self.framing, self.wording, self.flip, self.repeats = framing, wording, flip, repeats
         self.train: list[Picture] = []
         self.held_out: list[Picture] = []
+        self.samples: list[int] = []
         self.sizes: dict[Side, list[Size]] = {}
 
     def scan(self) -> None:
@@ -56,15 +66,29 @@ class StyleDataset:
         Raises:
             InputError: if the folder, a picture or a caption cannot be used.
         """
-        self.train, self.held_out = split_by_content(scan_folder(self.root), self.held_out_share)
+        wording = self.wording
+        pictures = scan_folder(self.root, wording.wildcards, wording.trigger if wording.adds_trigger else "")
+        self.train, self.held_out = split_by_content(pictures, self.held_out_share)
+        shown = [self.repeats * picture.repeats for picture in self.train]
+        self.samples = [index for turn in range(max(shown)) for index, count in enumerate(shown) if count > turn]
+        if not self.held_out:
+            log.warning(
+                "held_out is 0: all %d pictures in %s are trained on, and none is left to measure skill with",
+                *(len(pictures), self.root),
+            )
+        if twice := sum(wording.names_trigger_twice(text) for picture in pictures for text in picture.texts):
+            log.warning(
+                "%d captions in %s hold the trigger %r already and get it twice; take it out, or give "
+                "--data.template '{text}' if all captions hold it",
+                *(twice, self.root, wording.trigger),
+            )
 
-    def choose_sizes(self, step: int, batch: int = 1, repeats: int = 1) -> None:
+    def choose_sizes(self, step: int, batch: int = 1) -> None:
         """Choose each picture's target size, so that every training size fills at least one batch.
 
         Args:
             step: sides are multiples of this.
             batch: global batch size, over all devices; all pictures of a batch share one size.
-            repeats: how often each picture is seen per epoch.
 
         Raises:
             InputError: if pictures are too small for `source_size` or `no_upscale`, or there are too few.
@@ -72,7 +96,8 @@ class StyleDataset:
         shapes, framing = [picture.size for picture in (*self.train, *self.held_out)], self.framing
         sizes = framing.sizes(shapes, step)
         train, held_out = sizes[: len(self.train)], sizes[len(self.train) :]
-        joined = join_small(shapes[: len(train)], train, -(-batch // repeats), framing.no_upscale)
+        shown = [self.repeats * picture.repeats for picture in self.train]
+        joined = join_small(shapes[: len(train)], train, batch, framing.no_upscale, shown)
         if moved := [old for old, new in zip(train, joined, strict=True) if old != new]:
             log.warning(
                 "%d pictures of %d sizes, too few for a batch of %d each, are cropped to the nearest of %d other sizes",
@@ -99,7 +124,8 @@ class StyleDataset:
 
     def share(self) -> None:
         """Broadcast the scan from rank 0; other ranks have not read the folder."""
-        self.train, self.held_out, self.sizes = gather_objects((self.train, self.held_out, self.sizes))[0]
+        found = self.train, self.held_out, self.samples, self.sizes
+        self.train, self.held_out, self.samples, self.sizes = gather_objects(found)[0]
 
     def view(self, side: Side, index: int, flip: bool = False) -> View:
         """Return the view of a picture that the VAE encodes."""
@@ -115,8 +141,7 @@ class StyleDataset:
 
     def captions(self) -> list[str]:
         """Return every caption that the text encoder may have to encode."""
-        orders = range(self.wording.orders)
-        shown = [self.wording.shuffled(picture.text, order) for picture in self.train for order in orders]
+        shown = [caption for picture in self.train for caption in self.wording.variants(picture.texts)]
         return shown + [self.wording.caption(picture.text) for picture in self.held_out]
 
     def encode(self, cache: Cache, prompts: Sequence[str] = ()) -> None:
@@ -141,7 +166,7 @@ class StyleDataset:
         Args:
             cache: cache of the base.
             side: training or held-out pictures.
-            rows: sample indices, taken modulo the number of pictures.
+            rows: numbers of training samples, or of held-out pictures.
             flips: whether each sample is mirrored.
             captions: caption of each sample.
 
@@ -150,7 +175,7 @@ class StyleDataset:
             and `sha256` of each picture.
         """
         members = getattr(self, side)
-        pick = [row % len(members) for row in rows]
+        pick = [self.samples[row] for row in rows] if side == "train" else rows
         views = [self.view(side, i, flip) for i, flip in zip(pick, flips, strict=True)]
         latents = [cache.latent(members[i], view) for i, view in zip(pick, views, strict=True)]
         batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
@@ -165,5 +190,6 @@ class StyleDataset:
     @property
     def dataset_hash(self) -> str:
         """Return an order-independent hash of all pictures and captions."""
-        rows = sorted(f"{picture.sha256} {picture.text}" for picture in [*self.train, *self.held_out])
+        pictures = [*self.train, *self.held_out]
+        rows = sorted(" ".join([picture.sha256, *picture.texts]) for picture in pictures)
         return sha256("\n".join(rows).encode()).hexdigest()

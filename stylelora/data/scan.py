@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import logging
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from stylelora.data.captions import read_text
-from stylelora.data.reading import SUFFIXES, open_picture
+from stylelora.data.captions import clean
+from stylelora.data.folders import Described, Subset, find_subsets, read_captions
+from stylelora.data.reading import open_picture
+from stylelora.data.wording import alternatives, has_alternatives
 from stylelora.records import InputError, Picture
+
+log = logging.getLogger(__name__)
 
 #: Report that `preprocess` writes beside the pictures, and the marker that identifies it.
 CENSUS = "census.json"
@@ -40,48 +47,66 @@ def stated_licence(folder: Path) -> str:
     return ""
 
 
-def scan_folder(folder: Path | str) -> list[Picture]:
-    """Find the captioned pictures of a folder.
+def scan_folder(folder: Path | str, wildcards: bool = False, trigger: str = "") -> list[Picture]:
+    """Find the captioned pictures of a folder, or of kohya's folders `N_name` in it, which show each picture N times.
 
-    Captions come from `metadata.jsonl` (`file_name`, `text`) if present, else from a `.txt` file per picture. Files are
-    read but not decoded, since decoding large sets takes minutes: see `check_decodable`.
+    Captions come from `metadata.jsonl` if present, else from a `.txt` or `.caption` file per picture; of pictures in
+    folders `N_name` without either, the caption is `name`. Files are read but not decoded, since decoding large sets
+    takes minutes: see `check_decodable`.
 
     Args:
         folder: folder to scan.
+        wildcards: whether captions stand for several, as of `alternatives`.
+        trigger: trigger word, left out of `name`.
 
     Returns:
-        pictures sorted by file name.
+        pictures sorted by folder and file name.
 
     Raises:
         InputError: if the folder is missing or empty, or files are not pictures or have no caption; names all of them.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"the data folder {folder} does not exist")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not names:
-        raise InputError(f"the data folder {folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    captions, groups = read_captions(folder, names)
-    without = [name for name in names if not captions.get(name, "").strip()]
-    if without:
+    found = [picture for part in find_subsets(folder) for picture in _described(part, trigger)]
+    if without := [_below(folder, part.folder / name) for part, name, said in found if not said.texts]:
         raise InputError(
-            f"{len(without)} of {len(names)} pictures in {folder} have no caption ({_some(without)}); add a line to "
+            f"{len(without)} of {len(found)} pictures in {folder} have no caption ({_some(without)}); add a line to "
             "metadata.jsonl or a .txt file beside each"
         )
+    if not wildcards and (count := sum(any(map(has_alternatives, said.texts)) for _, _, said in found)):
+        log.warning(
+            "%d captions in %s have several lines or {this|that} and are trained on as they are; for one of them at a "
+            "time give --data.wildcards true",
+            *(count, folder),
+        )
     pictures, unreadable, sizes = [], [], {}
-    for name in names:
+    for part, name, said in found:
         try:
-            data = (folder / name).read_bytes()
+            data = (part.folder / name).read_bytes()
             size = _upright_size(data)
             size = sizes.setdefault(size, size)  # share equal tuples to save memory
         except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
-            unreadable.append(name)
+            unreadable.append(_below(folder, part.folder / name))
         else:
             sha256 = hashlib.sha256(data).hexdigest()
-            group = groups.get(name, sha256)
-            pictures.append(Picture(folder, name, captions[name].strip(), sha256, group, size))
+            text, *more = [one for text in said.texts for one in alternatives(text)] if wildcards else said.texts
+            repeats = part.repeats * said.repeats
+            pictures.append(Picture(part.folder, name, text, sha256, said.group or sha256, size, tuple(more), repeats))
     _refuse(folder, unreadable)
     return pictures
+
+
+def _described(part: Subset, trigger: str) -> list[tuple[Subset, str, Described]]:
+    """Return a folder's pictures with what is written about each, and no texts where there is nothing."""
+    captions, nothing = read_captions(part), Described(())
+    found = [(part, name, captions.get(name, nothing)) for name in part.names]
+    found = [(part, name, said if any(said.texts) else said._replace(texts=())) for part, name, said in found]
+    if not part.token or all(said.texts for _, _, said in found):
+        return found
+    token = clean(part.token.replace("_", " "), trigger=trigger) if trigger else part.token
+    bare = sum(not said.texts for _, _, said in found)
+    words = (bare, len(found), part.folder, token)
+    log.warning("%d of %d pictures in %s have no caption; they get %r, by the folder's name", *words)
+    return [(part, name, said if said.texts else said._replace(texts=(token,))) for part, name, said in found]
 
 
 def check_decodable(folder: Path, pictures: Iterable[Picture]) -> None:
@@ -99,7 +124,7 @@ def check_decodable(folder: Path, pictures: Iterable[Picture]) -> None:
         try:
             open_picture(picture.path)
         except InputError:
-            unreadable.append(picture.name)
+            unreadable.append(_below(folder, picture.path))
     _refuse(folder, unreadable)
 
 
@@ -119,28 +144,8 @@ def _upright_size(data: bytes) -> tuple[int, int]:
         return (image.height, image.width) if turned else image.size
 
 
-def read_captions(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return file name -> caption, and file name -> near-duplicate group (grouped files only)."""
-    listing = folder / "metadata.jsonl"
-    if not listing.is_file():
-        beside = ((name, (folder / name).with_suffix(".txt")) for name in names)
-        return {name: read_text(path) for name, path in beside if path.is_file()}, {}
-    captions, groups = {}, {}
-    for number, line in enumerate(read_text(listing).split("\n"), start=1):  # splitlines would also break at U+2028
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            captions[row["file_name"]] = row["text"] + ""  # raises TypeError unless it is a string
-            if "group" in row:
-                groups[row["file_name"]] = f"{int(row['group'], 16):064x}"
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f'{listing} line {number} is not {{"file_name": ..., "text": ...}}') from error
-    lost = sorted(set(captions) - set(names))
-    if lost:
-        missing = f"{len(lost)} missing pictures ({_some(lost)})"
-        raise InputError(f"{listing} names {missing}; run preprocess, or remove these lines")
-    return captions, groups
+def _below(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _some(names: list[str]) -> str:
@@ -155,22 +160,29 @@ def content_hash(pictures: Sequence[Picture]) -> str:
 def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Picture], list[Picture]]:
     """Split pictures into training and held-out sets by content hash.
 
-    A picture keeps its side when others are added, renamed or removed. Identical files, and near-duplicates found by
-    `preprocess`, always land on the same side.
+    Pictures with the smallest hashes are held out. A picture keeps its side when others are added, renamed or removed,
+    except where a side would have fewer than two; then that side gets those whose hashes are next. Identical files, and
+    near-duplicates found by `preprocess`, always land on the same side.
 
     Args:
         pictures: all pictures.
-        held_out: expected share of held-out pictures, 0..1.
+        held_out: expected share of held-out pictures, 0 to below 1; 0: none at all.
 
     Raises:
-        InputError: if either side has fewer than two pictures.
+        InputError: if there are too few pictures for two on either side.
     """
-    below = round(held_out * 16**8)
-    held = [picture for picture in pictures if int(picture.group[:8], 16) < below]
-    train = [picture for picture in pictures if int(picture.group[:8], 16) >= below]
-    if len(held) < 2 or len(train) < 2:
+    if not held_out:
+        return list(pictures), []
+    groups = sorted(Counter(picture.group for picture in pictures).items())
+    sums = list(itertools.accumulate((count for _, count in groups), initial=0))  # pictures in the first n groups
+    possible = [n for n, below in enumerate(sums) if 2 <= below <= len(pictures) - 2]
+    if not possible:
+        alike = f" in {len(groups)} groups of near-duplicates" if len(groups) < len(pictures) else ""
         raise InputError(
-            f"{len(pictures)} pictures split into {len(train)} for training and {len(held)} held out, but each needs "
-            f"at least 2; add pictures or change held_out"
+            f"{len(pictures)} pictures{alike} are too few to train on two and hold out two others; give at least four "
+            "different ones, or held_out 0 to train on all"
         )
-    return train, held
+    wanted = sum(int(group[:8], 16) < round(held_out * 16**8) for group, _ in groups)
+    chosen = {group for group, _ in groups[: min(possible, key=lambda n: abs(n - wanted))]}
+    held = [picture for picture in pictures if picture.group in chosen]
+    return [picture for picture in pictures if picture.group not in chosen], held

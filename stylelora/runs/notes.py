@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,6 @@ def training_notes(
     batch_size: int,
     devices: int,
     accumulated: int,
-    repeats: int,
     epoch: int,
     epochs: int,
     steps: int,
@@ -52,7 +51,6 @@ def training_notes(
         batch_size: pictures per step and device.
         devices: number of devices.
         accumulated: batches whose gradients are added up before a step.
-        repeats: how often each picture is seen per epoch.
         epoch: index from 0 of the epoch.
         epochs: number of epochs that the training was to have.
         steps: finished steps.
@@ -67,18 +65,16 @@ def training_notes(
     }
     version, architecture = kinds.get((width, predicts), (name_of_base, name_of_base))
     resolution, trigger = dataset.framing.resolution, dataset.wording.trigger
-    sizes = Counter(dataset.sizes["train"])
-    buckets = {index: {"resolution": size, "count": sizes[size] * repeats} for index, size in enumerate(sorted(sizes))}
-    captions = [dataset.wording.caption(picture.text) for picture in dataset.train]
-    tags = Counter(tag.strip() for caption in captions for tag in caption.split(","))
-    folder = dataset.root.resolve().name
+    sizes = Counter(dataset.sizes["train"][index] for index in dataset.samples)
+    buckets = {index: {"resolution": size, "count": sizes[size]} for index, size in enumerate(sorted(sizes))}
+    folders, tags = _folders(dataset)
     notes = {
         "ss_output_name": name,
         "ss_base_model_version": version,
         "ss_sd_model_name": name_of_base,
         "ss_v2": version.startswith("sd_v2"),
         "ss_resolution": f"({resolution}, {resolution})",
-        "ss_num_train_images": len(dataset.train) * repeats,
+        "ss_num_train_images": len(dataset.samples),
         "ss_num_epochs": epochs,
         "ss_epoch": epoch + 1,
         "ss_steps": steps,
@@ -96,8 +92,8 @@ def training_notes(
         "ss_seed": seed,
         "ss_enable_bucket": len(sizes) > 1,
         "ss_bucket_info": json.dumps({"buckets": buckets}),
-        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": repeats, "img_count": len(dataset.train)}}),
-        "ss_tag_frequency": json.dumps({folder: dict(tags.most_common())}),
+        "ss_dataset_dirs": json.dumps(folders),
+        "ss_tag_frequency": json.dumps(tags),
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.implementation": "diffusers",
         "modelspec.architecture": f"{architecture}/lora",
@@ -124,6 +120,26 @@ def objective_notes(objective: Mapping[str, Any]) -> dict[str, Any]:
         "ss_huber_schedule": "constant" if huber else None,
         "ss_huber_c": objective["huber_c"] if huber else None,
     }
+
+
+def _folders(dataset: StyleDataset) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    """Return the repeats and number of pictures of each folder, and how often each tag occurs in its captions.
+
+    Pictures of one folder that are shown differently often are listed as folders of kohya's `N_name`.
+    """
+    members = defaultdict(list)
+    for picture in dataset.train:
+        members[picture.folder].append(picture)
+    folders, tags = {}, {}
+    for folder, pictures in members.items():
+        name, counts = folder.resolve().name, Counter(dataset.repeats * picture.repeats for picture in pictures)
+        for repeats, count in sorted(counts.items()):
+            shown_as = name if len(counts) == 1 else f"{repeats}_{name}"
+            folders[shown_as] = {"n_repeats": repeats, "img_count": count}
+        captions = [dataset.wording.caption(text) for picture in pictures for text in picture.texts]
+        found = Counter(tag.strip() for caption in captions for tag in caption.split(","))
+        tags[name] = dict(found.most_common())
+    return folders, tags
 
 
 def shared_name(base: str) -> str:

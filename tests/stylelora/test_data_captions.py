@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stylelora.data.captions import clean, collapse_repeats, metadata, shuffled_tags, sidecar, words_of
+from stylelora.data.captions import clean, collapse_repeats, metadata, sidecar, words_of
+from stylelora.data.wording import shuffled_tags
 from stylelora.records import InputError
 
 

@@ -1,6 +1,7 @@
 """Folders, captions and the split."""
 
 import json
+import random
 import shutil
 
 import pytest
@@ -144,6 +145,41 @@ def test_the_share_is_that_of_the_hash():
     pictures = [by_hash(f"{value:08x}") for value in (0, 0x3FFFFFFF, 0x40000000, 0xFFFFFFFF)]
     train, held_out = split_by_content(pictures, 0.25)
     assert (held_out, train) == (pictures[:2], pictures[2:])
-    for share in (0.0, 1.0):
-        with pytest.raises(InputError, match="each needs at least 2"):
-            split_by_content(pictures, share)
+    assert split_by_content(pictures, 0.0) == (pictures, [])
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("count", range(4, 20))
+def test_at_least_two_are_on_each_side(count, share):
+    """And with more pictures all keep their side whose side was not too small."""
+    drawn = random.Random(count)
+    pictures = [by_hash(f"{drawn.randrange(16**64):064x}") for _ in range(count)]
+    train, held_out = split_by_content(pictures, share)
+    assert sorted(map(pictures.index, train + held_out)) == list(range(count))
+    below = [picture for picture in pictures if int(picture.group, 16) / 16**64 < share]
+    first = sorted(pictures, key=lambda picture: picture.group)
+    expected = below if 2 <= len(below) <= count - 2 else first[:2] if len(below) < 2 else first[:-2]
+    assert held_out == [picture for picture in pictures if picture in expected]
+
+
+def test_near_duplicates_stay_together_where_a_side_is_filled_up():
+    pictures = [by_hash(f"{value:064x}") for value in (1, 1, 1, 2, 3)]
+    train, held_out = split_by_content(pictures, 1e-70)
+    assert (held_out, train) == (pictures[:3], pictures[3:])
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        (
+            [1, 2, 3],
+            "3 pictures are too few to train on two and hold out two others; give at least four different ones",
+        ),
+        ([1, 1, 1, 2], "4 pictures in 2 groups of near-duplicates are too few to train on two and hold out two"),
+    ],
+)
+def test_too_few_pictures_are_refused(groups, sentence):
+    pictures = [by_hash(f"{group:064x}") for group in groups]
+    with pytest.raises(InputError, match=f"^{sentence}.*, or held_out 0 to train on all$"):
+        split_by_content(pictures, 0.4)
+    assert split_by_content(pictures, 0.0) == (pictures, [])
