@@ -39,7 +39,7 @@ def alternatives(text: str) -> list[str]:
 
 
 def has_alternatives(text: str) -> bool:
-    """Return whether `alternatives` would not return the text as it is."""
+    """Return whether a text has several lines, or words to choose from."""
     return "\n" in text.strip() or "|" in "".join(_ALTERNATIVES.findall(text))
 
 
