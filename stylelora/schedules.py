@@ -108,7 +108,7 @@ def with_schedule(optimizer: Optimizer, lr_scheduler: Callable | None, total_ste
     """
     if lr_scheduler is None:
         return optimizer
-    known = "total_steps" in inspect.signature(getattr(lr_scheduler, "func", lr_scheduler)).parameters
+    known = "total_steps" in inspect.signature(_made(lr_scheduler)).parameters
     known = known and not getattr(lr_scheduler, "keywords", {}).get("total_steps")
     more = {"total_steps": int(total_steps)} if known and math.isfinite(total_steps) else {}
     schedule: LRScheduler | ReduceLROnPlateau = lr_scheduler(optimizer, **more)
@@ -120,8 +120,14 @@ def with_schedule(optimizer: Optimizer, lr_scheduler: Callable | None, total_ste
 
 def name_of(make: Callable) -> str:
     """Return the class that a callable makes, such as torch.optim.AdamW."""
-    found = getattr(make, "func", make)
+    found = _made(make)
     return f"{found.__module__}.{getattr(found, '__qualname__', type(found).__name__)}"
+
+
+def _made(make: Callable) -> Callable:
+    """Return the class that a callable makes: jsonargparse's are partials, with the class among their arguments."""
+    made = [one for one in getattr(make, "args", ()) if isinstance(one, type)]
+    return made[0] if made else getattr(make, "func", make)
 
 
 def settings_of(make: Callable | None) -> dict | None:

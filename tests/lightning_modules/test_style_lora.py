@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from safetensors import safe_open
 
 from callbacks import CLIPScore, SampleImages, SaveAdapter, WriteResult
 from lightning_modules import StyleLoRA
@@ -17,6 +18,7 @@ from stylelora.data.scan import scan_folder, split_by_content
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.diffusion.sample import initial_noise
+from stylelora.lora.lora_file import read_lora
 from stylelora.runs.folder import adapter_file
 from stylelora.schedules import Schedule
 from tests.runs import CONTENTS, Keep, adamw, same, tensors
@@ -204,3 +206,33 @@ def test_the_rate_stays_or_falls_to_zero(train):
     train(falling, lr_scheduler=functools.partial(Schedule, shape="linear", decay=0.5))
     assert constant.seen == [1.0e-3] * 10
     assert falling.seen == pytest.approx([1.0e-3 * min(1, (10 - step) / 5) for step in range(10)])
+
+
+def test_the_average_is_what_is_validated_and_saved_and_training_goes_on_without_it(train, plain):
+    """What validation measured is in the file; the weights that train are those of a run without an average."""
+
+    class Shown(L.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            self.layers = {name: value.clone() for name, value in pl_module.named_parameters() if value.requires_grad}
+
+    shown = Shown()
+    trainer, module = train(shown, SaveAdapter(), ema_decay=0.5)
+    own = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    assert same(own, {name: value for name, value in plain[1].named_parameters() if value.requires_grad})
+    assert not same(own, shown.layers)
+    saved = read_lora(adapter_file(Path(trainer.default_root_dir), "-last")).layers
+    name = next(iter(saved))
+    assert torch.equal(saved[name].up, shown.layers[f"unet.{name}.lora_B.style.weight"])
+
+
+def test_adapters_of_every_nth_step_and_epoch_are_files_with_no_number_of_others(train):
+    trainer, _ = train(SaveAdapter(every_n_steps=4, every_n_epochs=2, dtype="float16"))
+    folder = Path(trainer.default_root_dir)
+    names = {path.name.removeprefix(folder.name) for path in folder.glob("*.safetensors")}
+    point = {4: "-epoch=000-step=000004", 8: "-epoch=001-step=000008", 10: "-epoch=001-step=000010"}
+    assert names == {".safetensors", "-last.safetensors", *(f"{one}.safetensors" for one in point.values())}
+    for step, which in point.items():
+        with safe_open(adapter_file(folder, which), "pt") as file:
+            assert file.metadata()["ss_steps"] == str(step)
+            assert ("held_out_skill" in file.metadata()) == (step == 10)
+            assert {file.get_tensor(key).dtype for key in file.keys() if key.endswith("weight")} == {torch.float16}

@@ -124,3 +124,20 @@ def test_settings_are_plain_values():
         "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]},
     }
     assert settings_of(None) is None
+
+
+def test_what_a_config_names_is_known_by_its_class():
+    """jsonargparse wraps the class; the number of steps has to reach it all the same."""
+    from jsonargparse import ArgumentParser
+    from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--lr_scheduler", type=LRSchedulerCallable)
+    parser.add_argument("--optimizer", type=OptimizerCallable)
+    words = ["--lr_scheduler=stylelora.schedules.Schedule", "--lr_scheduler.shape=cosine"]
+    made = parser.instantiate(parser.parse_args([*words, "--optimizer=torch.optim.SGD", "--optimizer.lr=0.5"]))
+    sgd = made.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    schedule = with_schedule(sgd, made.lr_scheduler, 17)["lr_scheduler"]["scheduler"]
+    assert (schedule.total, schedule.shape) == (17, "cosine")
+    assert settings_of(made.optimizer)["class_path"] == "torch.optim.sgd.SGD"
+    assert settings_of(made.lr_scheduler)["init_args"]["shape"] == "cosine"
