@@ -15,6 +15,7 @@ from stylelora.base.load import check_resolution, native_resolution, read_config
 from stylelora.data.cache import Cache
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.framing import Framing
+from stylelora.data.masks import Masks
 from stylelora.data.scan import read_census, stated_licence
 from stylelora.data.styles import Style
 from stylelora.data.wording import Wording
@@ -57,6 +58,8 @@ class StyleDataModule(L.LightningDataModule):
         no_upscale: never enlarge a picture; one that does not fill its bucket gets a smaller one: its own size, rounded
             down.
         flip: mirror training pictures half of the time; left and right are swapped, at random.
+        masks: where in the pictures the loss counts: alpha, their alpha channel, or a folder of masks with the names of
+            their pictures, white where they count; held-out loss and skill are of the same parts; null: everywhere.
         source_size: for resolution studies: reduce training pictures to this side in pixels; the middle square is cut
             out, reduced by averaging and enlarged again; held-out pictures stay as they are.
         upscale_interpolation: interpolation that enlarges them again after source_size.
@@ -86,6 +89,7 @@ class StyleDataModule(L.LightningDataModule):
         buckets: bool = False,
         no_upscale: bool = False,
         flip: bool = False,
+        masks: str | None = None,
         source_size: int | None = None,
         upscale_interpolation: str = "bicubic",
         cache: str = ".cache/stylelora",
@@ -115,7 +119,8 @@ class StyleDataModule(L.LightningDataModule):
         template = template or made.get("template") or style.template
         framing = Framing(resolution, interpolation, buckets, no_upscale, source_size, upscale_interpolation)
         wording = Wording(self.trigger, template, keep_tags, tag_dropout, wildcards)
-        self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats)
+        where = Masks(masks) if masks else None
+        self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats, where)
         self.resolution, self.batch_size, self.num_workers = resolution, batch_size, num_workers
         self.contents = list(prompts or style.prompts)
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size

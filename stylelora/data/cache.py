@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stylelora.base.conditioning import encode_texts
-from stylelora.base.load import load_text_encoder, load_tokenizer, load_vae, part_hash
+from stylelora.base.load import load_text_encoder, load_tokenizer, load_vae, part_hash, read_config
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
 from stylelora.records import InputError, Picture
@@ -88,6 +88,10 @@ class Cache:
         """Return the cache path of a picture's latent."""
         return self._path("latents", picture.sha256, part_hash(self.base, "vae"), *astuple(view))
 
+    def mask_path(self, source: str, view: View) -> Path:
+        """Return the cache path of a mask at the size of the latents; `source` says what it is made of."""
+        return self._path("masks", source, self.pixels_per_latent, *astuple(view))
+
     def text_path(self, text: str) -> Path:
         """Return the cache path of a text's embedding."""
         skip = [self.clip_skip] if self.clip_skip != 1 else []  # entries from before there was this option stay valid
@@ -143,6 +147,11 @@ class Cache:
         for path in self.folder.glob("*/*/*.partial"):
             if path.stat().st_mtime < time.time() - ABANDONED:
                 path.unlink(missing_ok=True)
+
+    @functools.cached_property
+    def pixels_per_latent(self) -> int:
+        """Return how many pixels a latent stands for along each side: 8 for Stable Diffusion."""
+        return 2 ** (len(read_config(self.base, "vae")["block_out_channels"]) - 1)
 
     @functools.cached_property
     def _tokenizer(self) -> object:

@@ -15,6 +15,7 @@ from stylelora.data.buckets import Size, fills, join_small
 from stylelora.data.cache import Cache, View
 from stylelora.data.framing import Framing
 from stylelora.data.images import to_tensor
+from stylelora.data.masks import Masks
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import check_decodable, scan_folder, split_by_content
 from stylelora.data.wording import Wording
@@ -35,6 +36,7 @@ class StyleDataset:
         wording: how captions are worded.
         flip: allow mirrored training pictures.
         repeats: how often each picture is shown per epoch, times its own repeats.
+        masks: where in the pictures the loss counts; None: everywhere.
 
     Attributes:
         train: training pictures, empty before `scan`.
@@ -52,9 +54,10 @@ class StyleDataset:
         wording: Wording,
         flip: bool = False,
         repeats: int = 1,
+        masks: Masks | None = None,
     ) -> None:
         self.root, self.held_out_share = root, held_out_share
-        self.framing, self.wording, self.flip, self.repeats = framing, wording, flip, repeats
+        self.framing, self.wording, self.flip, self.repeats, self.masks = framing, wording, flip, repeats, masks
         self.train: list[Picture] = []
         self.held_out: list[Picture] = []
         self.samples: list[int] = []
@@ -82,6 +85,8 @@ class StyleDataset:
                 "--data.template '{text}' if all captions hold it",
                 *(twice, self.root, wording.trigger),
             )
+        if self.masks:
+            self.masks.scan(self.root, [*self.train, *self.held_out])
 
     def choose_sizes(self, step: int, batch: int = 1) -> None:
         """Choose each picture's target size, so that every training size fills at least one batch.
@@ -126,6 +131,8 @@ class StyleDataset:
         """Broadcast the scan from rank 0; other ranks have not read the folder."""
         found = self.train, self.held_out, self.samples, self.sizes
         self.train, self.held_out, self.samples, self.sizes = gather_objects(found)[0]
+        if self.masks:
+            self.masks.share()
 
     def view(self, side: Side, index: int, flip: bool = False) -> View:
         """Return the view of a picture that the VAE encodes."""
@@ -157,6 +164,8 @@ class StyleDataset:
         cache.remove_abandoned()
         missing = cache.missing(self.views())
         check_decodable(self.root, dict.fromkeys(picture for picture, _ in missing))
+        if self.masks:
+            self.masks.prepare(cache, self.views())
         cache.add_texts([*self.captions(), *prompts, ""])
         cache.add_latents(missing)
 
@@ -172,13 +181,16 @@ class StyleDataset:
 
         Returns:
             `mean`, `std` (B, C, h, w) of the latents, `text` (B, T, D), `empty_text` (1, T, D), float32; lists `row`
-            and `sha256` of each picture.
+            and `sha256` of each picture; with masks `mask` (B, 1, h, w).
         """
         members = getattr(self, side)
         pick = [self.samples[row] for row in rows] if side == "train" else rows
         views = [self.view(side, i, flip) for i, flip in zip(pick, flips, strict=True)]
         latents = [cache.latent(members[i], view) for i, view in zip(pick, views, strict=True)]
         batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
+        if self.masks:
+            pairs = zip(pick, views, strict=True)
+            batch["mask"] = torch.stack([self.masks.mask(cache, members[i], view) for i, view in pairs])
         batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
         return batch | {"row": rows, "sha256": [members[i].sha256 for i in pick]}
 

@@ -81,6 +81,7 @@ class Reading:
         format: Pillow's format name, a key of FORMATS.
         notes: one clause per change or fault, in processing order; empty if nothing had to be changed.
         jpeg_quality: 1 to 100; None if not a JPEG.
+        opacity: the alpha channel, mode L, 255 is opaque; None if there is none.
     """
 
     image: Image.Image
@@ -88,6 +89,7 @@ class Reading:
     format: str
     notes: tuple[str, ...]
     jpeg_quality: int | None
+    opacity: Image.Image | None = None
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -138,7 +140,7 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
     image.info = {}  # otherwise the old profile would be saved with it
     tables = getattr(opened, "quantization", {})
     quality = jpeg_quality(tables[min(tables)]) if tables else None
-    return Reading(image, hashlib.sha256(data).hexdigest(), opened.format, tuple(notes), quality)
+    return Reading(image, hashlib.sha256(data).hexdigest(), opened.format, tuple(notes), quality, opacity)
 
 
 def printable(path: Path | str) -> str:

@@ -82,7 +82,7 @@ def scan_folder(folder: Path | str, wildcards: bool = False, trigger: str = "") 
     for part, name, said in found:
         try:
             data = (part.folder / name).read_bytes()
-            size = _upright_size(data)
+            size = upright_size(data)
             size = sizes.setdefault(size, size)  # share equal tuples to save memory
         except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
             unreadable.append(_below(folder, part.folder / name))
@@ -135,7 +135,7 @@ def _refuse(folder: Path, unreadable: list[str]) -> None:
         )
 
 
-def _upright_size(data: bytes) -> tuple[int, int]:
+def upright_size(data: bytes) -> tuple[int, int]:
     """Return width and height after `open_picture`, from the header alone."""
     with Image.open(io.BytesIO(data)) as image:
         # Use the base class's method: PNG's own would decode the picture to look for EXIF after the pixels.
