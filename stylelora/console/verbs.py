@@ -71,7 +71,7 @@ SECTIONS = {
         ),
         (
             _STYLE_DATA,
-            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "prompts",
+            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks", "prompts",
              "samples_per_prompt"],
         ),
         _SCORE,

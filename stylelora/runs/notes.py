@@ -89,6 +89,7 @@ def training_notes(
         "ss_caption_dropout_rate": settings["caption_dropout"],
         "ss_clip_skip": settings.get("clip_skip"),
         **objective_notes(settings["objective"]),
+        "ss_masked_loss": dataset.masks is not None,
         "ss_seed": seed,
         "ss_enable_bucket": len(sizes) > 1,
         "ss_bucket_info": json.dumps({"buckets": buckets}),
