@@ -71,8 +71,8 @@ SECTIONS = {
         ),
         (
             _STYLE_DATA,
-            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks", "prompts",
-             "samples_per_prompt"],
+            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks",
+             "prompts", "samples_per_prompt"],
         ),
         _SCORE,
         (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs", "every_n_steps", "dtype"]),

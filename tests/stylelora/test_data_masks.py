@@ -1,16 +1,18 @@
 """Masks follow their pictures, and what does not fit is named."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from stylelora.data.cache import View
-from stylelora.data.captions import Wording
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.framing import Framing
 from stylelora.data.masks import Masks
 from stylelora.data.scan import scan_folder
+from stylelora.data.wording import Wording
 from stylelora.records import InputError
 
 SIZES = {"0.png": (90, 60), "1.png": (64, 64), "2.png": (70, 150), "3.png": (40, 50)}
@@ -55,7 +57,7 @@ def test_a_mask_is_cropped_and_mirrored_as_its_picture_and_averaged(marked, cach
     pictures, folder = marked
     masks = Masks("alpha" if source == "alpha" else str(folder))
     scanned = scan_folder(pictures)
-    masks.scan(scanned)
+    masks.scan(pictures, scanned)
     for seed, picture in enumerate(scanned):
         got = masks.mask(cache, picture, view)
         seen = np.asarray(view.of(Image.fromarray(blob(picture.size, seed)).convert("RGB")))[..., 0].astype(float) / 255
@@ -75,7 +77,7 @@ def test_what_is_black_in_the_mask_counts_nothing_at_all(cache, tmp_path):
     Image.fromarray(half).save(tmp_path / "p" / "a.png")
     (tmp_path / "p" / "a.txt").write_text("a half")
     masks = Masks(str(tmp_path / "p"))
-    masks.scan(scanned := scan_folder(tmp_path / "p"))
+    masks.scan(tmp_path / "p", scanned := scan_folder(tmp_path / "p"))
     want = (torch.arange(8) < 4).float().expand(1, 8, 8)
     assert torch.equal(masks.mask(cache, scanned[0], View((64, 64), "lanczos")), want)
 
@@ -83,7 +85,7 @@ def test_what_is_black_in_the_mask_counts_nothing_at_all(cache, tmp_path):
 def test_masks_are_read_once(marked, cache, monkeypatch):
     pictures, folder = marked
     masks = Masks(str(folder))
-    masks.scan(scanned := scan_folder(pictures))
+    masks.scan(pictures, scanned := scan_folder(pictures))
     views = [(picture, View((64, 64), "lanczos")) for picture in scanned]
     masks.prepare(cache, views)
     monkeypatch.setattr("stylelora.data.masks.read_picture", lambda *_, **__: pytest.fail("read again"))
@@ -91,19 +93,20 @@ def test_masks_are_read_once(marked, cache, monkeypatch):
 
 
 def dataset_of(pictures, masks):
-    return StyleDataset(pictures, 0.5, Framing(64), Wording("zqx", "{trigger}, {text}", None), masks=Masks(str(masks)))
+    return StyleDataset(pictures, 0.5, Framing(64), Wording("zqx", "{trigger}, {text}"), masks=Masks(str(masks)))
 
 
 def test_batches_hold_masks_of_their_pictures(marked, cache, caplog):
     pictures, folder = marked
     dataset = dataset_of(pictures, folder)
     dataset.train = dataset.held_out = scan_folder(pictures)
-    dataset.masks.scan(dataset.train)
+    dataset.samples = [0, 1, 2, 3] * 2
+    dataset.masks.scan(pictures, dataset.train)
     dataset.choose_sizes(64)
     dataset.encode(cache)
     assert "pictures' area count, for training and for held-out loss and skill; 0 of 4" in caplog.text
     for side in ("train", "held_out"):
-        batch = dataset.batch(cache, side, [2, 5], [False, False], ["a", "b"])
+        batch = dataset.batch(cache, side, [2, 5 if side == "train" else 1], [False, False], ["a", "b"])
         rows = [dataset.masks.mask(cache, dataset.train[i], dataset.view(side, i)) for i in (2, 1)]
         assert torch.equal(batch["mask"], torch.stack(rows))
         assert batch["mask"].shape == (2, 1, *batch["mean"].shape[2:])
@@ -114,11 +117,13 @@ def test_masks_in_folders_of_the_same_name_come_first(marked, cache):
     picture = scan_folder(pictures)[0]
     (folder / "10_disc").mkdir()
     Image.new("L", picture.size, 255).save(folder / "10_disc" / "0.png")
-    inside = type(picture)(pictures, "10_disc/0.png", "a disc", "0" * 64, "0" * 64, picture.size)
+    inside = dataclasses.replace(picture, folder=pictures / "10_disc")
     masks = Masks(str(folder))
-    masks.scan([picture, inside])
+    masks.scan(pictures, [picture, inside])
     means = [float(masks.mask(cache, one, View((64, 64), "box")).mean()) for one in (picture, inside)]
     assert means[0] < 1 == means[1]
+    with pytest.raises(InputError, match=r"would be those of several pictures \(0.bmp\); put them into sub-folders"):
+        masks.scan(pictures, [picture, dataclasses.replace(picture, folder=pictures / "5_other")])
 
 
 def test_transparent_areas_of_a_mask_are_no_part_of_it(marked, cache):
@@ -131,7 +136,7 @@ def test_transparent_areas_of_a_mask_are_no_part_of_it(marked, cache):
     by_folder, by_alpha = Masks(str(folder)), Masks("alpha")
     for picture in (scanned := scan_folder(pictures)):
         for masks in (by_folder, by_alpha):
-            masks.scan(scanned)
+            masks.scan(pictures, scanned)
         first, second = (one.mask(cache, picture, View((64, 64), "lanczos")) for one in (by_folder, by_alpha))
         assert torch.equal(first, second)
 
@@ -165,16 +170,16 @@ def test_masks_that_do_not_fit_are_named(marked, cache, how, said):
     change(folder, how)
     masks = Masks(str(folder))
     with pytest.raises(InputError, match=said):
-        masks.scan(scanned := scan_folder(pictures))
+        masks.scan(pictures, scanned := scan_folder(pictures))
         masks.prepare(cache, [(picture, View((64, 64), "lanczos")) for picture in scanned])
 
 
 def test_alpha_needs_a_picture_with_transparent_areas(pictures, marked, cache, caplog):
     masks = Masks("alpha")
-    masks.scan(scanned := scan_folder(pictures))
+    masks.scan(pictures, scanned := scan_folder(pictures))
     with pytest.raises(InputError, match=r"no picture has transparent areas, .* preprocess lays them on white"):
         masks.prepare(cache, [(picture, View((64, 64), "lanczos")) for picture in scanned])
-    masks.scan(both := [scanned[0], *scan_folder(marked[0])])
+    masks.scan(pictures, both := [scanned[0], *scan_folder(marked[0])])
     masks.prepare(cache, [(picture, View((64, 64), "lanczos")) for picture in both])
     assert "1 of 5 pictures count as a whole" in caplog.text
 
@@ -183,4 +188,4 @@ def test_there_must_be_such_a_folder(tmp_path):
     with pytest.raises(
         InputError, match=r"data.masks is .*none, but there is no such folder; give one of masks, or alpha"
     ):
-        Masks(str(tmp_path / "none")).scan([])
+        Masks(str(tmp_path / "none")).scan(tmp_path, [])
