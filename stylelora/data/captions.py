@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from stylelora.data.reading import printable
 from stylelora.records import InputError
+
+log = logging.getLogger(__name__)
 
 #: Sources that generate captions with a network.
 MACHINES = ("blip", "retrieval")
@@ -64,7 +67,7 @@ def sidecar(path: Path) -> str | None:
 def metadata(listings: Sequence[Path]) -> dict[Path, str]:
     """Read files such as `metadata.jsonl` and `metadata.csv`: path of a picture -> its caption.
 
-    Rows have `file_name`, relative to the metadata file, and `text` or `caption`.
+    Rows have `file_name`, relative to the metadata file, and `text` or `caption`. Their `repeats` are left out.
 
     Raises:
         InputError: if a row lacks these fields, or two rows disagree about a picture.
@@ -73,17 +76,28 @@ def metadata(listings: Sequence[Path]) -> dict[Path, str]:
     for listing in listings:
         text, table = read_text(listing), listing.suffix.lower() == ".csv"
         rows = csv.DictReader(io.StringIO(text, newline="")) if table else text.split("\n")
+        repeats = 0
         for number, row in enumerate(rows, start=1 + table):
             if isinstance(row, str) and not row.strip():
                 continue
             try:
                 fields = row if table else json.loads(row)
+                several, repeats = "texts" in fields, repeats + ("repeats" in fields)
                 path = Path(os.path.normpath(listing.parent / fields["file_name"]))
                 words = " ".join((fields.get("text") or fields.get("caption") or "").split())
             except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{listing} line {number} has no file_name with a text; correct it") from error
+            if several:
+                raise InputError(
+                    f"{listing} line {number} has `texts`, but preprocess needs one `text`; give it, or train on the "
+                    "folder without preprocess"
+                )
             if captions.setdefault(path, words) != words:
                 raise InputError(f"{listing} line {number} gives {path.name} another caption than before; keep one")
+        if repeats:
+            log.warning(
+                "%s gives %d pictures repeats, which are left out; write them into the new one", listing, repeats
+            )
     return captions
 
 

@@ -17,6 +17,8 @@ from stylelora.records import InputError, some
 log = logging.getLogger(__name__)
 
 LISTING = "metadata.jsonl"
+#: Repeats above this are rather a year, as in `2024_sketches`, and are said.
+MANY = 200
 #: kohya's name for a folder of pictures: how often each is shown per epoch, and the caption of those without one.
 _REPEATED = re.compile(r"0*([1-9]\d*)_(.+)", re.DOTALL)
 
@@ -36,6 +38,12 @@ class Subset:
     names: list[str]
     repeats: int = 1
     token: str = ""
+
+
+def repeats_of(folder: str) -> int:
+    """Return how often pictures of a folder are shown per epoch by its name, such as `10_cat`; else 1."""
+    match = _REPEATED.fullmatch(folder)
+    return int(match[1]) if match else 1
 
 
 class Described(NamedTuple):
@@ -86,7 +94,9 @@ def find_subsets(root: Path) -> list[Subset]:
         raise InputError(f"{root / LISTING} describes no pictures beside it; move its lines into {some(parts)}")
     if others := inside.keys() - parts:
         log.warning("folders in %s that are not called N_name are left out: %s", root, some(sorted(others)))
-    return [Subset(root / name, inside[name], int(match[1]), match[2]) for name, match in parts.items()]
+    if many := [name for name in parts if repeats_of(name) > MANY]:
+        log.warning("%s in %s: its pictures are shown %d times per epoch", many[0], root, repeats_of(many[0]))
+    return [Subset(root / name, inside[name], repeats_of(name), match[2]) for name, match in parts.items()]
 
 
 def _contents(folder: Path) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from stylelora.data.captions import MACHINES, Caption
+from stylelora.data.folders import repeats_of
 from stylelora.data.reading import printable
 from stylelora.data.scan import WRITTEN_BY
 from stylelora.preprocess.normalise import Row
@@ -39,6 +40,11 @@ class Entry:
     trained: str = ""
     group: str = ""
     used: bool = False
+
+    @property
+    def repeats(self) -> int:
+        """How often it is shown per epoch, by the name of its folder below the source, such as `10_cat`."""
+        return repeats_of(Path(self.row.source).parent.name)
 
 
 def _sources(entries: Sequence[Entry]) -> str:

@@ -132,6 +132,8 @@ def preprocess(
         put_in_place(partial, target)
         report.unlink(missing_ok=True)
     print(f"{sum(entry.used for entry in entries)} pictures are in {target}; open {target / 'census.html'}")
+    if repeated := sum(entry.used and entry.repeats > 1 for entry in entries):
+        print(f"{repeated} of them have `repeats` in metadata.jsonl, by their folders' names; fit shows them so often")
 
 
 def _listed(value: list[str] | str) -> list[str]:

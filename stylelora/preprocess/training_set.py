@@ -57,6 +57,7 @@ def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -
         fields = {"file_name": row.file_name, "text": entry.caption.text, "source": printable(row.source)}
         fields |= {"source_width": row.source_size[0], "source_height": row.source_size[1]}
         fields |= {"source_sha256": row.source_sha256} | ({"group": entry.group} if entry.group else {})
+        fields |= {"repeats": entry.repeats} if entry.repeats > 1 else {}
         lines.append(json.dumps(fields, ensure_ascii=False))
         texts[Path(row.file_name).with_suffix(".txt").name] = entry.trained + "\n"
     texts["metadata.jsonl"] = "\n".join(lines) + "\n"

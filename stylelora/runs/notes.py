@@ -87,6 +87,8 @@ def training_notes(
         "ss_optimizer": settings["optimizer"]["class_path"],
         "ss_lr_scheduler": (settings["lr_scheduler"] or {}).get("class_path", "constant"),
         "ss_caption_dropout_rate": settings["caption_dropout"],
+        "ss_caption_tag_dropout_rate": dataset.wording.tag_dropout,
+        "ss_shuffle_caption": dataset.wording.keep_tags is not None,
         "ss_clip_skip": settings.get("clip_skip"),
         **objective_notes(settings["objective"]),
         "ss_masked_loss": dataset.masks is not None,

@@ -70,6 +70,16 @@ def test_damaged_metadata_is_refused_with_its_line(tmp_path, name, content):
         metadata([tmp_path / name])
 
 
+def test_what_preprocess_leaves_out_of_metadata_is_said(tmp_path, caplog):
+    listing = tmp_path / "metadata.jsonl"
+    listing.write_text('{"file_name": "a.png", "text": "x", "repeats": 3}\n{"file_name": "b.png", "text": "y"}\n')
+    assert metadata([listing]) == {tmp_path / "a.png": "x", tmp_path / "b.png": "y"}
+    assert "gives 1 pictures repeats, which are left out" in caplog.text
+    listing.write_text('{"file_name": "a.png", "texts": ["x", "y"]}\n')
+    with pytest.raises(InputError, match=r"metadata.jsonl line 1 has `texts`, but preprocess needs one `text`"):
+        metadata([listing])
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -81,6 +81,15 @@ def test_other_folders_beside_pictures_do_not_matter(pictures, tmp_path, caplog)
     assert caplog.text == ""
 
 
+def test_a_year_in_a_folders_name_is_said(tmp_path, caplog):
+    draw_pictures(tmp_path / "train" / "200_a", 1)
+    scan_folder(tmp_path / "train")
+    assert "times per epoch" not in caplog.text
+    draw_pictures(tmp_path / "train" / "2024_sketches", 1)
+    assert {picture.repeats for picture in scan_folder(tmp_path / "train")} == {200, 2024}
+    assert "2024_sketches in" in caplog.text and "its pictures are shown 2024 times per epoch" in caplog.text
+
+
 def test_a_folder_that_is_itself_called_so_is_said(kohya, caplog):
     found = scan_folder(kohya / "10_zqx fox")
     assert {picture.repeats for picture in found} == {1} and len(found) == 5

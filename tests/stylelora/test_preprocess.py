@@ -41,6 +41,18 @@ def test_a_good_folder_becomes_a_training_set(raw):
     assert [path.name for path in raw.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_repeats_in_names_of_folders_are_kept(raw, capsys):
+    (raw / "sub").rename(raw / "10_things")
+    (raw / "ten_10").mkdir()
+    for name in ("4.png", "4.txt"):
+        (raw / "10_things" / name).rename(raw / "ten_10" / name)
+    found = scan_folder(run(raw))
+    assert {picture.text: picture.repeats for picture in found} == {
+        f"a {thing}": 1 if thing == "apple" else 10 for thing in THINGS
+    }
+    assert "5 of them have `repeats` in metadata.jsonl, by their folders' names" in capsys.readouterr().out
+
+
 def test_a_picture_that_kills_its_reader_is_rejected_and_no_other(raw):
     """Each of these jobs runs in a process of its own; `dying` ends it as a crash in a codec does."""
     jobs = [(raw / "sub" / f"{i}.png", f"{i}", raw, CONVERSION, None, raw) for i in range(6)]
