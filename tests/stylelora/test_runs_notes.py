@@ -46,7 +46,7 @@ def test_folders_are_counted_as_kohya_counts_them(tmp_path):
     objective = dataclasses.asdict(Objective())
     notes = training_notes(
         name="a", base="mini", width=768, prediction="epsilon", dataset=dataset, learning_rate=1e-4, batch_size=1,
-        settings={"caption_dropout": 0.1, "objective": objective, "optimizer": {"class_path": "a.B"}, "lr_scheduler": None},
+        settings={"caption_dropout": 0, "objective": objective, "optimizer": {"class_path": "a"}, "lr_scheduler": None},
         devices=1, accumulated=1, epoch=0, epochs=1, steps=1, seed=0,
     )  # fmt: skip
     assert json.loads(notes["ss_dataset_dirs"]) == {
