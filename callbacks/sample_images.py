@@ -28,8 +28,8 @@ class SampleImages(L.Callback):
         """Keep a batch of samples; ignore other batches."""
         del pl_module
         if isinstance(outputs, SampleBatch) and not trainer.sanity_checking:
-            names = ("index", "content", "seed", "image", "base_image")
-            samples = (outputs.index, outputs.contents, outputs.seeds, outputs.images, outputs.base_images)
+            names = ("index", "place", "content", "image", "base_image")
+            samples = (outputs.index, outputs.places, outputs.contents, outputs.images, outputs.base_images)
             self.rows += [dict(zip(names, sample, strict=True)) for sample in zip(*samples, strict=True)]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,11 +43,11 @@ class SampleImages(L.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:
             to_pil(sample["image"]).save(folder / f"{sample['index']:03d}.png")
-        rows: list[tuple[str, list]] = []
+        by_prompt: dict[int, tuple[str, list]] = {}
         for sample in samples:
-            if sample["seed"] == samples[0]["seed"]:  # each prompt starts with the first seed
-                rows.append((sample["content"], []))
-            rows[-1][1].extend((sample["base_image"], sample["image"]))
+            _, row = by_prompt.setdefault(sample["place"], (sample["content"], []))
+            row += [sample["base_image"], sample["image"]]
+        rows = list(by_prompt.values())
         grid = labelled_grid(rows, columns=["base", "LoRA"] * (len(rows[0][1]) // 2))
         grid.save(folder.with_suffix(".png"))
         for logger in trainer.loggers:

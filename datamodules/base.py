@@ -10,12 +10,14 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.batches import EpochSampler, ShareSampler, TrainingBatches, batches_of
-from stylelora.base.load import check_resolution, native_resolution, read_config, resolve_base, size_step
+from datamodules.batches import EpochSampler, ShareSampler, TrainingBatches, batches_of, prompt_batch, share_batches
+from stylelora.base.load import check_resolution, latent_shape, native_resolution, resolve_base, size_step
 from stylelora.data.cache import Cache
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.framing import Framing
 from stylelora.data.masks import Masks
+from stylelora.data.prompt_checks import check_prompts
+from stylelora.data.prompts import choose_prompts
 from stylelora.data.scan import read_census, stated_licence
 from stylelora.data.styles import Style
 from stylelora.data.wording import Wording
@@ -40,7 +42,10 @@ class StyleDataModule(L.LightningDataModule):
             10_cats, and by `repeats` in `metadata.jsonl`.
         held_out: share of pictures that are never trained on, 0 to below 1; an expected share, for a picture's hash
             decides; but two pictures at least; 0 trains on all, and nothing is measured on held-out ones.
-        prompts: prompts of the samples, without trigger word; default: the style's own.
+        prompts: prompts of the samples, without trigger word, with the options of kohya's scripts if need be, as in
+            "a cat --n blurry --w 512 --h 768 --d 42 --l 7.5 --s 28"; default: the style's own.
+        prompts_file: file of prompts, instead of `prompts`; one on each line, or YAML, JSON or kohya's TOML.
+        negative_prompt: what guidance leads away from in samples; for prompts that have none of their own.
         samples_per_prompt: sample pictures per prompt; their seeds are 0, 1, ...
         sample_batch_size: pictures sampled at once.
         interpolation: how pictures are resized: nearest, box, bilinear, bicubic or lanczos; default: the folder's, else
@@ -78,6 +83,8 @@ class StyleDataModule(L.LightningDataModule):
         repeats: int = 1,
         held_out: float = 0.2,
         prompts: list[str] | None = None,
+        prompts_file: str | None = None,
+        negative_prompt: str = "",
         samples_per_prompt: int = 1,
         sample_batch_size: int = 8,
         interpolation: str | None = None,
@@ -122,7 +129,8 @@ class StyleDataModule(L.LightningDataModule):
         where = Masks(masks) if masks else None
         self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats, where)
         self.resolution, self.batch_size, self.num_workers = resolution, batch_size, num_workers
-        self.contents = list(prompts or style.prompts)
+        chosen = choose_prompts(prompts or None, prompts_file, "prompts_file", negative_prompt, style.prompts)
+        self.prompts = [one.without(self.trigger) if wording.adds_trigger else one for one in chosen]
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
         self.cache = Path(cache)
 
@@ -150,6 +158,7 @@ class StyleDataModule(L.LightningDataModule):
         base = resolve_base(self.trainer.lightning_module.base)
         check_resolution(base, self.resolution)
         self._compare_resolution(base)
+        check_prompts(self.prompts, base, [self.trainer.lightning_module.hparams.guidance_scale])
         self.dataset.scan()
         needed, given = self.batch_size * self.trainer.world_size, len(self.dataset.samples)
         if given < needed:
@@ -158,7 +167,7 @@ class StyleDataModule(L.LightningDataModule):
                 "or raise repeats"
             )
         self.dataset.choose_sizes(size_step(base), needed)
-        self.dataset.encode(self._open_cache(), [*map(self.caption, self.contents), *self.contents])
+        self.dataset.encode(self._open_cache(), self._prompt_texts())
 
     def _compare_resolution(self, base: Path) -> None:
         """Warn about a resolution at which the base itself makes poor pictures."""
@@ -180,20 +189,20 @@ class StyleDataModule(L.LightningDataModule):
         device = device or self.trainer.strategy.root_device
         return Cache(self.cache, resolve_base(module.base), device, module.hparams.clip_skip)
 
+    def _prompt_texts(self) -> list[str]:
+        contents = [one.prompt for one in self.prompts]
+        return [*map(self.caption, contents), *contents, *(one.negative_prompt for one in self.prompts)]
+
     def _prompts(self, rows: list[int]) -> dict:
-        contents = [self.contents[row // self.samples_per_prompt] for row in rows]
-        prompts = [self.caption(content) for content in contents]
-        vae = read_config(self.encoded.base, "vae")
-        side = self.resolution // 2 ** (len(vae["block_out_channels"]) - 1)
-        return {
-            "index": rows,
-            "seed": [row % self.samples_per_prompt for row in rows],
+        batch = prompt_batch(self.prompts, rows, self.samples_per_prompt)
+        prompts = [self.caption(content) for content in batch["content"]]
+        width, height = batch["size"]
+        return batch | {
             "prompt": prompts,
-            "content": contents,
             "text": self.encoded.texts(prompts),
-            "content_text": self.encoded.texts(contents),
-            "empty_text": self.encoded.texts([""]),
-            "latent_shape": (vae["latent_channels"], side, side),
+            "content_text": self.encoded.texts(batch["content"]),
+            "negative_text": self.encoded.texts(batch["negative_prompt"]),
+            "latent_shape": latent_shape(self.encoded.base, width or self.resolution, height or self.resolution),
         }
 
     def train_dataloader(self) -> DataLoader:
@@ -211,10 +220,9 @@ class StyleDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Return two loaders: held-out latents, with one size per batch, and prompts to sample as squares."""
+        """Return two loaders: held-out latents, and prompts to sample; both with one size per batch."""
         dataset, world, rank = self.dataset, self.trainer.world_size, self.trainer.global_rank
         batches = batches_of(dataset.sizes["held_out"], self.batch_size)
-        count = len(self.contents) * self.samples_per_prompt
 
         def collate(rows: list[int]) -> dict:
             captions = [self.caption(dataset.held_out[row].text) for row in rows]
@@ -222,6 +230,5 @@ class StyleDataModule(L.LightningDataModule):
 
         sampler = ShareSampler(len(batches), world, rank)
         held_out = DataLoader(batches, batch_size=None, sampler=sampler, collate_fn=collate)  # None: an item is a batch
-        sampler = ShareSampler(count, world, rank)
-        prompts = DataLoader(range(count), self.sample_batch_size, sampler=sampler, collate_fn=self._prompts)
-        return [held_out, prompts]
+        ways = [one.way for one in self.prompts for _ in range(self.samples_per_prompt)]
+        return [held_out, share_batches(ways, self.sample_batch_size, world, rank, self._prompts)]

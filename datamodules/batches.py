@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from stylelora.data.cache import Cache
 from stylelora.data.dataset import StyleDataset
+from stylelora.data.prompts import SamplePrompt
 from stylelora.diffusion import noise
 from stylelora.seeds import generator
 
@@ -107,6 +108,51 @@ class ShareSampler(DistributedSampler):
     def __len__(self) -> int:
         """Return the size of this process's share."""
         return len(self.dataset[self.rank :: self.num_replicas])
+
+
+def share_batches(
+    kinds: Sequence[Hashable], batch_size: int, world_size: int, rank: int, collate: Callable
+) -> DataLoader:
+    """Return a loader of this process's share of samples, every n-th, in batches of one kind.
+
+    Args:
+        kinds: of each sample what it must have in common with the others of its batch.
+        batch_size: samples per batch.
+        world_size: number of processes.
+        rank: this process.
+        collate: from the samples' numbers to a batch.
+    """
+    share = range(len(kinds))[rank::world_size]
+    batches = [[share[i] for i in some] for some in batches_of([kinds[row] for row in share], batch_size)]
+    sampler = ShareSampler(len(batches), 1, 0)  # else Lightning would divide the share again
+    return DataLoader(batches, batch_size=None, sampler=sampler, collate_fn=collate)  # None: an item is a batch
+
+
+def prompt_batch(prompts: Sequence[SamplePrompt], rows: Sequence[int], samples_per_prompt: int) -> dict:
+    """Return what a batch of samples has in common, and what each has of its prompt.
+
+    Args:
+        prompts: all prompts.
+        rows: numbers of the samples; each prompt has `samples_per_prompt`, which follow one another.
+        samples_per_prompt: pictures per prompt, whose seeds are the prompt's own and the next, or 0, 1, ...
+
+    Returns:
+        lists `index`, `place` (of the prompt), `content`, `negative_prompt` and `seed`; of all, `size`, width and
+        height in pixels, `num_inference_steps` and `guidance_scale`; these are None where the run decides.
+    """
+    places, numbers = zip(*(divmod(row, samples_per_prompt) for row in rows), strict=True)
+    chosen = [prompts[place] for place in places]
+    (size, steps, guidance_scale), *_ = (one.way for one in chosen)
+    return {
+        "index": list(rows),
+        "place": list(places),
+        "content": [one.prompt for one in chosen],
+        "negative_prompt": [one.negative_prompt for one in chosen],
+        "seed": [(one.seed or 0) + number for one, number in zip(chosen, numbers, strict=True)],
+        "size": size,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance_scale,
+    }
 
 
 def batches_of(buckets: Sequence[Hashable], batch_size: int) -> list[list[int]]:

@@ -14,6 +14,8 @@ from datamodules.batches import ShareSampler, batches_of
 from datamodules.prompts import Prompts
 from stylelora.base.load import resolve_base, size_step
 from stylelora.data.dataset import Side, StyleDataset
+from stylelora.data.prompt_checks import check_prompts
+from stylelora.data.prompts import SamplePrompt
 from stylelora.records import InputError
 
 
@@ -24,12 +26,14 @@ class EvaluationSet(Prompts):
         styles: data modules of the styles; with the options that the adapters were trained with.
         prompts: prompts without trigger words; default: captions of held-out pictures (each once, if there is no `file`
             either).
-        file: text file with one prompt per line, instead of `prompts`.
+        file: file of prompts, instead of `prompts`; one on each line. A test samples all in one way, so prompts have no
+            options of their own.
         samples_per_prompt: pictures per prompt; their seeds are 0, 1, ...
         batch_size: pictures sampled at once.
 
     Raises:
-        InputError: if there are no styles, two of one name, or one without held-out pictures, or as `Prompts`.
+        InputError: if there are no styles, two of one name, or one without held-out pictures, if prompts have options,
+            or as `Prompts`.
     """
 
     def __init__(
@@ -46,12 +50,15 @@ class EvaluationSet(Prompts):
         if without := [name for name, style in zip(names, styles, strict=True) if not style.dataset.held_out_share]:
             raise InputError(f"{without[0]} holds out no pictures to compare with; give its held_out a share above 0")
         self.own_prompts = prompts is None and file is None
-        super().__init__([""] if self.own_prompts else prompts, file, samples_per_prompt, batch_size)
+        super().__init__([""] if self.own_prompts else prompts, file, "", samples_per_prompt, batch_size)
+        if own := [one for one in self.prompts if one != SamplePrompt(one.prompt, "")]:
+            raise InputError(f"{own[0].where} has options, but a test samples all prompts in one way; remove them")
         self.styles = dict(zip(names, styles, strict=True))
 
     def prepare_data(self) -> None:
         """Find the pictures, in one process only; everything that is wrong with a folder is reported here."""
         base = resolve_base(self.trainer.lightning_module.hparams.base)
+        check_prompts(self.prompts, base, [])
         for style in self.styles.values():
             style.dataset.scan()
             style.dataset.choose_sizes(size_step(base), style.batch_size * self.trainer.world_size)
@@ -63,13 +70,13 @@ class EvaluationSet(Prompts):
             style.dataset.share()
         if self.own_prompts:
             texts = (picture.text for style in self.styles.values() for picture in style.held_out)
-            self.prompts = list(dict.fromkeys(texts))
+            self.prompts = [SamplePrompt(text, "") for text in dict.fromkeys(texts)]
 
     @property
     def dataset_hash(self) -> str:
         """Hash of prompts and held-out pictures, for the result file."""
         pictures = sorted(picture.sha256 for style in self.styles.values() for picture in style.held_out)
-        return sha256("\n".join([*sorted(self.prompts), *pictures]).encode()).hexdigest()
+        return sha256("\n".join([*sorted(one.prompt for one in self.prompts), *pictures]).encode()).hexdigest()
 
     def images(self, name: str, side: Side) -> Images:
         """Return the pictures of a style, at the sizes that training uses but not degraded.

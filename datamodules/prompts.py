@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
-from datamodules.batches import ShareSampler
-from stylelora.data.captions import read_prompts
+from datamodules.batches import prompt_batch, share_batches
+from stylelora.base.load import resolve_base
+from stylelora.data.prompt_checks import check_prompts
+from stylelora.data.prompts import SamplePrompt, choose_prompts
 from stylelora.data.styles import PROMPTS
 from stylelora.records import InputError
 
@@ -17,9 +17,11 @@ class Prompts(L.LightningDataModule):
     """Prompts without trigger words, each with one or more seeds.
 
     Args:
-        prompts: prompts without trigger words; default: eight built-in prompts.
-        file: text file with one prompt per line, instead of `prompts`.
-        samples_per_prompt: pictures per prompt; their seeds are 0, 1, ...
+        prompts: prompts without trigger words, with the options of kohya's scripts if need be, as in
+            "a cat --n blurry --w 512 --h 768 --d 42 --l 7.5 --s 28"; default: eight built-in prompts.
+        file: file of prompts, instead of `prompts`; one on each line, or YAML, JSON or kohya's TOML.
+        negative_prompt: what guidance leads away from; for prompts that have none of their own.
+        samples_per_prompt: pictures per prompt; their seeds are 0, 1, ..., or count from the prompt's own.
         batch_size: pictures sampled at once.
 
     Raises:
@@ -30,23 +32,26 @@ class Prompts(L.LightningDataModule):
         self,
         prompts: list[str] | None = None,
         file: str | None = None,
+        negative_prompt: str = "",
         samples_per_prompt: int = 1,
         batch_size: int = 8,
     ) -> None:
         super().__init__()
-        if prompts is not None and file is not None:
-            raise InputError("give data.prompts or data.file, not both")
-        if file is not None:
-            prompts = read_prompts(Path(file))
-        self.prompts = list(PROMPTS if prompts is None else prompts)
+        self.prompts: list[SamplePrompt] = choose_prompts(prompts, file, "file", negative_prompt, PROMPTS)
         self.samples_per_prompt, self.batch_size = samples_per_prompt, batch_size
         if not self.prompts or samples_per_prompt < 1 or batch_size < 1:
             raise InputError(
                 "there is nothing to sample: data needs at least one prompt, samples_per_prompt 1 and batch_size 1"
             )
 
+    def prepare_data(self) -> None:
+        """Check the prompts, in one process only."""
+        settings = self.trainer.lightning_module.hparams
+        scales = [condition.guidance_scale for condition in self.trainer.lightning_module.conditions]
+        check_prompts(self.prompts, resolve_base(settings.base), scales)
+
     def predict_dataloader(self) -> DataLoader:
-        """Return batches of `index`, `content` and `seed`, lists; each process gets its share.
+        """Return batches as of `prompt_batch`; each process gets its share.
 
         Raises:
             InputError: if there are fewer pictures than processes.
@@ -54,10 +59,9 @@ class Prompts(L.LightningDataModule):
         count, world = len(self.prompts) * self.samples_per_prompt, self.trainer.world_size
         if count < world:
             raise InputError(f"{count} pictures for {world} devices; give more prompts or fewer devices")
+        ways = [one.way for one in self.prompts for _ in range(self.samples_per_prompt)]
 
         def collate(rows: list[int]) -> dict:
-            contents, seeds = zip(*(divmod(row, self.samples_per_prompt) for row in rows), strict=True)
-            return {"index": rows, "content": [self.prompts[i] for i in contents], "seed": list(seeds)}
+            return prompt_batch(self.prompts, rows, self.samples_per_prompt)
 
-        sampler = ShareSampler(count, world, self.trainer.global_rank)
-        return DataLoader(range(count), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)
+        return share_batches(ways, self.batch_size, world, self.trainer.global_rank, collate)

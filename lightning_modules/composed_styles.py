@@ -10,18 +10,18 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import torch
-from torch import Tensor
 
 from stylelora.base.clip_skip import check_clip_skip, clip_skip_of
 from stylelora.base.conditioning import Conditioning, encode_texts
 from stylelora.base.load import (
     check_resolution,
+    latent_shape,
     load_scheduler,
     load_text_encoder,
     load_tokenizer,
     load_unet,
     load_vae,
-    read_config,
+    native_resolution,
     resolve_base,
     sampling_recipe,
 )
@@ -148,10 +148,8 @@ class ComposedStyles(L.LightningModule):
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:
             check_adapter(adapter, self.unet, self.text_encoder, base)
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        side = resolution // factor if resolution else read_config(folder, "unet")["sample_size"]
         self._tested = False
-        self.latent_shape, self.picture_side = (self.vae.config.latent_channels, side, side), side * factor
+        self.picture_side = resolution or native_resolution(folder)
 
     def describe(self, condition: Condition) -> str:
         """Return a condition's weights in words, `watercolor 0.6 + cartoon 0.4`, `base`, or a prompt baseline."""
@@ -195,16 +193,16 @@ class ComposedStyles(L.LightningModule):
         self._tested = True
 
     def predict_step(self, batch: dict, batch_idx: int) -> list[dict]:
-        """Sample all conditions from the same initial noise.
+        """Sample all conditions from the same initial noise; steps and guidance of a prompt's own replace theirs.
 
         Returns:
             a row for each prompt and condition: `index` (place of the prompt, place of the condition), `content`,
-            `prompt`, `seed`, `condition` (its name), `trigger` (whether prompts have trigger words), `method`, `label`
-            and `weights` before they are multiplied by `strength`, `num_inference_steps`, `guidance_scale`,
-            `scheduler`, `options`, and `image`, uint8 (3, H, W).
+            `prompt`, `negative_prompt`, `seed`, `condition` (its name), `trigger` (whether prompts have trigger words),
+            `method`, `label` and `weights` before they are multiplied by `strength`, `num_inference_steps`,
+            `guidance_scale`, `scheduler`, `options`, and `image`, uint8 (3, H, W).
         """
         del batch_idx
-        return self._pictures(batch, initial_noise(batch["seed"], self.latent_shape))
+        return self._pictures(batch, batch["seed"])
 
     def _prompts_differ(self, condition: Condition) -> bool:
         """Tell whether a condition's adapters have trigger words."""
@@ -212,12 +210,19 @@ class ComposedStyles(L.LightningModule):
             self.adapters, ""
         )
 
-    def _pictures(self, batch: dict, start: Tensor) -> list[dict]:
-        rows, start = [], start.to(self.device)
-        for place, condition in enumerate(self.conditions):
+    def _pictures(self, batch: dict, keys: Sequence[int | str]) -> list[dict]:
+        width, height = (side or self.picture_side for side in batch["size"])
+        start = initial_noise(keys, latent_shape(resolve_base(self.hparams.base), width, height)).to(self.device)
+        own = {name: batch[name] for name in ("num_inference_steps", "guidance_scale") if batch[name] is not None}
+        rows = []
+        conditions = [dataclasses.replace(one, **own) for one in self.conditions]
+        for place, condition in enumerate(conditions):
+            if own and condition in conditions[:place]:  # they differed in guidance only
+                continue
             latents = sample_condition(
-                self.unet, self.scheduler, self.blends, condition, start, batch["content"], self._embed
-            )
+                self.unet, self.scheduler, self.blends, condition, start, batch["content"], self._embed,
+                batch["negative_prompt"],
+            )  # fmt: skip
             settings = {
                 "condition": self.name(condition), "trigger": condition.trigger, "method": condition.method,
                 "weights": list(condition.weights), "label": self.describe(condition), "strength": condition.strength,
@@ -227,12 +232,11 @@ class ComposedStyles(L.LightningModule):
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
             }  # fmt: skip
             pictures = decode(self.vae, latents)
-            for index, content, seed, image in zip(
-                batch["index"], batch["content"], batch["seed"], pictures, strict=True
-            ):
+            samples = (batch[name] for name in ("index", "content", "negative_prompt", "seed"))
+            for index, content, negative_prompt, seed, image in zip(*samples, pictures, strict=True):
                 prompt = " AND ".join(condition.prompts(self.adapters, content))  # as A1111 writes it
                 made = {"index": (index, place), "content": content, "prompt": prompt, "seed": seed}
-                rows.append(made | settings | {"image": image})
+                rows.append(made | {"negative_prompt": negative_prompt} | settings | {"image": image})
         return rows
 
     def _embed(self, texts: Sequence[str], updates: Mapping[str, Factors]) -> Conditioning:
@@ -250,7 +254,7 @@ class ComposedStyles(L.LightningModule):
         del batch_idx
         if dataloader_idx == 0:  # prompts share no noise, so that each is a unit of its own
             keys = [f"{content} {seed}" for content, seed in zip(batch["content"], batch["seed"], strict=True)]
-            return self._pictures(batch, initial_noise(keys, self.latent_shape))
+            return self._pictures(batch, keys)
         pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         base_captions, rows = self._embed(batch["caption"], {}), []

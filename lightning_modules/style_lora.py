@@ -12,11 +12,11 @@ from torch import Tensor
 
 from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
-from stylelora.base.load import load_scheduler, load_unet, load_vae, read_config, resolve_base, sampling_recipe
+from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.objective import Objective
-from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.diffusion.samples import Sampler
 from stylelora.distributed import gather_rows
 from stylelora.lora.average import Average
 from stylelora.lora.factors import Layer
@@ -123,16 +123,16 @@ class StyleLoRA(L.LightningModule):
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
         self.metrics: list[Metric] = []
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
-        self._base_images: dict[int, Tensor] = {}  # by index of the samples
         self._held_out: list[dict] = []
-        self._vae: list[torch.nn.Module] = []  # in a list, so that it is no part of this module or its checkpoints
+        recipe = self.hparams.num_inference_steps, self.hparams.guidance_scale
+        self.sampler = Sampler(folder, self.scheduler, *recipe)
         self.average = Average(adapter_parameters(self.unet), ema_decay)
 
     def setup(self, stage: str) -> None:
         """Forget what was measured on other data."""
         del stage
         self._base_losses.clear()
-        self._base_images.clear()
+        self.sampler.forget()
         same_precision_everywhere()
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
@@ -157,7 +157,7 @@ class StyleLoRA(L.LightningModule):
         """Measure held-out latents (loader 0) or sample prompts (loader 1)."""
         del batch_idx
         if dataloader_idx == 1:
-            return self._sample(batch) if self._sampling_is_due() else None
+            return self.sampler.draw(self.unet, batch) if self._sampling_is_due() else None
         losses = self._bank_losses(batch)
         if any(row not in self._base_losses for row in batch["row"]):
             with adapter_disabled(self.unet):
@@ -179,29 +179,6 @@ class StyleLoRA(L.LightningModule):
         latents = batch["mean"] * self.scaling_factor
         given = Conditioning.of_batch(batch)
         return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given, batch.get("mask")).mean(1).cpu()
-
-    def _sample(self, batch: dict) -> SampleBatch:
-        """Sample the prompts, and once per run let the base sample their content."""
-        vae, empty = self._autoencoder(), Conditioning.of_batch(batch, "empty_")
-
-        def pictures(prompts: Conditioning) -> Tensor:
-            start = initial_noise(batch["seed"], batch["latent_shape"]).to(self.device)
-            recipe = (self.hparams.num_inference_steps, self.hparams.guidance_scale)
-            return decode(vae, denoise(self.unet, self.scheduler, start, prompts, empty, *recipe))
-
-        if any(index not in self._base_images for index in batch["index"]):
-            with adapter_disabled(self.unet):
-                self._base_images |= dict(
-                    zip(batch["index"], pictures(Conditioning.of_batch(batch, "content_")), strict=True)
-                )
-        base_images = torch.stack([self._base_images[index] for index in batch["index"]])
-        images = pictures(Conditioning.of_batch(batch))
-        return SampleBatch(batch["index"], batch["prompt"], batch["content"], batch["seed"], images, base_images)
-
-    def _autoencoder(self) -> torch.nn.Module:
-        """Return the autoencoder, which is loaded once, for the first picture."""
-        self._vae = self._vae or [load_vae(resolve_base(self.base))]
-        return self._vae[0].to(self.device)
 
     def on_train_batch_end(self, *_: object) -> None:
         """Add the adapter to its average, after steps of the optimiser."""

@@ -74,6 +74,7 @@ class SampleBatch:
 
     Attributes:
         index: position among all samples, int (B,).
+        places: position of each sample's prompt among all prompts.
         prompts: full prompts with trigger word.
         contents: the prompts without trigger and style words.
         seeds: seed of each image's initial noise.
@@ -82,6 +83,7 @@ class SampleBatch:
     """
 
     index: list[int]
+    places: list[int]
     prompts: list[str]
     contents: list[str]
     seeds: list[int]

@@ -136,6 +136,13 @@ def native_resolution(base: Path) -> int:
     return read_config(base, "unet")["sample_size"] * 2 ** (levels - 1)
 
 
+def latent_shape(base: Path, width: int, height: int) -> tuple[int, int, int]:
+    """Return channels, height and width of the latents of a picture, whose sides are in pixels."""
+    vae = read_config(base, "vae")
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    return vae["latent_channels"], height // factor, width // factor
+
+
 def check_resolution(base: Path, resolution: int) -> None:
     """Check that the resolution is divisible by the total downsampling factor of VAE and UNet.
 

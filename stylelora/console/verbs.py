@@ -72,7 +72,7 @@ SECTIONS = {
         (
             _STYLE_DATA,
             ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks",
-             "prompts", "samples_per_prompt"],
+             "prompts", "prompts_file", "negative_prompt", "samples_per_prompt"],
         ),
         _SCORE,
         (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs", "every_n_steps", "dtype"]),
@@ -84,7 +84,7 @@ SECTIONS = {
     ],
     "predict": [
         _BLEND,
-        (("data", "datamodules.Prompts"), ["prompts", "file", "samples_per_prompt", "batch_size"]),
+        (("data", "datamodules.Prompts"), ["prompts", "file", "negative_prompt", "samples_per_prompt", "batch_size"]),
         (("write_pictures", "callbacks.WritePictures"), ["columns"]),
     ],
     "test": [

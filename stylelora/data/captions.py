@@ -115,11 +115,6 @@ def read_text(path: Path) -> str:
         raise InputError(f"{printable(path)} cannot be read ({error.strerror}); make it readable") from error
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Read the non-empty lines of a text file; raises like `read_text`."""
-    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
-
-
 def words_of(name: str) -> str:
     """Turn a file stem into words, `polar_bear-02` -> `polar bear`; empty if it is only a number or the like."""
     words = re.split(r"[\s_\-.+,()\[\]]+", name)

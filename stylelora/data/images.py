@@ -100,32 +100,36 @@ def tile(images: Tensor | Sequence[Tensor], columns: int, gap: int = 2) -> Image
     return sheet
 
 
-def labelled_grid(rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequence[str], side: int = 96) -> Image.Image:
+def labelled_grid(
+    rows: Sequence[tuple[str, Sequence[Tensor | None]]], columns: Sequence[str], side: int = 96
+) -> Image.Image:
     """Draw a grid of pictures with row and column labels.
 
     Args:
-        rows: label and pictures, uint8 (3, H, W), one per column.
+        rows: label and pictures, uint8 (3, H, W), one per column; None leaves a gap.
         columns: heading of each column.
-        side: smaller pictures are upscaled by an integer factor, nearest neighbour.
+        side: if pictures are narrower, all are upscaled by an integer factor, nearest neighbour.
     """
     from PIL import ImageDraw, ImageFont
 
     font = ImageFont.load_default(12)
-    first = rows[0][1][0]
-    factor = max(1, -(-side // first.shape[-1]))
-    height, width = first.shape[-2] * factor, first.shape[-1] * factor
-    gap, top = 4, 20
+    widths = [image.shape[-1] for _, images in rows for image in images if image is not None]
+    factor = max(1, -(-side // min(widths)))
+    heights = [factor * max(image.shape[-2] for image in images if image is not None) for _, images in rows]
+    gap, top, width = 4, 20, factor * max(widths)
     pitch = max(width, *(int(font.getlength(heading)) + 2 * gap for heading in columns)) + gap
     left = max(int(font.getlength(name)) for name, _ in rows) + 3 * gap
-    size = (left + len(columns) * pitch, top + len(rows) * (height + gap))
+    size = (left + len(columns) * pitch, top + sum(heights) + len(rows) * gap)
     grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
     for i, heading in enumerate(columns):
         draw.text((left + i * pitch + (pitch - gap) // 2, top // 2), heading, fill="black", font=font, anchor="mm")
-    for j, (name, images) in enumerate(rows):
-        y = top + j * (height + gap)
+    y = top
+    for (name, images), height in zip(rows, heights, strict=True):
         draw.text((gap, y + height // 2), name, fill="black", font=font, anchor="lm")
         for i, image in enumerate(images):
-            picture = to_pil(image).resize((width, height), Image.Resampling.NEAREST)
-            grid.paste(picture, (left + i * pitch + (pitch - gap - width) // 2, y))
+            if image is not None:
+                picture = ImageOps.scale(to_pil(image), factor, Image.Resampling.NEAREST)
+                grid.paste(picture, (left + i * pitch + (pitch - gap - picture.width) // 2, y))
+        y += height + gap
     return grid

@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the empty prompt, both encoded by one text encoder: the base's, or one with an adapter's updates.
+    """A prompt and the empty or negative one, encoded by one text encoder: the base's, or an adapter's.
 
     Attributes:
         text: conditioning of the prompt, for B pictures.
-        empty: conditioning of the empty prompt, for 1 picture.
+        empty: conditioning of the empty or negative prompt, for 1 picture or B.
     """
 
     text: Conditioning

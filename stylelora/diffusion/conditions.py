@@ -177,6 +177,7 @@ def sample_condition(
     start: Tensor,
     contents: Sequence[str],
     embed: Callable[[Sequence[str], Mapping[str, Factors]], Conditioning],
+    negatives: Sequence[str] = ("",),
 ) -> Tensor:
     """Sample latents under a condition; the UNet is restored afterwards.
 
@@ -191,6 +192,7 @@ def sample_condition(
         start: standard normal, float (B, C, H, W).
         contents: B prompts without trigger words.
         embed: maps texts, and updates of the text encoder, to their conditioning.
+        negatives: B prompts that guidance leads away from, or one for all; as empty as in training by default.
 
     Returns:
         latents, float32 (B, C, H, W).
@@ -199,14 +201,15 @@ def sample_condition(
         InputError: if weights, options or adapters do not fit.
     """
     adapters, steps = blends.adapters, condition.num_inference_steps
+    negatives = negatives[:1] if len({*negatives}) == 1 else negatives
     check_condition(condition, adapters)
     mix, used = condition.mix(adapters)
     texts = [list(one) for one in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)]
 
-    base_empty = functools.cache(lambda: embed([""], {}))
+    base_empty = functools.cache(lambda: embed(negatives, {}))
 
     def encoded(place: int, updates: Mapping[str, Factors]) -> Prompt:
-        return Prompt(embed(texts[place], updates), embed([""], updates) if updates else base_empty())
+        return Prompt(embed(texts[place], updates), embed(negatives, updates) if updates else base_empty())
 
     if not used or condition.is_one_unet:
         of_unet, of_text = parts(blends.updates(condition))

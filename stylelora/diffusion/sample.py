@@ -34,7 +34,7 @@ def denoise(
         scheduler: any deterministic diffusers scheduler; it is copied, so its state is not shared.
         start: standard normal, float (B, C, H, W).
         conditioning: conditioning of B prompts.
-        empty: conditioning of the empty prompt, for 1 picture.
+        empty: conditioning of the empty or negative prompt, for 1 picture or B.
         num_inference_steps: number of denoising steps.
         guidance_scale: scale; 1 means no guidance, and then the empty prompt is not evaluated.
 

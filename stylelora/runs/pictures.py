@@ -49,18 +49,18 @@ def read_lines(path: Path) -> list[dict]:
 def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
     """Write `grid.png`, continued in `grid-2.png` and so on if too long; see `arranged`."""
     headings, table = arranged(rows, columns)
-    with Image.open(root / rows[0]["file_name"]) as picture:
-        page = max(1, min(40, 8192 // picture.height))
+    page = max(1, min(40, 8192 // max(_height(root / row["file_name"]) for row in rows)))
     grids = []
     for number, start in enumerate(range(0, len(table), page), start=1):
-        shown = [(name, [load_png(root / file) for file in files]) for name, files in table[start : start + page]]
+        part = table[start : start + page]
+        shown = [(name, [file and load_png(root / file) for file in files]) for name, files in part]
         grids.append(root / ("grid.png" if number == 1 else f"grid-{number}.png"))
         labelled_grid(shown, headings).save(grids[-1])
     return grids
 
 
-def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Arrange pictures in a grid; return the column headings, and the name and picture files of each row.
+def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str, list[str | None]]]]:
+    """Arrange pictures in a grid; return the column headings, and the name and files of each row, None for gaps.
 
     Args:
         rows: records of pictures, sorted by prompt; the base at each guidance scale comes before the blends.
@@ -86,9 +86,14 @@ def arranged(rows: list[dict], columns: str) -> tuple[list[str], list[tuple[str,
         shown = varying if any(row["weights"]) else ["label"]
         named = [row[axis] if isinstance(row[axis], str) else f"{axis} {row[axis]:g}" for axis in shown]
         names[key] = ", ".join([row["content"], f"seed {row['seed']}", *named])
-    found = list(next(iter(lines.values())))
+    found = list(dict.fromkeys(one for files in lines.values() for one in files))  # prompts may have their own guidance
     headings = [one if isinstance(one, str) else f"{columns} {one:g}" for one in found]
-    return headings, [(names[key], [files[one] for one in found]) for key, files in lines.items()]
+    return headings, [(names[key], [files.get(one) for one in found]) for key, files in lines.items()]
+
+
+def _height(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.height
 
 
 def load_png(path: Path) -> Tensor:
@@ -109,6 +114,7 @@ def _described(row: dict, width: int, height: int) -> PngInfo:
     words = ", ".join(f"{name}: {value}" for name, value in (size | {"Model": row["base"]}).items())
     blend = f"Blend: {row['label']}, Method: {row['method']}, Strength: {row['strength']:g}"
     info = PngInfo()
-    info.add_itxt("parameters", f"{row['prompt']}\n{words}, {blend}")
+    negative = f"Negative prompt: {row['negative_prompt']}\n" if row["negative_prompt"] else ""
+    info.add_itxt("parameters", f"{row['prompt']}\n{negative}{words}, {blend}")
     info.add_itxt("stylelora", json.dumps(row, ensure_ascii=False))
     return info

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from stylelora.data.captions import read_prompts
+from stylelora.data.prompts import read_prompts
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file, run_folder
 from stylelora.runs.pictures import read_lines
@@ -108,7 +108,7 @@ def is_answered(config: Path, folder: Path, adapters: Sequence[Path] = ()) -> bo
         if sorted(made[0]["adapters"].values()) != sorted(sha256(one.read_bytes()).hexdigest() for one in adapters):
             reasons.append("its adapters have changed since")
         prompts = Path(wanted["data"]["init_args"]["file"])
-        if {row["content"] for row in made} != set(read_prompts(prompts)):
+        if {row["content"] for row in made} != {one.prompt for one in read_prompts(prompts)}:
             reasons.append(f"{prompts.name} has changed since")
     if reasons:
         print(f"{folder} has a result, but {', '.join(reasons)}: running again", flush=True)

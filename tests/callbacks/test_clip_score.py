@@ -54,6 +54,7 @@ class Samples(L.LightningModule):
         images = torch.stack([torch.full((3, 4, 4), i + 5, dtype=torch.uint8) for i in index])
         return SampleBatch(
             index=index,
+            places=index,
             prompts=[f"zqx style of {text}" for text in contents],
             contents=contents,
             seeds=[i % 2 for i in index],

@@ -18,7 +18,7 @@ def test_any_list_of_loggers_works(tmp_path, kinds):
     )
     callback = SampleImages()
     grey = torch.full((3, 16, 16), 100, dtype=torch.uint8)
-    callback.rows = [{"index": 0, "content": "a cat", "seed": 0, "image": grey, "base_image": grey}]
+    callback.rows = [{"index": 0, "place": 0, "content": "a cat", "image": grey, "base_image": grey}]
     callback.on_validation_epoch_end(trainer, None)
     assert (tmp_path / "samples" / "epoch=000-step=000005.png").is_file()
     for logger in loggers:

@@ -34,7 +34,9 @@ class StyleContract:
         def build(world_size=1, rank=0, **options):
             data = self.style(**{"resolution": 64, "batch_size": BATCH, "cache": str(cache), **options})
             data.trainer = SimpleNamespace(
-                lightning_module=SimpleNamespace(base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1)),
+                lightning_module=SimpleNamespace(
+                    base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1, guidance_scale=4.0)
+                ),
                 strategy=SimpleNamespace(root_device=torch.device("cpu")),
                 world_size=world_size,
                 global_rank=rank,
@@ -70,7 +72,7 @@ class StyleContract:
             caption = data.caption(picture.text)
             assert caption.count(data.trigger) == 1
             assert picture.text in caption
-        assert not any(data.trigger in content for content in data.contents)
+        assert not any(data.trigger in content for content in (one.prompt for one in data.prompts))
         assert data.trigger.isalnum()
 
     def test_a_training_batch(self, data):
@@ -114,7 +116,7 @@ class StyleContract:
         first = batches[0]
         assert first["text"].shape == first["content_text"].shape == (4, 77, 32)
         assert not torch.equal(first["text"], first["content_text"])
-        assert first["empty_text"].shape == (1, 77, 32)
+        assert first["negative_text"].shape == (4, 77, 32)
         assert first["latent_shape"] == (4, 8, 8)
 
     def test_an_epoch_shows_each_picture_once(self, build):
@@ -220,7 +222,7 @@ class StyleContract:
         for loader in range(2):
             key = ("row", "index")[loader]
             rows = [i for data in two for batch in data.val_dataloader()[loader] for i in batch[key]]
-            assert sorted(rows) == list(range(len(one.held_out) if loader == 0 else len(one.contents)))
+            assert sorted(rows) == list(range(len(one.held_out) if loader == 0 else len(one.prompts)))
 
     def test_the_hash_is_that_of_pictures_and_captions(self, build, data):
         assert build(batch_size=1).dataset_hash == data.dataset_hash

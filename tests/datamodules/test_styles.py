@@ -165,7 +165,9 @@ class TestPreparing:
             options = {"trigger": "zqx", "resolution": 64, "batch_size": 2, "cache": str(tmp_path / "cache"), **options}
             data = StyleDataModule(root=str(root), held_out=0.4, **options)
             data.trainer = SimpleNamespace(
-                lightning_module=SimpleNamespace(base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1)),
+                lightning_module=SimpleNamespace(
+                    base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1, guidance_scale=4.0)
+                ),
                 strategy=SimpleNamespace(root_device=torch.device("cpu")),
                 world_size=1,
                 global_rank=0,

@@ -122,7 +122,7 @@ def test_base_pictures_and_losses_are_made_once(train, monkeypatch):
 
 def test_the_autoencoder_is_loaded_once_and_is_no_part_of_the_module(train, monkeypatch):
     loads = []
-    monkeypatch.setattr("lightning_modules.style_lora.load_vae", lambda base: loads.append(load_vae(base)) or loads[-1])
+    monkeypatch.setattr("stylelora.diffusion.samples.load_vae", lambda base: loads.append(load_vae(base)) or loads[-1])
     trainer, module = train(Keep(), data={"sample_batch_size": 1})
     trainer.validate(module, trainer.datamodule, verbose=False)
     (vae,) = loads

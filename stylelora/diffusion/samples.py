@@ -1,0 +1,62 @@
+"""Samples while training: what the adapter draws, and what the base draws for the same prompts and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stylelora.base.conditioning import Conditioning
+from stylelora.base.load import load_vae
+from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.lora.inject import adapter_disabled
+from stylelora.records import SampleBatch
+
+
+class Sampler:
+    """Draws samples with an adapter, and once per run the base's.
+
+    Args:
+        base: folder or file of the base, whose autoencoder is loaded for the first picture.
+        scheduler: any deterministic diffusers scheduler.
+        num_inference_steps: denoising steps of prompts that name none.
+        guidance_scale: guidance scale of prompts that name none.
+    """
+
+    def __init__(self, base: Path, scheduler: Any, num_inference_steps: int, guidance_scale: float) -> None:
+        self.base, self.scheduler = base, scheduler
+        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self._vae: nn.Module | None = None
+        self._base_images: dict[int, Tensor] = {}  # by index of the samples
+
+    def forget(self) -> None:
+        """Forget the base's pictures, since other prompts come."""
+        self._base_images.clear()
+
+    def draw(self, unet: nn.Module, batch: dict) -> SampleBatch:
+        """Draw a data module's batch of prompts of one size, number of steps and guidance scale.
+
+        Args:
+            unet: the base's UNet with the adapter.
+            batch: `index`, `place`, `prompt`, `content` and `seed`, lists of B; `text`, `content_text` and
+                `negative_text`, float (B, T, D); `latent_shape`; `num_inference_steps` and `guidance_scale` or None.
+        """
+        text, content = Conditioning.of_batch(batch), Conditioning.of_batch(batch, "content_")
+        if any(index not in self._base_images for index in batch["index"]):
+            with adapter_disabled(unet):
+                self._base_images |= dict(zip(batch["index"], self._pictures(unet, batch, content), strict=True))
+        base_images = torch.stack([self._base_images[index] for index in batch["index"]])
+        names = [batch[name] for name in ("index", "place", "prompt", "content", "seed")]
+        return SampleBatch(*names, self._pictures(unet, batch, text), base_images)
+
+    def _pictures(self, unet: nn.Module, batch: dict, prompts: Conditioning) -> Tensor:
+        steps, scale = batch["num_inference_steps"], batch["guidance_scale"]
+        steps = self.num_inference_steps if steps is None else steps
+        scale = self.guidance_scale if scale is None else scale
+        device, negative = prompts.text.device, Conditioning.of_batch(batch, "negative_")
+        start = initial_noise(batch["seed"], batch["latent_shape"]).to(device)
+        latents = denoise(unet, self.scheduler, start, prompts, negative, steps, scale)
+        self._vae = (self._vae or load_vae(self.base)).to(device)
+        return decode(self._vae, latents)
