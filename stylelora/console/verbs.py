@@ -72,7 +72,7 @@ SECTIONS = {
         (
             _STYLE_DATA,
             ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks",
-             "prompts", "prompts_file", "negative_prompt", "samples_per_prompt"],
+             "prompts", "prompts_file"],
         ),
         _SCORE,
         (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs", "every_n_steps", "dtype"]),
