@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning.pytorch as L
 
+from stylelora.data.images import to_pil
 from stylelora.distributed import gather_rows
 from stylelora.metrics.clip_score import CLIP_SCORE, score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
@@ -14,12 +15,16 @@ from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Metric, SampleBatch
 from stylelora.runs.pictures import BASE
 
+MOST_REAL = 32  # real pictures that are scored
+
 
 class CLIPScore(L.Callback):
     """Scores the samples of validation, and the base's, against their prompts without trigger words.
 
-    Logs `val/clip_score` and `val/clip_score_base`; `fit` appends each picture's to `clip_score.jsonl` in the run's
-    folder. `metrics` holds the last validation's means with intervals over prompts, nothing if it made no scores.
+    Logs `val/clip_score` and `val/clip_score_base`, and as `val/clip_score_real` that of the style's own held-out
+    pictures with their captions, which may be as hard to recognise as its samples. `fit` appends each sample's score to
+    `clip_score.jsonl` in the run's folder. `metrics` holds the last validation's means with intervals over prompts,
+    nothing if it made no scores.
 
     Args:
         scorer: CLIP model that scores: mini, a folder or a hub id; preferably one that is not part of the base; null
@@ -30,6 +35,7 @@ class CLIPScore(L.Callback):
         self.scorer = scorer
         self.encoder: ImageTextEncoder | None = None  # the callback's own: a module's would be saved with it
         self.rows: list[dict] = []
+        self.real: float | None = None
         self.metrics: list[Metric] = []
 
     def load_encoder(self, trainer: L.Trainer) -> ImageTextEncoder:
@@ -64,8 +70,20 @@ class CLIPScore(L.Callback):
             mean = mean_interval([row[key] for row in rows], groups=[row["prompt"] for row in rows])
             self.metrics.append(CLIP_SCORE.of(mean, condition, self.encoder.name))
             pl_module.log(f"val/{name}", mean.value)  # every process has all rows: nothing to reduce
+        if rows and (real := self._real_score(trainer)) is not None:
+            pl_module.log("val/clip_score_real", real)
         if rows and trainer.is_global_zero and trainer.state.fn == "fit":
             at = {"epoch": trainer.current_epoch, "step": trainer.global_step}
             lines = [json.dumps(at | row, ensure_ascii=False) + "\n" for row in rows]
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
+
+    def _real_score(self, trainer: L.Trainer) -> float | None:
+        """Score held-out pictures with their captions, once; None without such pictures."""
+        dataset = getattr(trainer.datamodule, "dataset", None)
+        if self.real is None and dataset is not None and dataset.held_out:
+            pictures = dataset.held_out[:MOST_REAL]
+            images = self.encoder.encode_images([to_pil(dataset.image("held_out", i)) for i in range(len(pictures))])
+            texts = self.encoder.encode_texts([picture.text for picture in pictures])
+            self.real = (images * texts).sum(1).mean().item()
+        return self.real

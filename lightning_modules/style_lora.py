@@ -25,7 +25,7 @@ from stylelora.lora.write import trained_layers
 from stylelora.metrics.skill import SKILL, skill_interval
 from stylelora.precision import BaseDType, cast_frozen, same_precision_everywhere
 from stylelora.records import InputError, Metric, SampleBatch
-from stylelora.runs.kept import SHARE, Kept, Rule
+from stylelora.runs.kept import SHARE, Kept, Rule, content_of
 from stylelora.schedules import check_optimizer, settings_of, with_schedule
 from stylelora.seeds import seed_of
 
@@ -54,7 +54,8 @@ class StyleLoRA(L.LightningModule):
             validated, sampled and saved; null: off.
         keep: which validated adapter is kept: balanced (the highest skill among those whose samples still show what
             prompts say), skill (the highest skill) or last.
-        keep_share: share of the base's CLIP score that balanced asks for.
+        keep_share: share of the CLIP score of the base, or of the style's own pictures if they have less, that balanced
+            asks for.
         objective: loss, noise and timesteps of the training; default: the plain loss.
         num_inference_steps: denoising steps of each sample picture; default: depends on the base (30 for SD 1.5).
         guidance_scale: guidance scale (CFG) of the samples; how strongly they follow their prompt; 1 means no guidance;
@@ -197,9 +198,8 @@ class StyleLoRA(L.LightningModule):
         rows, self._held_out = gather_rows(self._held_out, key="row"), []
         self.metrics = self._measured(rows) if rows else []
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            scores = [self.trainer.callback_metrics.get(f"val/clip_score{which}") for which in ("", "_base")]
-            sampled = self._sampling_is_due() and None not in scores
-            content = float(scores[0]) / max(float(scores[1]), 1e-6) if sampled else None
+            sampled = self.trainer.callback_metrics if self._sampling_is_due() else {}
+            content = content_of(*(sampled.get(f"val/clip_score{which}") for which in ("", "_base", "_real")))
             skill = self.metrics[0].value if self.metrics else None
             kept = self.kept.offer(self.current_epoch, self.global_step, skill, content)
             self.log("val/kept_step", float(kept))

@@ -9,13 +9,29 @@ from typing import Literal
 from stylelora.records import InputError
 
 Rule = Literal["balanced", "skill", "last"]
-#: Share of the base's CLIP score that samples need to have, for them to show what their prompts say.
+#: Share of the CLIP score of the base, or of the style's own pictures, that samples which show their prompts have.
 SHARE = 0.9
 
 
 def point(epoch: int, step: int) -> str:
     """Return how files name a point of the training: the epoch, from 0, and the finished optimiser steps."""
     return f"epoch={epoch:03d}-step={step:06d}"
+
+
+def content_of(score: float | None, base: float | None, real: float | None) -> float | None:
+    """Return how well samples show what their prompts say, as a share of how well that can be recognised.
+
+    A style of bare outlines makes things hard to recognise for the judge, too. So the scale is the CLIP score of the
+    base's samples, or that of real pictures of the style with their captions if that is lower.
+
+    Args:
+        score: CLIP score of the samples; None: not measured.
+        base: that of the base's samples of the same prompts and seeds.
+        real: that of held-out pictures; None: there are none.
+    """
+    if score is None or base is None:
+        return None
+    return float(score) / max(min(float(base), float(base if real is None else real)), 1e-6)
 
 
 @dataclass
@@ -28,14 +44,14 @@ class Kept:
     it is the current one.
 
     Attributes:
-        rule: balanced: the highest skill among those whose samples have at least `share` of the base's CLIP score; as
-            long as there is none, the one with the highest such share; without scores as `skill`. skill: the highest
-            held-out skill. last: the last validated one. Without held-out pictures always the last.
-        share: of the base's CLIP score.
+        rule: balanced: the highest skill among those whose `content` is at least `share`; as long as there is none, the
+            one with the highest content; without scores as `skill`. skill: the highest held-out skill. last: the last
+            validated one. Without held-out pictures always the last.
+        share: as of `content_of`.
         epoch: index from 0; -1 before the first.
         step: finished optimiser steps.
         rank: what is compared, in order.
-        content: share of the base's CLIP score that it has; None: not scored.
+        content: its `content_of`; None: not scored.
         measured: whether there are held-out pictures.
     """
 
@@ -54,7 +70,7 @@ class Kept:
             InputError: if it is none.
         """
         if not 0 <= self.share <= 1:
-            raise InputError(f"keep_share is {self.share}; give a share of the base's CLIP score, from 0 to 1")
+            raise InputError(f"keep_share is {self.share}; give a share of the CLIP score, from 0 to 1")
 
     def offer(self, epoch: int, step: int, skill: float | None, content: float | None) -> int:
         """Keep an adapter if it is better than all earlier ones.
@@ -63,7 +79,7 @@ class Kept:
             epoch: index from 0.
             step: finished optimiser steps.
             skill: held-out skill; None: not measured; one that is not finite is never kept.
-            content: CLIP score of its samples, divided by that of the base's; None: not measured.
+            content: as of `content_of`; None: not measured.
 
         Returns:
             step of the kept adapter.
@@ -92,8 +108,8 @@ class Kept:
             return "there are no held-out pictures, so nothing was measured: the last adapter is kept"
         if self.rule == "balanced" and self.rank[0] == 0:
             return (
-                f"no adapter's samples have {self.share:.0%} of the base's CLIP score, so they may no longer show what "
-                f"prompts say; the one after epoch {self.epoch} has the most, {self.content:.0%}, and is kept; look at "
-                f"its samples"
+                f"no adapter's samples have {self.share:.0%} of the CLIP score of the base or of the style's own "
+                f"pictures, so they may no longer show what prompts say; the one after epoch {self.epoch} has the "
+                f"most, {self.content:.0%}, and is kept; look at its samples"
             )
         return ""

@@ -1,5 +1,7 @@
 import json
+import math
 import warnings
+from types import SimpleNamespace
 
 import lightning.pytorch as L
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from callbacks.clip_score import CLIPScore
+from stylelora.data.images import to_tensor
 from stylelora.distributed import gather_objects
 from stylelora.metrics.clip_score import CLIP_SCORE
 from stylelora.metrics.statistics import mean_interval
@@ -24,6 +27,8 @@ class FakeEncoder:
         self.texts = []
 
     def encode_images(self, images):
+        if isinstance(images, list):  # real pictures, of any sizes
+            images = torch.stack([to_tensor(image) for image in images])
         assert images.dtype == torch.uint8
         return self.on_circle(images.float().mean((1, 2, 3)))
 
@@ -210,3 +215,29 @@ def test_gather_objects_is_a_list_of_one_alone_and_goes_through_a_process_group(
         assert got is not sent  # it travelled
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_real_pictures_are_scored_with_their_captions_once(tmp_path):
+    class Data(L.LightningDataModule):
+        """Two held-out pictures, as bright as 3 and as 6, with captions of 3 and of 5 letters."""
+
+        def __init__(self):
+            super().__init__()
+            pictures = [SimpleNamespace(text="abc"), SimpleNamespace(text="abcde")]
+            self.read, self.dataset = [], SimpleNamespace(held_out=pictures, image=self.image)
+
+        def image(self, side, index):
+            self.read.append((side, index))
+            return torch.full((3, 4, 4), 3 * index + 3, dtype=torch.uint8)
+
+        def train_dataloader(self):
+            return Samples().train_dataloader()
+
+        def val_dataloader(self):
+            return Samples().val_dataloader()
+
+    data, trainer = Data(), trainer_in(tmp_path, with_fake())
+    trainer.fit(Samples(), data)
+    expected = (1 + math.cos(1)) / 2
+    assert trainer.callback_metrics["val/clip_score_real"] == pytest.approx(expected, abs=1e-6)
+    assert data.read == [("held_out", 0), ("held_out", 1)]

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from stylelora.records import InputError
-from stylelora.runs.kept import Kept
+from stylelora.runs.kept import Kept, content_of
 
 
 def offered(kept, pairs):
@@ -47,6 +47,13 @@ def test_where_none_does_it_names_the_one_to_look_at():
     keeper = Kept("balanced", share=0.9)
     assert offered(keeper, [(0.1, 0.77), (0.2, 0.6), (0.3, 0.23)]) == [0, 0, 0]
     assert "the one after epoch 0 has the most, 77%" in keeper.warning
+
+
+def test_content_is_judged_on_the_scale_of_what_can_be_recognised():
+    assert content_of(0.4, 0.8, None) == pytest.approx(0.5)
+    assert content_of(0.4, 0.8, 0.9) == pytest.approx(0.5)
+    assert content_of(0.12, 0.8, 0.1) == pytest.approx(1.2)
+    assert content_of(None, None, 0.1) is None
 
 
 def test_an_adapter_whose_samples_were_scored_goes_before_others():
