@@ -104,6 +104,8 @@ class SaveAdapter(L.Callback):
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )  # fmt: skip
         notes |= {
+            "ss_num_reg_images": str(len(data.prior.pictures)),
+            "ss_prior_loss_weight": str(data.prior.options.weight),
             NOTE: str(has_zero_terminal_snr(pl_module.scheduler)),
             "base": shared_name(hparams.base),
             "style": data.style_name,

@@ -13,14 +13,17 @@ from torch.utils.data import DataLoader
 from datamodules.batches import EpochSampler, ShareSampler, TrainingBatches, batches_of, prompt_batch, share_batches
 from stylelora.base.load import check_resolution, latent_shape, native_resolution, resolve_base, size_step
 from stylelora.data.cache import Cache
+from stylelora.data.captions import clean
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.framing import Framing
 from stylelora.data.masks import Masks
+from stylelora.data.prior import Prior, PriorPictures
 from stylelora.data.prompt_checks import check_prompts
 from stylelora.data.prompts import choose_prompts
 from stylelora.data.scan import read_census, stated_licence
 from stylelora.data.styles import Style
 from stylelora.data.wording import Wording
+from stylelora.diffusion.prior import make_prior
 from stylelora.records import InputError, Picture
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class StyleDataModule(L.LightningDataModule):
         flip: mirror training pictures half of the time; left and right are swapped, at random.
         masks: where in the pictures the loss counts: alpha, their alpha channel, or a folder of masks with the names of
             their pictures, white where they count; held-out loss and skill are of the same parts; null: everywhere.
+        prior: pictures without the style, that keep what the base knows.
         source_size: for resolution studies: reduce training pictures to this side in pixels; the middle square is cut
             out, reduced by averaging and enlarged again; held-out pictures stay as they are.
         upscale_interpolation: interpolation that enlarges them again after source_size.
@@ -97,6 +101,7 @@ class StyleDataModule(L.LightningDataModule):
         no_upscale: bool = False,
         flip: bool = False,
         masks: str | None = None,
+        prior: Prior = Prior(),
         source_size: int | None = None,
         upscale_interpolation: str = "bicubic",
         cache: str = ".cache/stylelora",
@@ -126,6 +131,8 @@ class StyleDataModule(L.LightningDataModule):
         template = template or made.get("template") or style.template
         framing = Framing(resolution, interpolation, buckets, no_upscale, source_size, upscale_interpolation)
         wording = Wording(self.trigger, template, keep_tags, tag_dropout, wildcards)
+        prior.check(folder, self.trigger)
+        self.prior = PriorPictures(prior)
         where = Masks(masks) if masks else None
         self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats, where)
         self.resolution, self.batch_size, self.num_workers = resolution, batch_size, num_workers
@@ -167,7 +174,18 @@ class StyleDataModule(L.LightningDataModule):
                 "or raise repeats"
             )
         self.dataset.choose_sizes(size_step(base), needed)
-        self.dataset.encode(self._open_cache(), self._prompt_texts())
+        cache = self._open_cache()
+        if self.prior.options.used and self.trainer.state.fn == "fit":
+            self._prepare_prior(cache)
+        self.dataset.encode(cache, self._prompt_texts())
+
+    def _prepare_prior(self, cache: Cache) -> None:
+        recipe, batch = self.trainer.lightning_module.hparams, self.sample_batch_size
+        recipe = recipe.num_inference_steps, recipe.guidance_scale
+        contents = [clean(picture.text, trigger=self.trigger) for picture in self.train]
+        make_prior(self.prior, contents, cache, self.resolution, *recipe, batch)
+        self.prior.scan(self.trigger)
+        self.prior.encode(cache, self.dataset.sizes["train"])
 
     def _compare_resolution(self, base: Path) -> None:
         """Warn about a resolution at which the base itself makes poor pictures."""
@@ -182,6 +200,7 @@ class StyleDataModule(L.LightningDataModule):
         """Take over what the first process found in `prepare_data`."""
         del stage
         self.dataset.share()
+        self.prior.share()
         self.encoded = self._open_cache()
 
     def _open_cache(self, device: torch.device | str | None = None) -> Cache:
@@ -211,7 +230,7 @@ class StyleDataModule(L.LightningDataModule):
         buckets, seed = [dataset.sizes["train"][i] for i in dataset.samples], int(os.environ.get("PL_GLOBAL_SEED", 0))
         cache = self._open_cache("cpu") if self.num_workers else self.encoded  # workers must not touch the GPU
         return DataLoader(
-            TrainingBatches(dataset, cache, seed),
+            TrainingBatches(dataset, self.prior, cache, seed),
             self.batch_size,
             sampler=EpochSampler(buckets, self.batch_size, world, rank, seed),
             collate_fn=dict,  # TrainingBatches gives whole batches

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from stylelora.data.cache import Cache
 from stylelora.data.dataset import StyleDataset
+from stylelora.data.prior import PriorPictures
 from stylelora.data.prompts import SamplePrompt
 from stylelora.diffusion import noise
 from stylelora.seeds import generator
@@ -70,12 +71,13 @@ class TrainingBatches(Dataset):
 
     Args:
         dataset: the pictures.
-        cache: their latents and captions.
+        prior: pictures that are appended to each batch.
+        cache: latents and captions.
         seed: of the draws.
     """
 
-    def __init__(self, dataset: StyleDataset, cache: Cache, seed: int) -> None:
-        self.dataset, self.cache, self.seed = dataset, cache, seed
+    def __init__(self, dataset: StyleDataset, prior: PriorPictures, cache: Cache, seed: int) -> None:
+        self.dataset, self.prior, self.cache, self.seed = dataset, prior, cache, seed
 
     def __len__(self) -> int:
         """Return the number of samples of an epoch."""
@@ -92,7 +94,9 @@ class TrainingBatches(Dataset):
         pictures = [dataset.train[dataset.samples[sample]] for sample in samples]
         shown = [dataset.wording.variants(picture.texts) for picture in pictures]
         captions = [captions[int(draw * len(captions))] for captions, draw in zip(shown, draws("tags"), strict=True)]
-        return dataset.batch(self.cache, "train", list(map(int, samples)), flips, captions)
+        batch = dataset.batch(self.cache, "train", list(map(int, samples)), flips, captions)
+        size = dataset.sizes["train"][dataset.samples[samples[0]]]
+        return self.prior.joined(batch, self.cache, size, self.seed, samples[0].epoch)
 
 
 class ShareSampler(DistributedSampler):

@@ -185,14 +185,13 @@ class StyleDataset:
         """
         members = getattr(self, side)
         pick = [self.samples[row] for row in rows] if side == "train" else rows
+        pictures = [members[i] for i in pick]
         views = [self.view(side, i, flip) for i, flip in zip(pick, flips, strict=True)]
-        latents = [cache.latent(members[i], view) for i, view in zip(pick, views, strict=True)]
-        batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
+        batch = read_batch(cache, pictures, views, captions, rows)
         if self.masks:
-            pairs = zip(pick, views, strict=True)
-            batch["mask"] = torch.stack([self.masks.mask(cache, members[i], view) for i, view in pairs])
-        batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
-        return batch | {"row": rows, "sha256": [members[i].sha256 for i in pick]}
+            pairs = zip(pictures, views, strict=True)
+            batch["mask"] = torch.stack([self.masks.mask(cache, *pair) for pair in pairs])
+        return batch
 
     def image(self, side: Side, index: int) -> Tensor:
         """Return a picture at its target size, without `source_size` reduction or mirroring, uint8 (3, H, W)."""
@@ -205,3 +204,13 @@ class StyleDataset:
         pictures = [*self.train, *self.held_out]
         rows = sorted(" ".join([picture.sha256, *picture.texts]) for picture in pictures)
         return sha256("\n".join(rows).encode()).hexdigest()
+
+
+def read_batch(
+    cache: Cache, pictures: Sequence[Picture], views: Sequence[View], captions: Sequence[str], rows: list
+) -> dict:
+    """Read pictures and captions from the cache; see `StyleDataset.batch`."""
+    latents = [cache.latent(picture, view) for picture, view in zip(pictures, views, strict=True)]
+    batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
+    batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
+    return batch | {"row": rows, "sha256": [picture.sha256 for picture in pictures]}

@@ -245,7 +245,7 @@ def test_the_header_says_what_kohyas_does(run, notes, tiny_sd):
         "ss_network_alpha": "16.0", "ss_min_snr_gamma": "None", "ss_noise_offset": "None", "ss_ip_noise_gamma": "None",
         "ss_multires_noise_iterations": "None", "ss_multires_noise_discount": "None", "ss_debiased_estimation": "False",
         "ss_loss_type": "l2", "ss_huber_schedule": "None", "ss_huber_c": "None", "ss_zero_terminal_snr": "False",
-        "ss_masked_loss": "False",
+        "ss_masked_loss": "False", "ss_num_reg_images": "0", "ss_prior_loss_weight": "1.0",
     }  # fmt: skip
     assert notes["modelspec.trigger_phrase"] == notes["trigger"] == "wcstyle"
     assert (notes["modelspec.title"], notes["modelspec.resolution"]) == ("first", "64x64")

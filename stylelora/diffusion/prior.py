@@ -1,0 +1,82 @@
+"""Pictures made by the base alone, for prior preservation (Ruiz et al. 2022)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from stylelora.base.conditioning import Conditioning
+from stylelora.base.load import latent_shape, load_scheduler, load_unet, load_vae, part_hash
+from stylelora.data.cache import Cache
+from stylelora.data.images import to_pil
+from stylelora.data.prior import PriorPictures
+from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.records import InputError
+
+log = logging.getLogger(__name__)
+#: Beside the pictures: what made them.
+RECORD = "made_by.json"
+
+
+def make_prior(
+    prior: PriorPictures,
+    contents: Sequence[str],
+    cache: Cache,
+    resolution: int,
+    num_inference_steps: int,
+    guidance_scale: float,
+    batch_size: int,
+) -> None:
+    """Let the base make the pictures, `0000.png` with its caption `0000.txt` and so on, in a folder without others.
+
+    Picture i has a seed and a prompt of its own, whatever the batch size. An interrupted run goes on where it was.
+    Later ones make what a larger count adds, and not what was thrown away. Where another base or other prompts made
+    them, that is said, and nothing is made.
+
+    Args:
+        prior: where, how many and of what.
+        contents: prompts, if it has none of its own; used in turn.
+        cache: encodes the prompts; names the base and the device.
+        resolution: side in pixels.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance scale.
+        batch_size: pictures made at once.
+    """
+    options, folder, base = prior.options, Path(prior.options.root), cache.base
+    prompts = [options.prompt] if options.prompt else list(dict.fromkeys(contents))
+    file, says = folder / RECORD, {"unet": part_hash(base, "unet"), "prompts": prompts}
+    if not file.is_file() and not prior.lacking:
+        return
+    record = _read(file) if file.is_file() else says | {"made": 0}
+    if record != says | {"made": record["made"]}:
+        what = "another base or other prompts made the pictures in %s; delete the folder to have them made again"
+        return log.warning(what, folder)
+    wanted = [i for i in range(record["made"], options.count) if not (folder / f"{i:04d}.png").is_file()]
+    if not wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record), encoding="utf-8")
+    log.warning("the base makes %d pictures in %s, before it is trained; look at them", len(wanted), folder)
+    unet, vae, scheduler = load_unet(base).to(cache.device), load_vae(base).to(cache.device), load_scheduler(base)
+    shape, empty = latent_shape(base, resolution, resolution), Conditioning(cache.texts([""])).to(cache.device)
+    for some in (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)):
+        texts = [prompts[i % len(prompts)] for i in some]
+        start = initial_noise([f"prior {i}" for i in some], shape).to(cache.device)
+        given = Conditioning(cache.texts(texts)).to(cache.device)
+        pictures = decode(vae, denoise(unet, scheduler, start, given, empty, num_inference_steps, guidance_scale))
+        for i, text, picture in zip(some, texts, pictures, strict=True):
+            (folder / f"{i:04d}.txt").write_text(text, encoding="utf-8")
+            partial = folder / f"{i:04d}.partial"
+            to_pil(picture).save(partial, "PNG")
+            partial.replace(folder / f"{i:04d}.png")
+    file.write_text(json.dumps(says | {"made": options.count}), encoding="utf-8")
+
+
+def _read(file: Path) -> dict:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return {name: record[name] for name in ("unet", "prompts", "made")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not what a training wrote there; delete its folder or give another") from error
