@@ -51,6 +51,8 @@ BAD_OPTIONS = {
     "batch size 0": ("--data.batch_size=0", "batch_size must be at least 1"),
     "no samples": ("--data.samples_per_prompt=0", "samples_per_prompt must be at least 1"),
     "share": ("--data.held_out=1.5", "held_out is 1.5; give a share from 0 to below 1"),
+    "tag dropout NaN": ("--data.tag_dropout=.nan", "tag_dropout is nan; give a probability from 0 to below 1"),
+    "workers": ("--data.num_workers=-1", "num_workers is -1; give a number of processes, at least 0"),
     "unknown target": (
         '--model.target_modules=["to_q","to_x"]',
         "no layer of this UNet matches to_x; available:",

@@ -30,7 +30,8 @@ def quiet() -> None:
         logging.getLogger(name).addFilter(_is_wanted)
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")  # --help_all becomes --help
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tensors in memory need none
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # the cache is read fast enough
+    warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # held_out 0, which is said
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
 
 

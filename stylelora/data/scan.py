@@ -104,8 +104,8 @@ def _described(part: Subset, trigger: str) -> list[tuple[Subset, str, Described]
         return found
     token = clean(part.token.replace("_", " "), trigger=trigger) if trigger else part.token
     bare = sum(not said.texts for _, _, said in found)
-    words = (bare, len(found), part.folder, token)
-    log.warning("%d of %d pictures in %s have no caption; they get %r, by the folder's name", *words)
+    theirs = f"they get {token!r}, by the folder's name" if token else "theirs is the trigger, by the folder's name"
+    log.warning("%d of %d pictures in %s have no caption; %s", bare, len(found), part.folder, theirs)
     return [(part, name, said if said.texts else said._replace(texts=(token,))) for part, name, said in found]
 
 

@@ -18,12 +18,12 @@ from tests.runs import ROOT, fit_words, same, tensors
 
 @pytest.fixture
 def train(tiny_sd, shapes, tmp_path):
-    def run(epochs, ckpt_path=None):
+    def run(epochs, ckpt_path=None, **options):
         L.seed_everything(0, verbose=False)
         module = StyleLoRA(base=str(tiny_sd), rank=4, num_inference_steps=1)
         data = StyleDataModule(
             root=shapes, trigger="zqx", resolution=128, batch_size=4, held_out=0.15, prompts=["a cat"], buckets=True,
-            flip=True, cache=str(tmp_path / "cache"),
+            flip=True, cache=str(tmp_path / "cache"), **options,
         )  # fmt: skip
         trainer = L.Trainer(
             default_root_dir=tmp_path, max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
@@ -44,6 +44,13 @@ def test_a_resumed_run_with_buckets_and_flips_equals_a_straight_one(train, tmp_p
     assert resumed.global_step == straight.global_step == 2 * len(straight.train_dataloader) > 0
     assert same(tensors(module), tensors(other))
     assert any(torch.count_nonzero(value) for name, value in tensors(module).items() if name.endswith("up"))
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing(train):
+    """They stay from one epoch to the next, and each epoch has flips and captions of its own."""
+    alone, helped = (train(epochs=2, keep_tags=0, num_workers=count)[1] for count in (0, 1))
+    assert same(tensors(alone), tensors(helped))
 
 
 @pytest.mark.slow
