@@ -126,7 +126,7 @@ def lightning_options(names: list[str], defaults: dict) -> list[Option]:
 
 
 def options_of(dotted: str, prefix: str = "--") -> list[Option]:
-    """Return the options of one of our classes or functions, from its source, without importing it.
+    """Return the options of one of our classes, dataclasses or functions, from its source, without importing it.
 
     Args:
         dotted: path, such as callbacks.CLIPScore.
@@ -134,16 +134,22 @@ def options_of(dotted: str, prefix: str = "--") -> list[Option]:
     """
     node = _find(*dotted.rsplit(".", 1))
     texts = _documented(ast.get_docstring(node) or "")
+    return [
+        Option(prefix + name, *_default_of(_with_choices(texts.get(name, ""), kind), _literal(value)))
+        for name, kind, value in _arguments(node)
+    ]
+
+
+def _arguments(node: ast.ClassDef | ast.FunctionDef) -> list[tuple[str, ast.expr | None, ast.expr | None]]:
+    """Return name, annotation and default of each argument; of a dataclass, of each field."""
     if isinstance(node, ast.ClassDef):
-        node = next(one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__")
+        made = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        if not made:
+            return [(one.target.id, one.annotation, one.value) for one in node.body if isinstance(one, ast.AnnAssign)]
+        node = made[0]
     given = node.args.args[node.args.args[0].arg == "self" :]
     values = [None] * (len(given) - len(node.args.defaults)) + node.args.defaults
-    return [
-        Option(
-            prefix + argument.arg, *_default_of(_with_choices(texts.get(argument.arg, ""), argument), _literal(value))
-        )
-        for argument, value in zip(given, values, strict=True)
-    ]
+    return [(argument.arg, argument.annotation, value) for argument, value in zip(given, values, strict=True)]
 
 
 def _find(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
@@ -166,9 +172,9 @@ def _documented(docstring: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def _with_choices(text: str, argument: ast.arg) -> str:
+def _with_choices(text: str, kind: ast.expr | None) -> str:
     """Return the text, with the choices of a Literal in front if the first clause does not name them all."""
-    for node in ast.walk(argument.annotation or argument):
+    for node in ast.walk(kind) if kind else ():
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
             choices = ast.literal_eval(node.slice)
             if any(choice not in text.split(";")[0] for choice in choices):

@@ -74,6 +74,8 @@ SECTIONS = {
             ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks",
              "prompts", "prompts_file"],
         ),
+        (("model.objective", "stylelora.diffusion.objective.Objective"), []),  # too many for a screen: --help_all
+        (("data.prior", "stylelora.data.prior.Prior"), ["root"]),
         _SCORE,
         (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs", "every_n_steps", "dtype"]),
     ],

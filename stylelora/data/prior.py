@@ -35,8 +35,9 @@ class Prior:
     style's, so a step of `batch_size` pictures takes the memory of twice as many.
 
     Args:
-        root: folder of these pictures, or of kohya's folders such as 1_cat; their own captions, without trigger, count,
-            or else the prompt; if it holds no picture, the base makes them there before training; null: off.
+        root: folder of pictures that keep what the base knows; or of kohya's folders, such as 1_cat; their own
+            captions, without trigger, count, or else the prompt; if it holds no picture, the base makes them there
+            before training; null: off.
         prompt: what they show, without trigger, such as "a cat"; default: the captions of the training pictures, in
             turn.
         weight: factor of their loss; 0: off.

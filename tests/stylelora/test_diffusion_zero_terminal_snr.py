@@ -113,14 +113,15 @@ def test_a_base_that_says_it_is_heeded(bases):
 
 def test_samples_while_training_use_it(bases):
     base = str(bases("v", prediction_type="v_prediction"))
-    batch = {"index": [0], "seed": [0], "prompt": ["a fox"], "content": ["a fox"], "latent_shape": (4, 8, 8)}
-    batch |= {name: torch.ones(1, 77, 32) * i for i, name in enumerate(("text", "content_text", "empty_text"))}
+    batch = {"index": [0], "place": [0], "prompt": ["a fox"], "content": ["a fox"], "seed": [0]}
+    batch |= {"latent_shape": (4, 8, 8), "num_inference_steps": None, "guidance_scale": None}
+    batch |= {name: torch.ones(1, 77, 32) * i for i, name in enumerate(("text", "content_text", "negative_text"))}
     pictures = []
     for asked in (False, True):
         module = StyleLoRA(base=base, num_inference_steps=3, objective=Objective(zero_terminal_snr=asked))
         seen = []
         module.unet.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(int(args[1])))
-        pictures.append(module._sample(batch).images)
+        pictures.append(module.sampler.draw(module.unet, batch).images)
         assert seen == ([999, 666, 332] if asked else seen) * (len(seen) // 3 if asked else 1)
     assert not torch.equal(*pictures)
 
