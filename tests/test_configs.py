@@ -6,6 +6,7 @@ import yaml
 import callbacks
 import cli
 from stylelora.base.concepts import load_concepts, with_article
+from stylelora.base.load import MINI, sampling_recipe
 from tests.runs import ROOT, run_cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
@@ -52,6 +53,17 @@ def test_a_config_parses(parse, path):
         assert parsed[section].class_path.endswith(written[section]["class_path"])
         for name, value in written[section].get("init_args", {}).items():
             assert holds(parsed[section].init_args[name], value), name
+
+
+def test_all_configs_sample_as_their_base_suggests():
+    """So samples while training, tests and `predict` of one base can be compared."""
+    for path in CONFIGS:
+        options = yaml.safe_load(path.read_text())["model"].get("init_args", {})
+        if "base" in options:
+            steps, guidance_scale = sampling_recipe(MINI) if options["base"] == "mini" else (30, 7.5)
+            assert options.get("num_inference_steps", steps) == steps, path
+            assert options.get("guidance_scale", guidance_scale) == guidance_scale, path
+            assert options.get("guidance_scales", [guidance_scale]) == [guidance_scale], path
 
 
 def test_there_are_configs_and_each_says_how_to_run_it():
