@@ -13,6 +13,7 @@ VERBS = {
     "convert": ("rewrite a LoRA for other programs", "FILE --format diffusers --output new.safetensors"),
     "interference": ("measure how two LoRAs interfere", "--adapters A B --weights 0.6 0.4"),
     "compare": ("compare finished tests", "--runs A B"),
+    "migrate": ("turn another trainer's config into ours", "FILE --output my.yaml"),
     "study": ("run a study and print its tables", "--question styles"),
 }
 
@@ -23,6 +24,7 @@ FUNCTIONS = {
     "convert": "stylelora.lora.convert",
     "interference": "stylelora.evaluation.interference",
     "compare": "stylelora.evaluation.compare",
+    "migrate": "stylelora.migration.migrate",
     "study": "stylelora.studies.study",
 }
 
@@ -115,5 +117,6 @@ EXAMPLES = {
     "merge": ["--adapters A B --weights 0.6 0.4 --rank 32 --output blend.safetensors"],
     "convert": ["FILE --dtype float16 --output small.safetensors"],
     "compare": ["--runs A1,A2,A3 B1,B2,B3 --margin 0.1"],
+    "migrate": ["config.toml", "lora.json --output configs/train/mine.yaml"],
     "study": ["--question resolution"],
 }

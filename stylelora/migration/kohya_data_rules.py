@@ -1,0 +1,204 @@
+"""Rules of kohya's sd-scripts on pictures, captions, samples and files, read in its `train_util.py`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from stylelora.migration.rows import Answer, Settings, Status, number, whole, yes
+
+#: Hub id that is gone -> the same model elsewhere.
+MOVED = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
+DTYPES = {"float": "float32", "fp16": "float16", "bf16": "bfloat16"}
+DTYPES |= {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "fp32": "float32"}
+
+
+def base(value: Any, settings: Settings) -> Answer:
+    """The base: a hub id, a folder or a file."""
+    if value in MOVED:
+        return Answer(Status.EQUIVALENT, "that hub id is gone; this is the same model", {"model.base": MOVED[value]})
+    if str(value).lower().endswith((".ckpt", ".pt", ".bin")):
+        note = "such files can run code when they are loaded; save the model as .safetensors and name that"
+        return Answer(Status.UNSUPPORTED, note, {"model.base": str(value)})
+    return Answer(Status.TAKEN, "", {"model.base": str(value)})
+
+
+def train_data_dir(value: Any, settings: Settings) -> Answer:
+    """The folder above the `10_name` folders."""
+    if settings.get("image_dir"):
+        return Answer(Status.IGNORED, "the data set config counts")
+    return Answer(Status.TAKEN, "10_name folders below it are read as kohya does", {"data.root": str(value)})
+
+
+def resolution(value: Any, settings: Settings) -> Answer:
+    """One number, `512,512`, or a list of two."""
+    sides = value if isinstance(value, list) else str(value).split(",")
+    sides = [whole(side, "resolution") for side in sides]
+    if len(set(sides)) == 1:
+        return Answer(Status.TAKEN, "", {"data.resolution": sides[0]})
+    side = 64 * max(1, round(math.sqrt(math.prod(sides)) / 64))
+    return Answer(
+        Status.UNSUPPORTED,
+        f"only one side can be given; {side} px with data.buckets has about that area",
+        {"data.resolution": side},
+    )
+
+
+def caption_extension(value: Any, settings: Settings) -> Answer:
+    """Ending of caption files; ours are fixed."""
+    if not value:
+        return Answer(Status.EQUIVALENT, "captions beside pictures are read from .txt and from .caption")
+    ending = f".{str(value).lower().lstrip('.')}"
+    if ending in (".txt", ".caption"):
+        return Answer(Status.EQUIVALENT, "captions beside pictures are read from .txt and from .caption")
+    return Answer(Status.UNSUPPORTED, "captions are read from .txt and .caption; rename the files")
+
+
+def class_tokens(value: Any, settings: Settings) -> Answer:
+    """The caption of pictures without one."""
+    name = str(settings.get("image_dir") or "")
+    if Path(name).name.partition("_")[2] == value:
+        return Answer(Status.EQUIVALENT, "of pictures without a caption, by the name of their folder")
+    note = (
+        f"pictures need captions: write it to .txt files, or name the folder 1_{value} and give its parent as data.root"
+    )
+    return Answer(Status.UNSUPPORTED, note)
+
+
+def shuffle_caption(value: Any, settings: Settings) -> Answer:
+    """Tags in another order each time."""
+    if not yes(value, "shuffle_caption"):
+        return Answer(Status.TAKEN, "not used, as here")
+    keep = whole(settings.get("keep_tokens", 0), "keep_tokens")
+    return Answer(Status.EQUIVALENT, "one of eight orders each time", {"data.keep_tags": keep})
+
+
+def keep_tokens(value: Any, settings: Settings) -> Answer:
+    """The number of leading tags that stay."""
+    if settings.on("shuffle_caption"):
+        return Answer(Status.TAKEN, "data.keep_tags, see shuffle_caption")
+    return Answer(Status.IGNORED, "shuffle_caption is off")
+
+
+def wording(value: Any, settings: Settings) -> Answer:
+    """Prefix and suffix of captions."""
+    if not settings.get("caption_prefix") and not settings.get("caption_suffix"):
+        return Answer(Status.TAKEN, "not used, as here")
+    around = [str(settings.get(key, "")).replace("{", "{{").replace("}", "}}") for key in _AROUND]
+    template = f"{around[0]} {{text}} {around[1]}".strip()
+    return Answer(Status.EQUIVALENT, "prompts of samples get it, too", {"data.template": template})
+
+
+_AROUND = ("caption_prefix", "caption_suffix")
+
+
+def trigger(value: Any, settings: Settings) -> Answer:
+    """The trigger word, which captions hold already, so the template adds nothing."""
+    around = any(settings.get(key) for key in _AROUND)
+    options = {"data.trigger": value} | ({} if around else {"data.template": "{text}"})
+    return Answer(Status.EQUIVALENT, "captions hold it already, so nothing is added to them", options)
+
+
+def bucket_reso(value: Any, settings: Settings) -> Answer:
+    """Least and greatest side of buckets; ours are half the resolution and twice."""
+    if not settings.on("enable_bucket"):
+        return Answer(Status.IGNORED, "enable_bucket is off")
+    sides = str(settings.get("resolution", 512)).strip("[]").split(",")
+    area = math.prod(whole(side, "resolution") for side in (sides if len(sides) == 2 else sides * 2))
+    least, greatest = settings.number("min_bucket_reso", 256), settings.number("max_bucket_reso", 1024)
+    least, greatest = max(least, area / greatest), min(greatest, area / least)
+    side = math.sqrt(area)
+    if abs(least - side / 2) < 64 and abs(greatest - side * 2) < 64:
+        return Answer(Status.EQUIVALENT, "sides are from half the resolution to twice, as the area allows")
+    return Answer(Status.UNSUPPORTED, "sides of buckets are from half the resolution to twice")
+
+
+def bucket_no_upscale(value: Any, settings: Settings) -> Answer:
+    """Never enlarge a picture."""
+    if yes(value) and not settings.on("enable_bucket"):
+        return Answer(Status.IGNORED, "enable_bucket is off")
+    return Answer(Status.TAKEN, "", {"data.no_upscale": yes(value)})
+
+
+def masked_loss(value: Any, settings: Settings) -> Answer:
+    """Loss only where masks are."""
+    if not yes(value, "masked_loss"):
+        return Answer(Status.TAKEN, "not used, as here")
+    if not settings.get("conditioning_data_dir") and not settings.on("alpha_mask"):
+        return Answer(Status.IGNORED, "it needs conditioning_data_dir or alpha_mask")
+    return Answer(Status.TAKEN, "data.masks, see the masks")
+
+
+def mask_folder(value: Any, settings: Settings) -> Answer:
+    """Masks in files."""
+    if not value:
+        return Answer(Status.TAKEN, "not used, as here")
+    if not settings.on("masked_loss"):
+        return Answer(Status.IGNORED, "masked_loss is off")
+    return Answer(Status.TAKEN, "", {"data.masks": str(value)})
+
+
+def alpha_mask(value: Any, settings: Settings) -> Answer:
+    """Masks in the alpha channel."""
+    return (
+        Answer(Status.TAKEN, "", {"data.masks": "alpha"}) if yes(value) else Answer(Status.TAKEN, "not used, as here")
+    )
+
+
+def prior_weight(value: Any, settings: Settings) -> Answer:
+    """The weight of class pictures."""
+    if not settings.get("reg_data_dir"):
+        return Answer(Status.IGNORED, "there are no class pictures (reg_data_dir)")
+    return Answer(Status.TAKEN, "", {"data.prior.weight": number(value, "prior_loss_weight")})
+
+
+def validation_split(value: Any, settings: Settings) -> Answer:
+    """The share of pictures that are only measured."""
+    share = number(value or 0, "validation_split")
+    note = "" if share else "all pictures are trained on, so nothing is measured; data.held_out 0.2 would measure"
+    return Answer(Status.TAKEN, note, {"data.held_out": share})
+
+
+def sample_prompts(value: Any, settings: Settings) -> Answer:
+    """The prompts of samples: a file, or lines as the GUI has them."""
+    if not value:
+        return Answer(Status.TAKEN, "not used, as here")
+    if isinstance(value, list):
+        lines = [line.strip() for line in value if line.strip()]
+        return Answer(Status.TAKEN, "their lines are written to a file beside the config", {}, lines)
+    return Answer(Status.TAKEN, "", {"data.prompts_file": str(value)})
+
+
+def sample_every_n_epochs(value: Any, settings: Settings) -> Answer:
+    """Samples every n epochs."""
+    if not value or number(value) <= 0:
+        return Answer(Status.TAKEN, "not used, as here")
+    return Answer(Status.TAKEN, "", {"model.sample_every_n_epochs": whole(value)})
+
+
+def sample_every_n_steps(value: Any, settings: Settings) -> Answer:
+    """Samples every n steps of the optimiser; validation is counted in batches here."""
+    if not value or number(value) <= 0:
+        return Answer(Status.TAKEN, "not used, as here")
+    if settings.number("sample_every_n_epochs"):
+        return Answer(Status.IGNORED, "sample_every_n_epochs counts")
+    batches = whole(value) * whole(settings.get("gradient_accumulation_steps", 1) or 1)
+    options = {"trainer.val_check_interval": batches, "trainer.check_val_every_n_epoch": None}
+    return Answer(Status.EQUIVALENT, "validation with samples every so many batches", options)
+
+
+def save_precision(value: Any, settings: Settings) -> Answer:
+    """The type of saved weights."""
+    if value in (None, ""):
+        return Answer(Status.TAKEN, "the LoRA's own, float32, as here")
+    if value not in DTYPES:
+        return Answer(Status.UNSUPPORTED, f"there are {', '.join(sorted({*DTYPES.values()}))}")
+    return Answer(Status.TAKEN, "", {"save_adapter.dtype": DTYPES[value]})
+
+
+def log_with(value: Any, settings: Settings) -> Answer:
+    """The loggers."""
+    if value in (None, "", "tensorboard"):
+        return Answer(Status.TAKEN, "TensorBoard, as here")
+    return Answer(Status.UNSUPPORTED, "TensorBoard is used; for W&B see docs/how-to/loggers.md")

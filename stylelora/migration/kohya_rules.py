@@ -1,0 +1,287 @@
+"""Rules of sd-scripts that need more than one setting, read in its `train_network.py` and `networks/lora.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stylelora.migration import optimizers
+from stylelora.migration.rows import Answer, Settings, Status, number, same, whole, yes
+from stylelora.records import InputError
+
+#: Layers of `networks.lora`: all linear layers and 1x1 convolutions of the transformer blocks.
+LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+#: Further layers with `conv_dim`: those of network_dim, and the 3x3 convolutions, which have conv_dim.
+RESNET, CONVOLUTIONS = ["time_emb_proj", "conv_shortcut"], ["conv1", "conv2", "conv"]
+TEXT = "model.text_encoder"
+
+
+def trains_text_encoder(settings: Settings) -> bool:
+    """Return whether the text encoder gets a LoRA that is trained; with a rate of 0 kohya leaves it out."""
+    rate = first(settings.get("text_encoder_lr"))
+    rate = settings.number("learning_rate") if rate is None else number(rate, "text_encoder_lr")
+    return not settings.on("network_train_unet_only") and rate != 0
+
+
+def first(value: Any) -> Any:
+    """Return the first of several; newer versions take one rate per text encoder."""
+    if isinstance(value, list):
+        return value[0] if value else None
+    return value if value != "" else None
+
+
+def network_dim(value: Any, settings: Settings) -> Answer:
+    """The rank, of the UNet and, where it is trained, of the text encoder."""
+    rank = whole(value, "network_dim")
+    options = {"model.rank": rank, "model.target_modules": layers(settings)}
+    if trains_text_encoder(settings):
+        options[f"{TEXT}.rank"] = rank
+    return Answer(Status.TAKEN, "of the UNet and the text encoder" * (len(options) > 2), options)
+
+
+def layers(settings: Settings) -> list[str]:
+    """Return the layers of the UNet that get a LoRA."""
+    return [*LAYERS, *(RESNET + CONVOLUTIONS if settings.number("network_args.conv_dim") else [])]
+
+
+def network_alpha(value: Any, settings: Settings) -> Answer:
+    """Alpha; 0 means the rank."""
+    alpha = number(value, "network_alpha")
+    if alpha == 0:
+        alpha = settings.number("network_dim")
+    options = {"model.alpha": alpha}
+    if trains_text_encoder(settings):
+        options[f"{TEXT}.alpha"] = alpha
+    return Answer(Status.TAKEN, "0 is the rank" * same(value, 0), options)
+
+
+def conv_dim(value: Any, settings: Settings) -> Answer | None:
+    """Another rank for 3x3 convolutions."""
+    if not (rank := whole(value, "conv_dim")):
+        return Answer(Status.TAKEN, "not used, as here")
+    note = "3x3 convolutions get a LoRA of this rank, and the other layers of their blocks one of network_dim"
+    alpha = settings.number("network_args.conv_alpha", 1.0) or rank
+    options = {f"model.lora.rank_pattern.{layer}": rank for layer in CONVOLUTIONS}
+    if "network_args.conv_alpha" not in settings:
+        options |= {f"model.lora.alpha_pattern.{layer}": alpha for layer in CONVOLUTIONS}
+        note += "; their alpha is 1, kohya's default"
+    return Answer(Status.EQUIVALENT, note, options)
+
+
+def conv_alpha(value: Any, settings: Settings) -> Answer:
+    """Alpha of 3x3 convolutions."""
+    if not (rank := settings.number("network_args.conv_dim")):
+        return Answer(Status.IGNORED, "it needs conv_dim")
+    alpha = number(value, "conv_alpha") or rank
+    return Answer(
+        Status.EQUIVALENT,
+        "alpha of 3x3 convolutions",
+        {f"model.lora.alpha_pattern.{layer}": alpha for layer in CONVOLUTIONS},
+    )
+
+
+def learning_rate(value: Any, settings: Settings) -> Answer:
+    """The rate of what has none of its own."""
+    unet, text = settings.get("unet_lr"), first(settings.get("text_encoder_lr"))
+    options = {f"{optimizers.INIT}.lr": number(value, "learning_rate")} if unet is None else {}
+    if text is None and trains_text_encoder(settings):
+        options[f"{TEXT}.learning_rate"] = number(value, "learning_rate")
+    if not options:
+        return Answer(Status.IGNORED, "unet_lr counts" + " and text_encoder_lr, too" * (text is not None))
+    parts = " and ".join(("the UNet" if "optimizer" in name else "the text encoder") for name in options)
+    return Answer(Status.TAKEN, f"of {parts}", options)
+
+
+def unet_lr(value: Any, settings: Settings) -> Answer:
+    """The rate of the UNet."""
+    if value in (None, ""):
+        return Answer(Status.TAKEN, "learning_rate counts")
+    if number(value, "unet_lr") == 0:
+        raise InputError("unet_lr is 0, so only the text encoder is trained; fit trains the UNet, so give it a rate")
+    return Answer(Status.TAKEN, "", {f"{optimizers.INIT}.lr": number(value, "unet_lr")})
+
+
+def text_encoder_lr(value: Any, settings: Settings) -> Answer:
+    """The rate of the text encoder."""
+    if settings.on("network_train_unet_only"):
+        return Answer(Status.IGNORED, "only the UNet is trained")
+    if (rate := first(value)) is None:
+        return Answer(Status.TAKEN, "learning_rate counts")
+    rate = number(rate, "text_encoder_lr")
+    if rate == 0:
+        return Answer(Status.EQUIVALENT, "the text encoder is not trained", {f"{TEXT}.rank": 0})
+    return Answer(Status.TAKEN, "", {f"{TEXT}.learning_rate": rate})
+
+
+def unet_only(value: Any, settings: Settings) -> Answer:
+    """Only the UNet gets a LoRA."""
+    if not yes(value, "network_train_unet_only"):
+        note = "the text encoder is trained, too" if trains_text_encoder(settings) else "text_encoder_lr is 0"
+        return Answer(Status.TAKEN, note)
+    return Answer(Status.TAKEN, "", {f"{TEXT}.rank": 0})
+
+
+def text_encoder_only(value: Any, settings: Settings) -> Answer:
+    """Only the text encoder gets a LoRA, which cannot be had."""
+    if yes(value, "network_train_text_encoder_only"):
+        raise InputError("network_train_text_encoder_only is true, but fit always trains the UNet; take it out")
+    return Answer(Status.TAKEN, "not used, as here")
+
+
+def optimizer_type(value: Any, settings: Settings) -> Answer:
+    """The optimiser, with what kohya passes by itself."""
+    if not value and settings.on("use_8bit_adam"):
+        return Answer(Status.IGNORED, "use_8bit_adam counts")
+    if not value and settings.on("use_lion_optimizer"):
+        return Answer(Status.IGNORED, "use_lion_optimizer counts")
+    name = str(value or "AdamW").lower()
+    answer = optimizers.optimizer(str(value), optimizers.NESTEROV.get(name))
+    if name == "adafactor" and settings.get("optimizer_args.relative_step", True):
+        return Answer(
+            Status.UNSUPPORTED,
+            "Adafactor that finds its own rate (relative_step) is not there; it takes learning_rate here, so check it",
+            {**answer.options, f"{optimizers.INIT}.relative_step": False, f"{optimizers.INIT}.scale_parameter": False},
+        )
+    return answer
+
+
+def relative_step(value: Any, settings: Settings) -> Answer:
+    """A switch of Adafactor, which makes its own learning rate."""
+    if yes(value, "relative_step"):
+        return Answer(Status.UNSUPPORTED, "see optimizer_type")
+    return Answer(Status.TAKEN, "", {f"{optimizers.INIT}.relative_step": False})
+
+
+def lr_scheduler(value: Any, settings: Settings) -> Answer:
+    """The schedule of the learning rate."""
+    if str(settings.get("optimizer_type", "")).lower().endswith("schedulefree"):
+        return Answer(Status.IGNORED, "a schedule-free optimiser has none")
+    if settings.get("lr_scheduler_type"):
+        return Answer(Status.IGNORED, "lr_scheduler_type counts")
+    power = settings.number("lr_scheduler_power", 1.0)
+    if value == "polynomial" and power != 1:
+        return Answer(
+            Status.UNSUPPORTED,
+            f"the rate falls in a line, not with power {power:g}; or give model.lr_scheduler a class",
+            optimizers.shape("linear", "").options,
+        )
+    return optimizers.shape(str(value), "lr_warmup_steps")
+
+
+def lr_warmup_steps(value: Any, settings: Settings) -> Answer:
+    """The warm-up: a whole number of steps, or a share of them."""
+    rise = optimizers.rise(value)
+    if not rise:
+        return Answer(Status.TAKEN, "not used, as here")
+    name = settings.get("lr_scheduler", "constant")
+    if name == "constant" or optimizers.SHAPE not in lr_scheduler(name, settings).options:
+        return Answer(Status.IGNORED, "the schedule has no warm-up; with constant_with_warmup it would")
+    return Answer(Status.TAKEN, "a share of the steps" * (rise < 1), {"model.lr_scheduler.init_args.warmup": rise})
+
+
+def num_cycles(value: Any, settings: Settings) -> Answer:
+    """The number of cosines."""
+    if settings.get("lr_scheduler") != "cosine_with_restarts" or value in (None, ""):
+        return Answer(Status.IGNORED, "only cosine_with_restarts has cycles")
+    cycles = max(1, whole(value, "lr_scheduler_num_cycles"))
+    return Answer(Status.TAKEN, "", {"model.lr_scheduler.init_args.cycles": cycles})
+
+
+def max_train_steps(value: Any, settings: Settings) -> Answer:
+    """The length in steps of the optimiser; epochs replace it."""
+    if settings.number("max_train_epochs"):
+        return Answer(Status.IGNORED, "max_train_epochs counts")
+    return Answer(Status.TAKEN, "", {"trainer.max_steps": whole(value, "max_train_steps"), "trainer.max_epochs": -1})
+
+
+def precision(value: Any, settings: Settings) -> Answer:
+    """Mixed precision; kohya keeps the frozen base in that type, too."""
+    del settings
+    kinds = {"no": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+    kind = kinds.get(str(value or "no"))
+    if kind is None:
+        raise InputError(f"mixed_precision is {value!r}; there are {', '.join(kinds)}")
+    if kind == "bf16-mixed":
+        options = {"trainer.precision": kind, "model.base_dtype": "bfloat16"}
+        return Answer(Status.TAKEN, "the frozen base is in bfloat16, the LoRA in float32", options)
+    note = "the frozen base stays in float32 and takes more memory" if kind == "16-mixed" else ""
+    return Answer(Status.EQUIVALENT if note else Status.TAKEN, note, {"trainer.precision": kind})
+
+
+def output_name(value: Any, settings: Settings) -> Answer:
+    """Name of the LoRA: ours is that of the run's folder."""
+    folder = settings.get("output_dir", "runs")
+    return Answer(
+        Status.EQUIVALENT,
+        f"the LoRA is {folder}/{value}/{value}.safetensors",
+        {"trainer.default_root_dir": str(Path(str(folder), str(value)))},
+    )
+
+
+def terminal(value: Any, settings: Settings) -> Answer:
+    """Zero terminal SNR, which only suits v-prediction."""
+    if not yes(value, "zero_terminal_snr"):
+        return Answer(Status.TAKEN, "not used, as here")
+    if not settings.on("v_parameterization"):
+        return Answer(Status.UNSUPPORTED, "it needs a base that predicts v (v_parameterization); take it out")
+    return Answer(Status.TAKEN, "", {"model.objective.zero_terminal_snr": True})
+
+
+def timesteps(value: Any, settings: Settings) -> Answer:
+    """The range of timesteps, as shares."""
+    low, high = settings.number("min_timestep", 0), settings.number("max_timestep", 1000) or 1000
+    if (low, high) == (0, 1000):
+        return Answer(Status.TAKEN, "all timesteps, as here")
+    return Answer(Status.TAKEN, "as shares of 1000", {"model.objective.timestep_range": [low / 1000, high / 1000]})
+
+
+def debiased(value: Any, settings: Settings) -> Answer:
+    """Debiased estimation, which kohya combines with min-SNR."""
+    if not yes(value, "debiased_estimation_loss"):
+        return Answer(Status.TAKEN, "not used, as here")
+    if settings.number("min_snr_gamma"):
+        return Answer(Status.UNSUPPORTED, "not together with min_snr_gamma, which counts; take one of them out")
+    return Answer(Status.TAKEN, "", {"model.objective.debiased_estimation": True})
+
+
+def loss_type(value: Any, settings: Settings) -> Answer:
+    """The loss; kohya's Huber loss is the pseudo-Huber loss that is used here."""
+    if value in (None, "", "l2"):
+        return Answer(Status.TAKEN, "", {"model.objective.loss": "mse"})
+    if value not in ("huber", "smooth_l1"):
+        return Answer(Status.UNSUPPORTED, "the plain loss is used; there is model.objective.loss huber")
+    scale = settings.number("huber_scale", 1.0)
+    options = {
+        "model.objective.loss": "huber",
+        "model.objective.huber_c": settings.number("huber_c", 0.1) * scale,
+    }
+    if value == "smooth_l1":
+        return Answer(Status.EQUIVALENT, "the Huber loss, which is huber_c times it", options)
+    return Answer(Status.TAKEN, "", options)
+
+
+def huber_schedule(value: Any, settings: Settings) -> Answer:
+    """How huber_c depends on the timestep."""
+    if settings.get("loss_type", "l2") not in ("huber", "smooth_l1"):
+        return Answer(Status.IGNORED, "loss_type is not huber")
+    if value == "constant":
+        return Answer(Status.TAKEN, "huber_c is the same at all timesteps")
+    return Answer(Status.UNSUPPORTED, "huber_c is the same at all timesteps here, as with constant")
+
+
+def pyramid(value: Any, settings: Settings) -> Answer:
+    """Multi-resolution noise."""
+    count = whole(value or 0, "multires_noise_iterations")
+    if count < 2:
+        return Answer(Status.TAKEN, "not used, as here")
+    if settings.number("noise_offset"):
+        return Answer(Status.UNSUPPORTED, "not together with noise_offset, which counts; take one of them out")
+    note = "pyramid noise; " + ("at most 10 scales" if count > 10 else "each picture draws its own sizes")
+    return Answer(Status.EQUIVALENT, note, {"model.objective.pyramid_iterations": min(count, 10)})
+
+
+def discount(value: Any, settings: Settings) -> Answer:
+    """The discount of multi-resolution noise."""
+    if (settings.number("multires_noise_iterations") or 0) < 2 or settings.number("noise_offset"):
+        return Answer(Status.IGNORED, "multires_noise_iterations is not used")
+    return Answer(Status.TAKEN, "", {"model.objective.pyramid_discount": number(value)})
