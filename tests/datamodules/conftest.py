@@ -34,7 +34,9 @@ def prepare(tiny_sd, tmp_path):
         options = {"trigger": "zqx", "resolution": 64, "batch_size": 2, "held_out": 0.4, **options}
         data = StyleDataModule(root=str(root), cache=str(tmp_path / "cache"), **options)
         data.trainer = SimpleNamespace(
-            lightning_module=SimpleNamespace(base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1)),
+            lightning_module=SimpleNamespace(
+                base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1, guidance_scale=4.0)
+            ),
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
             world_size=1,
             global_rank=0,
