@@ -108,3 +108,16 @@ def test_a_grid_shows_every_picture():
     centres = [np.argwhere((grid == colour).all(-1)).mean(0) for colour in colours]
     assert centres[0][0] == centres[1][0] < centres[2][0] == centres[3][0]
     assert centres[0][1] == centres[2][1] < centres[1][1] == centres[3][1]
+
+
+def test_a_grid_shows_pictures_of_several_sizes_whole_and_leaves_gaps():
+    sizes = {10: (16, 16), 20: (16, 32), 30: (40, 16)}  # level: height and width
+    small, wide, tall = (torch.full((3, *size), level, dtype=torch.uint8) for level, size in sizes.items())
+    grid = np.array(labelled_grid([("", [small, None]), ("", [wide, tall]), ("", [small, small])], ["", ""], side=32))
+    for level, (height, width) in sizes.items():
+        shown = (grid == level).all(2)
+        assert shown.sum() == 2 * height * 2 * width * (3 if level == 10 else 1)  # twice as large
+        if level != 10:
+            rows, columns = np.nonzero(shown)
+            assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (2 * height, 2 * width)
+    assert len(grid) == 20 + 2 * (16 + 40 + 16) + 3 * 4
