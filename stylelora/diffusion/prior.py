@@ -14,6 +14,7 @@ from stylelora.data.images import to_pil
 from stylelora.data.prior import PriorPictures
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.records import InputError
+from stylelora.seeds import seed_of
 
 log = logging.getLogger(__name__)
 #: Beside the pictures: what made them.
@@ -37,7 +38,7 @@ def make_prior(
 
     Args:
         prior: where, how many and of what.
-        contents: prompts, if it has none of its own; used in turn.
+        contents: prompts, if it has none of its own; used in turn, shuffled.
         cache: encodes the prompts; names the base and the device.
         resolution: side in pixels.
         num_inference_steps: denoising steps.
@@ -45,7 +46,8 @@ def make_prior(
         batch_size: pictures made at once.
     """
     options, folder, base = prior.options, Path(prior.options.root), cache.base
-    prompts = [options.prompt] if options.prompt else list(dict.fromkeys(contents))
+    # Shuffled, so that few pictures are of all contents, not of the first in the folder.
+    prompts = [options.prompt] if options.prompt else sorted(set(contents), key=lambda text: seed_of("prior", text))
     file, says = folder / RECORD, {"unet": part_hash(base, "unet"), "prompts": prompts}
     if not file.is_file() and not prior.lacking:
         return
@@ -58,10 +60,13 @@ def make_prior(
         return
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record), encoding="utf-8")
+    from tqdm import tqdm
+
     log.warning("the base makes %d pictures in %s, before it is trained; look at them", len(wanted), folder)
     unet, vae, scheduler = load_unet(base).to(cache.device), load_vae(base).to(cache.device), load_scheduler(base)
     shape, empty = latent_shape(base, resolution, resolution), Conditioning(cache.texts([""])).to(cache.device)
-    for some in (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)):
+    batches = [wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)]
+    for some in tqdm(batches, "making pictures", unit="batch", disable=None):  # None: only on a terminal
         texts = [prompts[i % len(prompts)] for i in some]
         start = initial_noise([f"prior {i}" for i in some], shape).to(cache.device)
         given = Conditioning(cache.texts(texts)).to(cache.device)

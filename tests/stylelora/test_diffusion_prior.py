@@ -32,10 +32,11 @@ def test_they_are_the_bases_own_of_the_captions_in_turn(make, tiny_sd):
     from diffusers import StableDiffusionPipeline
 
     made = pixels(folder := make(count=3))
-    assert [(folder / f"{i:04d}.txt").read_text() for i in range(3)] == ["a red fox", "a house", "a red fox"]
+    prompts = [(folder / f"{i:04d}.txt").read_text() for i in range(3)]
+    assert set(prompts) == set(CONTENTS) and prompts[0] == prompts[2]
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
     pipeline.set_progress_bar_config(disable=True)
-    for i, prompt in enumerate(CONTENTS):
+    for i, prompt in enumerate(prompts):
         start = initial_noise([f"prior {i}"], (4, 8, 8))
         (want,) = pipeline(prompt, num_inference_steps=2, guidance_scale=3.0, latents=start, height=64, width=64).images
         assert np.abs(made[f"{i:04d}.png"] - np.asarray(want)).max() <= 1
