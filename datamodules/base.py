@@ -206,7 +206,8 @@ class StyleDataModule(L.LightningDataModule):
     def _open_cache(self, device: torch.device | str | None = None) -> Cache:
         module = self.trainer.lightning_module
         device = device or self.trainer.strategy.root_device
-        return Cache(self.cache, resolve_base(module.base), device, module.hparams.clip_skip)
+        trained = getattr(module, "text_encoder", None) is not None  # then embeddings change with every step
+        return Cache(self.cache, resolve_base(module.base), device, module.hparams.clip_skip, not trained)
 
     def _prompt_texts(self) -> list[str]:
         contents = [one.prompt for one in self.prompts]
@@ -216,13 +217,12 @@ class StyleDataModule(L.LightningDataModule):
         batch = prompt_batch(self.prompts, rows, self.samples_per_prompt)
         prompts = [self.caption(content) for content in batch["content"]]
         width, height = batch["size"]
-        return batch | {
-            "prompt": prompts,
-            "text": self.encoded.texts(prompts),
-            "content_text": self.encoded.texts(batch["content"]),
-            "negative_text": self.encoded.texts(batch["negative_prompt"]),
-            "latent_shape": latent_shape(self.encoded.base, width or self.resolution, height or self.resolution),
-        }
+        shape = latent_shape(self.encoded.base, width or self.resolution, height or self.resolution)
+        batch |= {"prompt": prompts, "latent_shape": shape}
+        if self.encoded.keeps_texts:
+            texts = {"text": prompts, "content_text": batch["content"], "negative_text": batch["negative_prompt"]}
+            batch |= {name: self.encoded.texts(some) for name, some in texts.items()}
+        return batch
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training set; see `TrainingBatches`."""

@@ -19,10 +19,15 @@ from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.samples import Sampler
 from stylelora.distributed import gather_rows
 from stylelora.lora.average import Average
+from stylelora.lora.checkpoint import adapter_state, check_state
+from stylelora.lora.continued import continue_from
 from stylelora.lora.factors import Layer
 from stylelora.lora.inject import adapter_disabled, adapter_parameters, inject_lora
+from stylelora.lora.options import LoraOptions
+from stylelora.lora.parameter_groups import optimizer_of
+from stylelora.lora.text_encoder import TextEncoderLoRA, named_adapters, trained_text_encoder
 from stylelora.lora.write import trained_layers
-from stylelora.metrics.skill import SKILL, skill_interval
+from stylelora.metrics.skill import measured_skill
 from stylelora.precision import BaseDType, cast_frozen, same_precision_everywhere
 from stylelora.records import InputError, Metric, SampleBatch
 from stylelora.runs.kept import SHARE, Kept, Rule, content_of
@@ -41,12 +46,18 @@ class StyleLoRA(L.LightningModule):
         base: base model: `mini`, a diffusers folder, a single-file checkpoint (.safetensors) or a hub id; for example
             stable-diffusion-v1-5/stable-diffusion-v1-5.
         rank: rank of the LoRA; a higher rank can learn more and makes a larger file.
-        alpha: the update is multiplied by alpha / rank; the file records it, so programs that load it scale by it, too.
+        alpha: the update is multiplied by alpha / rank; the file records it, so programs that load it scale by it, too;
+            default: the rank, so that another rank is not another strength.
         lora_dropout: dropout on the LoRA's inputs while training; a probability, 0 to below 1.
         caption_dropout: share of pictures trained with an empty prompt; classifier-free guidance with the adapter needs
             some; 0 to below 1.
         target_modules: layers that get a LoRA; given by the last parts of their names, such as to_q, conv1 or
             attn2.to_k.
+        lora: other ranks in some layers, another scale, start or dropout.
+        text_encoder: LoRA of the text encoder; default: none.
+        init_from: LoRA file that the training continues, of any program; default: it starts anew.
+        lora_plus_ratio: learning rate of the LoRA's B over that of its A, such as 16 (LoRA+, Hayou et al. 2024);
+            default: one rate for both.
         optimizer: optimiser, as a class with its options.
         lr_scheduler: schedule of the learning rate, as a class with its options, such as stylelora.schedules.Schedule;
             it takes a step after each of the optimiser's; null: the learning rate is constant.
@@ -73,10 +84,14 @@ class StyleLoRA(L.LightningModule):
         self,
         base: str = "mini",
         rank: int = 16,
-        alpha: float = 16.0,
+        alpha: float | None = None,
         lora_dropout: float = 0.0,
         caption_dropout: float = 0.1,
         target_modules: list[str] = ["to_q", "to_k", "to_v", "to_out.0"],  # noqa: B006
+        lora: LoraOptions = LoraOptions(),
+        text_encoder: TextEncoderLoRA = TextEncoderLoRA(),
+        init_from: str | None = None,
+        lora_plus_ratio: float | None = None,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1.0e-4, weight_decay=1.0e-2),
         lr_scheduler: LRSchedulerCallable | None = None,
         ema_decay: float | None = None,
@@ -91,24 +106,25 @@ class StyleLoRA(L.LightningModule):
         base_dtype: BaseDType = "float32",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["objective", "optimizer", "lr_scheduler"])
+        groups = {"objective": objective, "lora": lora, "text_encoder": text_encoder}
         made = {"optimizer": settings_of(optimizer), "lr_scheduler": settings_of(lr_scheduler)}
-        self.save_hyperparameters({"objective": dataclasses.asdict(objective), **made})  # plain values in checkpoints
+        self.save_hyperparameters(ignore=[*groups, *made])
+        made |= {name: dataclasses.asdict(one) for name, one in groups.items()}
+        self.save_hyperparameters(made)  # plain values in checkpoints
         self.strict_loading = False  # checkpoints hold the adapter only
         self.base = base
-        if num_inference_steps is not None and num_inference_steps < 1:
-            raise InputError(f"num_inference_steps is {num_inference_steps}; it must be above 0")
-        if ema_decay is not None and not 0 < ema_decay < 1:
-            raise InputError(f"ema_decay is {ema_decay}; give a number between 0 and 1, such as 0.999, or null")
+        counts = {"num_inference_steps": num_inference_steps, "sample_every_n_epochs": sample_every_n_epochs}
+        if low := [name for name, count in counts.items() if count is not None and count < 1]:
+            raise InputError(f"{low[0]} is {counts[low[0]]}; it must be at least 1")
         if not 0 <= caption_dropout < 1:
             raise InputError(f"caption_dropout is {caption_dropout}; give a share from 0 to below 1")
-        objective.check()
+        for options in groups.values():
+            options.check()
         check_optimizer(optimizer, lr_scheduler)
-        self.objective, self.optimizer, self.lr_scheduler = objective, optimizer, lr_scheduler
+        self.objective, self.drops = objective, bool(lora_dropout or lora.drops)
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.kept = Kept(keep, keep_share)
         self.kept.check()
-        if sample_every_n_epochs < 1:
-            raise InputError(f"sample_every_n_epochs is {sample_every_n_epochs}; it must be at least 1")
         folder = resolve_base(base)
         check_clip_skip(folder, clip_skip)
         for name, suited in zip(("num_inference_steps", "guidance_scale"), sampling_recipe(folder), strict=True):
@@ -116,18 +132,21 @@ class StyleLoRA(L.LightningModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.scheduler = objective.schedule(load_scheduler(folder))
         self.unet = load_unet(folder)
-        inject_lora(self.unet, rank, alpha, lora_dropout, target_modules, seed=self.seed)
+        inject_lora(self.unet, rank, alpha, lora_dropout, target_modules, seed=self.seed, options=lora)
         cast_frozen(self.unet, base_dtype)
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.unet.train()  # Lightning keeps modes as it finds them, and in eval mode there is no LoRA dropout
+        self.text_encoder = trained_text_encoder(folder, text_encoder, lora, lora_dropout, clip_skip, self.seed)
+        self.continued = continue_from(init_from, named_adapters(self.unet, self.text_encoder))
         self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
         self.metrics: list[Metric] = []
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
         self._held_out: list[dict] = []
         recipe = self.hparams.num_inference_steps, self.hparams.guidance_scale
         self.sampler = Sampler(folder, self.scheduler, *recipe)
-        self.average = Average(adapter_parameters(self.unet), ema_decay)
+        self.average = Average(adapter_parameters(self), ema_decay)
+        self._optimizer()  # whatever is wrong with it is said before anything is encoded
 
     def setup(self, stage: str) -> None:
         """Forget what was measured on other data."""
@@ -135,19 +154,25 @@ class StyleLoRA(L.LightningModule):
         self._base_losses.clear()
         self.sampler.forget()
         same_precision_everywhere()
+        self.continued.compare_trigger(getattr(self.trainer.datamodule, "trigger", ""))
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Loss of the predicted noise (`Objective`), at timesteps and noise keyed by (seed, epoch, sample)."""
         keys = [(self.seed, self.current_epoch, row) for row in batch["row"]]
-        if self.hparams.lora_dropout:  # PEFT draws from the global generator; so masks resume and differ by process
+        if self.drops:  # dropout draws from the global generator; so masks resume and differ by process
             torch.manual_seed(seed_of("lora_dropout", self.seed, self.current_epoch, batch_idx, self.global_rank))
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
-        given = Conditioning.of_batch(batch).replaced(dropped, Conditioning.of_batch(batch, "empty_"))
+        given = self._given(batch).replaced(dropped, self._given(batch, "empty_"))
         losses = self.objective.losses(self.unet, self.scheduler, latents, keys, given, batch.get("mask"))
         loss = (losses * batch["weight"] if "weight" in batch else losses).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
         return loss
+
+    def _given(self, batch: dict, prefix: str = "") -> Conditioning:
+        """Return the conditioning of a batch: cached, or by the text encoder that is trained."""
+        of_batch = Conditioning.of_batch if self.text_encoder is None else self.text_encoder.of_batch
+        return of_batch(batch, prefix)
 
     def _latents(self, batch: dict, keys: list[tuple]) -> Tensor:
         """Draw from the autoencoder's posterior, scaled as the UNet expects."""
@@ -158,10 +183,10 @@ class StyleLoRA(L.LightningModule):
         """Measure held-out latents (loader 0) or sample prompts (loader 1)."""
         del batch_idx
         if dataloader_idx == 1:
-            return self.sampler.draw(self.unet, batch) if self._sampling_is_due() else None
+            return self.sampler.draw(self.unet, batch, self.text_encoder) if self._sampling_is_due() else None
         losses = self._bank_losses(batch)
         if any(row not in self._base_losses for row in batch["row"]):
-            with adapter_disabled(self.unet):
+            with adapter_disabled(self):
                 self._base_losses |= dict(zip(batch["row"], self._bank_losses(batch), strict=True))
         self._held_out += [
             {"row": row, "loss": loss, "base_loss": self._base_losses[row]}
@@ -178,8 +203,8 @@ class StyleLoRA(L.LightningModule):
     def _bank_losses(self, batch: dict) -> Tensor:
         """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
         latents = batch["mean"] * self.scaling_factor
-        given = Conditioning.of_batch(batch)
-        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given, batch.get("mask")).mean(1).cpu()
+        given, mask = self._given(batch), batch.get("mask")
+        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given, mask).mean(1).cpu()
 
     def on_train_batch_end(self, *_: object) -> None:
         """Add the adapter to its average, after steps of the optimiser."""
@@ -206,38 +231,31 @@ class StyleLoRA(L.LightningModule):
 
     def _measured(self, rows: list[dict]) -> list[Metric]:
         """Log what was measured of the held-out pictures, and return the skill."""
-        loss = torch.stack([row["loss"] for row in rows]).double()
-        base_loss = torch.stack([row["base_loss"] for row in rows]).double()
-        if not loss.isfinite().all():
-            raise InputError(
-                f"the held-out loss of epoch {self.current_epoch} is not a number: training has diverged; lower "
-                f"model.optimizer.lr"
-            )
-        skill = skill_interval(loss.numpy(), base_loss.numpy())
-        self.log("val/loss", loss.mean(), prog_bar=True)
-        self.log("val/base_loss", base_loss.mean())
-        self.log("val/skill", skill.value, prog_bar=True)
+        skill, loss, base_loss = measured_skill(rows, self.current_epoch)
+        self.log_dict({"val/loss": loss, "val/skill": skill.value}, prog_bar=True)
+        self.log("val/base_loss", base_loss)
         self.log_dict({"val/skill_ci_low": skill.ci_low, "val/skill_ci_high": skill.ci_high})
-        return [SKILL.of(skill)]
+        return [skill]
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         """Return the optimiser of the adapter alone, with its schedule."""
         steps = self.trainer.estimated_stepping_batches if self.lr_scheduler else float("inf")
-        return with_schedule(self.optimizer(adapter_parameters(self.unet)), self.lr_scheduler, steps)
+        return with_schedule(self._optimizer(), self.lr_scheduler, steps)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        rates = self.hparams.lora_plus_ratio, self.hparams.text_encoder["learning_rate"]
+        return optimizer_of(self.optimizer, self.unet, self.text_encoder, *rates)
 
     def adapter_layers(self) -> dict[str, Layer]:
         """Return a copy of the adapter's tensors, layer by layer; of its average, if there is one."""
         with self.average.shown():
-            return trained_layers(self.unet, self.hparams.alpha)
-
-    def _trained(self) -> set[str]:
-        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+            return trained_layers(named_adapters(self.unet, self.text_encoder))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep only the adapter, as the base is loaded from its own folder, its average, and what is kept."""
         checkpoint["kept"] = dataclasses.asdict(self.kept)
         with self.average.shown(False):
-            checkpoint["state_dict"] = {k: v.clone() for k, v in self.state_dict().items() if k in self._trained()}
+            checkpoint["state_dict"] = adapter_state(self)
         checkpoint["average"] = self.average.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
@@ -246,11 +264,7 @@ class StyleLoRA(L.LightningModule):
         Raises:
             InputError: for other layers, or for resuming from a checkpoint that does not say what is kept.
         """
-        if different := self._trained() ^ set(checkpoint["state_dict"]):
-            raise InputError(
-                f"the checkpoint holds an adapter for other layers ({len(different)} differ, such as "
-                f"{min(different)}); resume with the base and target_modules that it was trained with"
-            )
+        check_state(self, checkpoint["state_dict"])
         if "rank" not in checkpoint.get("kept", {}) and self.trainer.state.fn == "fit":
             raise InputError(
                 "the checkpoint is of an older version and does not say which adapter is kept; train again without "

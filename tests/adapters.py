@@ -4,7 +4,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from stylelora.lora.blend import added, blend
-from stylelora.lora.inject import inject_lora
+from stylelora.lora.inject import adapted_modules, inject_lora
 from stylelora.lora.read import read_adapter
 from stylelora.lora.write import trained_layers, write_lora
 from tests.tiny_sd import disturb, predict
@@ -23,7 +23,7 @@ def write_adapter(tiny_sd, path, rank, alpha, target_modules, seed):
     torch.manual_seed(seed)
     disturb(unet)
     notes = {"base": "tiny", "style": path.stem, "trigger": f"{path.stem}style"}
-    write_lora(path, trained_layers(unet, alpha), notes)
+    write_lora(path, trained_layers(adapted_modules(unet)), notes)
     return path
 
 

@@ -46,9 +46,8 @@ class Conditioning:
         return Conditioning(torch.where(chosen[:, None, None], other.text, self.text))
 
 
-@torch.no_grad()
-def encode_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:
-    """Encode N texts on the encoder's device; texts are truncated to T tokens.
+def embed_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:
+    """Encode N texts on the encoder's device, with gradients; texts are truncated to T tokens.
 
     Args:
         tokenizer: the base's.
@@ -64,6 +63,12 @@ def encode_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str], clip_
         return Conditioning(encoder(tokens).last_hidden_state)
     layer = encoder(tokens, output_hidden_states=True).hidden_states[-clip_skip]
     return Conditioning(encoder.final_layer_norm(layer))
+
+
+@torch.no_grad()
+def encode_texts(tokenizer: Any, encoder: nn.Module, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:
+    """Return `embed_texts` without gradients."""
+    return embed_texts(tokenizer, encoder, texts, clip_skip)
 
 
 def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

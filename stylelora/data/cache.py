@@ -74,11 +74,15 @@ class Cache:
         folder: folder of the cache files.
         base: folder or file of the base model.
         device: device on which the VAE and the text encoder run.
-        clip_skip: as of `encode_texts`.
+        clip_skip: as of `embed_texts`.
+        keeps_texts: whether the captions of pictures and samples are cached; not if their encoder is trained.
     """
 
-    def __init__(self, folder: Path, base: Path, device: torch.device | str, clip_skip: int = 1) -> None:
-        self.folder, self.base, self.device, self.clip_skip = folder, base, device, clip_skip
+    def __init__(
+        self, folder: Path, base: Path, device: torch.device | str, clip_skip: int = 1, keeps_texts: bool = True
+    ) -> None:
+        self.folder, self.base, self.device = folder, base, device
+        self.clip_skip, self.keeps_texts = clip_skip, keeps_texts
 
     def _path(self, kind: str, *key: object) -> Path:
         name = hashlib.sha256(json.dumps([FORMAT, kind, *key]).encode()).hexdigest()
@@ -137,6 +141,8 @@ class Cache:
             worst = max(long, key=long.get)
             said = "%d captions have more than %d tokens, only the first %d count; the longest has %d: %r"
             log.warning(said, len(long), length, length, long[worst], worst)
+        if not self.keeps_texts:
+            return
         if missing := [text for text in texts if not self.text_path(text).is_file()]:
             encoder = self._text_encoder()
             for text in _progress(missing, "caption"):

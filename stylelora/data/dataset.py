@@ -180,8 +180,9 @@ class StyleDataset:
             captions: caption of each sample.
 
         Returns:
-            `mean`, `std` (B, C, h, w) of the latents, `text` (B, T, D), `empty_text` (1, T, D), float32; lists `row`
-            and `sha256` of each picture; with masks `mask` (B, 1, h, w).
+            `mean`, `std` (B, C, h, w) of the latents, `text` (B, T, D), `empty_text` (1, T, D), float32, without the
+            last two if texts are not cached; lists `row`, `sha256` and `caption` of each picture; with masks `mask`
+            (B, 1, h, w).
         """
         members = getattr(self, side)
         pick = [self.samples[row] for row in rows] if side == "train" else rows
@@ -212,5 +213,6 @@ def read_batch(
     """Read pictures and captions from the cache; see `StyleDataset.batch`."""
     latents = [cache.latent(picture, view) for picture, view in zip(pictures, views, strict=True)]
     batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
-    batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
-    return batch | {"row": rows, "sha256": [picture.sha256 for picture in pictures]}
+    if cache.keeps_texts:
+        batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
+    return batch | {"row": rows, "sha256": [picture.sha256 for picture in pictures], "caption": list(captions)}

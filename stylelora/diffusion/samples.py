@@ -12,6 +12,7 @@ from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_vae
 from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.lora.inject import adapter_disabled
+from stylelora.lora.text_encoder import TrainedTextEncoder
 from stylelora.records import SampleBatch
 
 
@@ -35,27 +36,31 @@ class Sampler:
         """Forget the base's pictures, since other prompts come."""
         self._base_images.clear()
 
-    def draw(self, unet: nn.Module, batch: dict) -> SampleBatch:
+    def draw(self, unet: nn.Module, batch: dict, text_encoder: TrainedTextEncoder | None = None) -> SampleBatch:
         """Draw a data module's batch of prompts of one size, number of steps and guidance scale.
 
         Args:
             unet: the base's UNet with the adapter.
-            batch: `index`, `place`, `prompt`, `content` and `seed`, lists of B; `text`, `content_text` and
-                `negative_text`, float (B, T, D); `latent_shape`; `num_inference_steps` and `guidance_scale` or None.
+            batch: `index`, `place`, `prompt`, `content`, `negative_prompt` and `seed`, lists of B; `text`,
+                `content_text` and `negative_text`, float (B, T, D), unless the text encoder is trained; `latent_shape`;
+                `num_inference_steps` and `guidance_scale` or None.
+            text_encoder: the text encoder, if it is trained.
         """
-        text, content = Conditioning.of_batch(batch), Conditioning.of_batch(batch, "content_")
+        given = Conditioning.of_batch if text_encoder is None else text_encoder.of_batch
         if any(index not in self._base_images for index in batch["index"]):
-            with adapter_disabled(unet):
-                self._base_images |= dict(zip(batch["index"], self._pictures(unet, batch, content), strict=True))
+            with adapter_disabled(unet, text_encoder):
+                contents = given(batch, "content_"), given(batch, "negative_")
+                self._base_images |= dict(zip(batch["index"], self._pictures(unet, batch, *contents), strict=True))
         base_images = torch.stack([self._base_images[index] for index in batch["index"]])
+        images = self._pictures(unet, batch, given(batch), given(batch, "negative_"))
         names = [batch[name] for name in ("index", "place", "prompt", "content", "seed")]
-        return SampleBatch(*names, self._pictures(unet, batch, text), base_images)
+        return SampleBatch(*names, images, base_images)
 
-    def _pictures(self, unet: nn.Module, batch: dict, prompts: Conditioning) -> Tensor:
+    def _pictures(self, unet: nn.Module, batch: dict, prompts: Conditioning, negative: Conditioning) -> Tensor:
         steps, scale = batch["num_inference_steps"], batch["guidance_scale"]
         steps = self.num_inference_steps if steps is None else steps
         scale = self.guidance_scale if scale is None else scale
-        device, negative = prompts.text.device, Conditioning.of_batch(batch, "negative_")
+        device = prompts.text.device
         start = initial_noise(batch["seed"], batch["latent_shape"]).to(device)
         latents = denoise(unet, self.scheduler, start, prompts, negative, steps, scale)
         self._vae = (self._vae or load_vae(self.base)).to(device)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from stylelora.records import InputError
+
 
 class Average:
     """The average of the parameters over the steps of a training, shown in their place when it is asked for.
@@ -17,10 +19,15 @@ class Average:
     Args:
         parameters: what is averaged, float32.
         decay: share of the average that each step leaves; None: no average, and nothing below changes anything.
+
+    Raises:
+        InputError: the decay is no share.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float | None) -> None:
         self.parameters, self.step, self.is_shown, self.model = list(parameters), 0, False, None
+        if decay is not None and not 0 < decay < 1:
+            raise InputError(f"ema_decay is {decay}; give a number between 0 and 1, such as 0.999, or null")
         if decay is not None:
             from diffusers.training_utils import EMAModel
 

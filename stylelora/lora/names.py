@@ -96,6 +96,11 @@ def module_name(layer: str, modules: Container[str]) -> str:
     return name if name in modules else name.removeprefix(_WRAPPER)
 
 
+def text_name(module: str) -> str:
+    """Return the name in files, without `TEXT_ENCODER`, of a module of the text encoder."""
+    return f"{_WRAPPER}{module.removeprefix(_WRAPPER)}"
+
+
 def is_text(layer: str) -> bool:
     """Return whether a layer belongs to the text encoder."""
     return layer.startswith(TEXT_ENCODER)

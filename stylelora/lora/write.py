@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylelora.lora.check_file import CONFIG, check_alpha, read_file
-from stylelora.lora.factors import Layer
+from stylelora.lora.factors import Layer, stacked, truncated
 from stylelora.lora.inject import ADAPTER
 from stylelora.lora.names import MODELS, TEXT_ENCODER, diffusers_name, kohya_name, parts, peft_name
 from stylelora.records import InputError, some
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 #: How keys are named.
 Naming = Literal["kohya", "diffusers", "peft"]
@@ -37,20 +35,31 @@ SUFFIX = ".safetensors"
 _OF_FORMAT = re.compile(r"ss_network_(module|dim|alpha|args)|sshs_(model|legacy)_hash|modelspec\.hash_sha256")
 
 
-def trained_layers(unet: UNet2DConditionModel, alpha: float) -> dict[str, Layer]:
-    """Copy the adapter's weights out of a UNet, fp32 on the CPU.
+def trained_layers(modules: Mapping[str, nn.Module]) -> dict[str, Layer]:
+    """Copy an adapter's weights, fp32 on the CPU.
+
+    alpha is that by which every program scales by alpha / rank. What started at the base's singular values (PiSSA) is
+    the change since then, of at most twice the rank, so that it is a LoRA of the base itself.
 
     Args:
-        unet: model with an adapter from `inject_lora`.
-        alpha: the alpha that it was trained with.
+        modules: layers with an adapter from `inject_lora`, by name.
     """
-    factors: dict[str, dict[str, Tensor]] = {}
-    for name, parameter in unet.named_parameters():
-        for factor in ("lora_A", "lora_B"):
-            if name.endswith(ending := f".{factor}.{ADAPTER}.weight"):
-                value = parameter.detach().to("cpu", torch.float32, copy=True).contiguous()
-                factors.setdefault(name.removesuffix(ending), {})[factor] = value
-    return {layer: Layer(pair["lora_A"], pair["lora_B"], alpha) for layer, pair in factors.items()}
+    layers = {}
+    for name, module in modules.items():
+        alpha, rank = float(module.lora_alpha[ADAPTER]), module.r[ADAPTER]
+        alpha *= math.sqrt(rank) if module.use_rslora[ADAPTER] else 1
+        one = Layer(_copy(module.lora_A[ADAPTER].weight), _copy(module.lora_B[ADAPTER].weight), alpha)
+        if hasattr(module, "initial_A"):
+            start = Layer(_copy(module.initial_A), _copy(module.initial_B), alpha).update
+            change = stacked([one.update, start.scaled(-1)])
+            # Both are as large as the base's weights; their difference is small, and is rounded as such.
+            one = Layer.of(truncated(change, 2 * rank), one.kernel)
+        layers[name] = one
+    return layers
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
 def write_lora(

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from stylelora.metrics.measure import Measure
 from stylelora.metrics.statistics import finite, ratio_interval
-from stylelora.records import Estimate, InputError
+from stylelora.records import Estimate, InputError, Metric
 
 SKILL = Measure("skill", "share of the base's loss on held-out pictures that the adapter removes")
 SKILL_AT_TIMESTEP = Measure("skill_at_timestep", "the same at one timestep")
+
+
+def measured_skill(rows: Sequence[Mapping[str, Any]], epoch: int) -> tuple[Metric, Tensor, Tensor]:
+    """Return the skill on held-out pictures, and the mean losses of the adapter and of the base, float64 ().
+
+    Args:
+        rows: `loss` and `base_loss` of each picture, float tensors ().
+        epoch: index of the epoch, for the error.
+
+    Raises:
+        InputError: a loss is not finite.
+    """
+    loss, base_loss = (torch.stack([row[name] for row in rows]).double() for name in ("loss", "base_loss"))
+    if not loss.isfinite().all():
+        raise InputError(
+            f"the held-out loss of epoch {epoch} is not a number: training has diverged; lower model.optimizer.lr"
+        )
+    return SKILL.of(skill_interval(loss.numpy(), base_loss.numpy())), loss.mean(), base_loss.mean()
 
 
 def skill_interval(

@@ -77,7 +77,7 @@ class StyleContract:
 
     def test_a_training_batch(self, data):
         batch = next(iter(data.train_dataloader()))
-        assert set(batch) == {"mean", "std", "text", "empty_text", "row", "sha256"}
+        assert set(batch) == {"mean", "std", "text", "empty_text", "row", "sha256", "caption"}
         self.check_latents(batch, data.train, BATCH)
 
     def test_a_held_out_batch(self, data):

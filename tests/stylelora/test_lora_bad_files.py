@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stylelora.lora.blend import added
-from stylelora.lora.inject import inject_lora
+from stylelora.lora.inject import adapted_modules, inject_lora
 from stylelora.lora.lora_file import read_lora
 from stylelora.lora.read import read_adapter
 from stylelora.lora.write import trained_layers, write_lora
@@ -25,7 +25,7 @@ def file(tmp_path_factory):
     unet = UNet2DConditionModel(**TINY_UNET)
     inject_lora(unet, 4, 8.0, 0.0, ["to_q"], seed=0)
     path = tmp_path_factory.mktemp("adapter") / "good.safetensors"
-    write_lora(path, trained_layers(unet, 8.0), {"base": "tiny"}, names="diffusers")
+    write_lora(path, trained_layers(adapted_modules(unet)), {"base": "tiny"}, names="diffusers")
     return path
 
 

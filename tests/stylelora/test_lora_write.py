@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from stylelora.lora.blend import added
 from stylelora.lora.factors import Layer
-from stylelora.lora.inject import adapter_parameters, inject_lora
+from stylelora.lora.inject import adapted_modules, adapter_parameters, inject_lora
 from stylelora.lora.lora_file import read_lora
 from stylelora.lora.read import read_adapter
 from stylelora.lora.write import trained_layers, write_lora
@@ -45,7 +45,7 @@ def trained(tiny_sd):
 
 @pytest.fixture
 def layers(trained):
-    return trained_layers(trained, ALPHA)
+    return trained_layers(adapted_modules(trained))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_layers_are_those_of_stable_diffusion_with_the_trained_weights(trained, 
 
 def test_layers_are_a_copy(tiny_sd):
     unet = adapted(tiny_sd, ["to_q"])
-    layers = trained_layers(unet, ALPHA)
+    layers = trained_layers(adapted_modules(unet))
     before = {name: layer.down.clone() for name, layer in layers.items()}
     with torch.no_grad():
         for parameter in adapter_parameters(unet):
@@ -84,7 +84,7 @@ def test_diffusers_loads_the_file_with_the_trained_strength(tiny_sd, tmp_path, n
         return predict(pipeline.unet.eval())
 
     unet = adapted(tiny_sd, target_modules)
-    layers, expected = trained_layers(unet, ALPHA), predict(unet)
+    layers, expected = trained_layers(adapted_modules(unet)), predict(unet)
     write_lora(tmp_path / "a.safetensors", layers, NOTES, names)
     assert torch.allclose(through_diffusers(tmp_path / "a.safetensors"), expected, atol=1e-5)
     # The comparison must be able to fail: without alpha, diffusers takes alpha = rank.
