@@ -53,8 +53,8 @@ class StyleLoRA(L.LightningModule):
             some; 0 to below 1.
         target_modules: layers that get a LoRA; given by the last parts of their names, such as to_q, conv1 or
             attn2.to_k.
-        lora: other ranks in some layers, another scale, start or dropout.
-        text_encoder: LoRA of the text encoder; default: none.
+        lora: other ranks in some layers, another scale, start or dropout (lora.rank_pattern and others).
+        text_encoder: LoRA of the text encoder, from text_encoder.rank 1 on; default: none.
         init_from: LoRA file that the training continues, of any program; default: it starts anew.
         lora_plus_ratio: learning rate of the LoRA's B over that of its A, such as 16 (LoRA+, Hayou et al. 2024);
             default: one rate for both.

@@ -67,9 +67,9 @@ SECTIONS = {
     "fit": [
         (
             ("model", "lightning_modules.StyleLoRA"),
-            ["base", "rank", "alpha", "target_modules", "lora_dropout", "optimizer", "lr_scheduler", "ema_decay",
-             "keep", "num_inference_steps", "guidance_scale", "clip_skip", "sample_every_n_epochs",
-             "gradient_checkpointing", "base_dtype"],
+            ["base", "rank", "alpha", "target_modules", "lora_dropout", "lora", "text_encoder", "init_from",
+             "optimizer", "lr_scheduler", "ema_decay", "keep", "num_inference_steps", "guidance_scale", "clip_skip",
+             "sample_every_n_epochs", "gradient_checkpointing", "base_dtype"],
         ),
         (
             _STYLE_DATA,

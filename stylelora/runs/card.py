@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+from stylelora.lora.options import LoraOptions
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
@@ -12,6 +14,8 @@ from stylelora.runs.kept import point
 _SHOWN = (
     *("rank", "alpha", "target_modules", "optimizer", "lr_scheduler", "ema_decay", "caption_dropout", "lora_dropout"),
 )
+#: Shown only if they differ from these.
+_UNUSUAL = {"init_from": None, "lora_plus_ratio": None, "lora": dataclasses.asdict(LoraOptions())}
 
 UNKNOWN = "not stated; check that you may share what was made from them"
 
@@ -42,6 +46,9 @@ def write_card(folder: Path) -> Path | None:
         head["widget"] = [{"text": notes["prompt"], "output": {"url": preview.name}}]
     settings = ((result["config"] or {}).get("model") or {}).get("init_args", {})
     rows = {key: settings[key] for key in _SHOWN if key in settings}
+    rows["alpha"] = "the rank" if rows.get("alpha") is None else rows["alpha"]
+    rows |= {key: settings[key] for key, usual in _UNUSUAL.items() if settings.get(key, usual) != usual}
+    rows |= {"text_encoder": settings["text_encoder"]} if settings.get("text_encoder", {}).get("rank") else {}
     rows |= {"epoch": f"{notes['epoch']}, counted from 0, of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}
     rows |= {"resolution": notes["resolution"], "batch size": notes["ss_batch_size_per_device"]}
     measured = [_row(Metric.of_record(one)) for one in result["metrics"]]

@@ -57,6 +57,7 @@ def training_notes(
         seed: of the training.
     """
     name_of_base, predicts = Path(shared_name(base)).name, "v" if prediction == "v_prediction" else "epsilon"
+    text = settings["text_encoder"]
     kinds = {
         (768, "epsilon"): ("sd_v1", "stable-diffusion-v1"),
         (768, "v"): ("sd_v1", "stable-diffusion-v1"),
@@ -80,7 +81,7 @@ def training_notes(
         "ss_steps": steps,
         "ss_learning_rate": learning_rate,
         "ss_unet_lr": learning_rate,
-        "ss_text_encoder_lr": None,
+        "ss_text_encoder_lr": (text["learning_rate"] or learning_rate) if text["rank"] else None,
         "ss_batch_size_per_device": batch_size,
         "ss_total_batch_size": batch_size * devices * accumulated,
         "ss_gradient_accumulation_steps": accumulated,

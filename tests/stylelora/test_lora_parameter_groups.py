@@ -1,0 +1,80 @@
+"""Learning rates of their own, for any optimiser class."""
+
+import functools
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
+from torch import nn
+
+from stylelora.lora.inject import inject_lora
+from stylelora.lora.parameter_groups import optimizer_of
+from stylelora.records import InputError
+from tests.adapters import base_unet
+
+ADAMW = functools.partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_sd):
+    first, second = base_unet(tiny_sd), base_unet(tiny_sd)
+    for model in (first, second):
+        inject_lora(model, 2, None, 0.0, ["to_q"], seed=0)
+    return first, second
+
+
+def rates(optimizer, model):
+    """Learning rate of each trained parameter by its name."""
+    of = {id(one): group["lr"] for group in optimizer.param_groups for one in group["params"]}
+    return {name: of[id(one)] for name, one in model.named_parameters() if one.requires_grad}
+
+
+def test_without_them_it_is_one_list_of_parameters(models):
+    (group,) = optimizer_of(ADAMW, models[0]).param_groups
+    trained = [one for one in models[0].parameters() if one.requires_grad]
+    assert all(first is second for first, second in zip(group["params"], trained, strict=True))
+    (group,) = optimizer_of(ADAMW, *models).param_groups
+    assert len(group["params"]) == 2 * len(trained)
+
+
+@pytest.mark.parametrize("make", [ADAMW, functools.partial(torch.optim.SGD, lr=1e-3)])
+def test_lora_plus_is_pefts(models, make):
+    ours = rates(optimizer_of(make, models[0], lora_plus_ratio=16.0), models[0])
+    assert len(ours) == 64
+    small = get_peft_model(nn.Sequential(nn.Linear(4, 4)), LoraConfig(r=2, target_modules=["0"]))
+    theirs = rates(create_loraplus_optimizer(small, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16.0), small)
+    assert {name.split(".")[-3]: rate for name, rate in theirs.items()} == {"lora_A": 1e-3, "lora_B": 1.6e-2}
+    assert {(name.split(".")[-3], rate) for name, rate in ours.items()} == {("lora_A", 1e-3), ("lora_B", 1.6e-2)}
+
+
+def test_the_text_encoder_has_its_own(models):
+    optimizer = optimizer_of(ADAMW, *models, text_encoder_rate=5e-5)
+    assert {*rates(optimizer, models[0]).values()} == {1e-3}
+    assert {*rates(optimizer, models[1]).values()} == {5e-5}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+    optimizer = optimizer_of(ADAMW, *models, lora_plus_ratio=2.0, text_encoder_rate=5e-5)
+    assert [*map(round, [group["lr"] * 1e6 for group in optimizer.param_groups])] == [1000, 2000, 50, 100]
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_ratio_that_is_none_is_refused(models, ratio):
+    with pytest.raises(InputError, match=r"lora_plus_ratio is .*; give a number above 0, such as 16, or null"):
+        optimizer_of(ADAMW, models[0], lora_plus_ratio=ratio)
+
+
+class Prodigy(torch.optim.SGD):
+    """Like those that find their own rate, it keeps it in its groups."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=1.0)
+        for group in self.param_groups:
+            group["d"] = 1e-6
+
+
+def test_an_optimiser_with_one_rate_for_all_is_refused(models):
+    Prodigy([nn.Parameter(torch.zeros(1))])
+    optimizer_of(Prodigy, *models)
+    for options in ({"lora_plus_ratio": 4.0}, {"text_encoder_rate": 0.5}):
+        with pytest.raises(InputError, match="Prodigy finds one learning rate for all weights itself"):
+            optimizer_of(Prodigy, *models, **options)
