@@ -25,9 +25,8 @@ def build_cli() -> type:
     from lightning.pytorch.utilities import rank_zero_info
 
     import callbacks
-    from stylelora.precision import check_precision
-    from stylelora.runs.folder import place_run, set_aside
-    from stylelora.runs.length import steps_over_epochs
+    from stylelora.runs.folder import prepare_run, set_aside
+    from stylelora.runs.loggers import go_on
     from stylelora.runs.next_steps import next_steps
 
     class StyleCLI(LightningCLI):
@@ -53,20 +52,18 @@ def build_cli() -> type:
 
         def before_instantiate_classes(self) -> None:
             """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""
-            inside = "validate" if self.subcommand == "validate" else ""
-            check_precision(self.config[self.subcommand])
-            place_run(self.config[self.subcommand], CONFIGS, inside)
-            if self.subcommand == "fit":
-                steps_over_epochs(self.config.fit.trainer, self.words)
+            prepare_run(self.config[self.subcommand], CONFIGS, self.subcommand, self.words)
 
         def before_fit(self) -> None:
             """Find the judge, move an earlier run out of the way unless it is resumed, and say where this one works."""
             for callback in self.trainer.callbacks if self.subcommand == "fit" else ():
                 if isinstance(callback, callbacks.CLIPScore):
                     callback.setup(self.trainer, self.model, "fit")  # Lightning does so after pictures are encoded
-            folder = Path(self.trainer.default_root_dir)
-            if self.trainer.is_global_zero and self.config[self.subcommand].ckpt_path is None:
+            folder, checkpoint = Path(self.trainer.default_root_dir), self.config[self.subcommand].ckpt_path
+            if self.trainer.is_global_zero and checkpoint is None:
                 set_aside(folder)
+            elif self.trainer.is_global_zero and self.subcommand == "fit":
+                go_on(self.trainer.loggers, Path(checkpoint))
             rank_zero_info(f"{self.subcommand} on {self.trainer.strategy.root_device}; look into {folder}")
 
         before_predict = before_test = before_fit

@@ -3,6 +3,7 @@
 from callbacks.clip_score import CLIPScore
 from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
+from callbacks.learning_rate import LearningRate
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
 from callbacks.write_pictures import WritePictures
@@ -11,6 +12,7 @@ from callbacks.write_result import WriteResult
 #: Section of a config -> the callback it sets.
 GROUPS = {
     "end_training": EndTraining,
+    "learning_rate": LearningRate,
     "sample_images": SampleImages,
     "clip_score": CLIPScore,
     "save_adapter": SaveAdapter,

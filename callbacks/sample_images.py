@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from stylelora.data.images import labelled_grid, to_pil, to_tensor
+from stylelora.data.images import labelled_grid, to_pil
 from stylelora.distributed import gather_rows
 from stylelora.records import SampleBatch
 from stylelora.runs.kept import point
+from stylelora.runs.loggers import log_picture
 
 
 class SampleImages(L.Callback):
     """Writes the samples of a validation as files, and as a grid with the base's pictures on the left.
 
     Files are `samples/epoch=003-step=000064/000.png ...` and `samples/epoch=003-step=000064.png` in the run's folder;
-    the grid also goes to TensorBoard. Prompts and seeds are always the same, so that grids can be compared.
+    the grid also goes to loggers that take pictures. Prompts and seeds are always the same, so that grids can be
+    compared.
     """
 
     def __init__(self) -> None:
@@ -51,5 +52,4 @@ class SampleImages(L.Callback):
         grid = labelled_grid(rows, columns=["base", "LoRA"] * (len(rows[0][1]) // 2))
         grid.save(folder.with_suffix(".png"))
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", to_tensor(grid), trainer.global_step)
+            log_picture(logger, "samples", grid, trainer.global_step)

@@ -10,6 +10,7 @@ import lightning.pytorch as L
 
 from stylelora.records import Endpoint, Metric
 from stylelora.runs.card import write_card
+from stylelora.runs.loggers import log_outcome
 from stylelora.runs.result import write_result
 
 
@@ -50,6 +51,8 @@ class WriteResult(L.Callback):
         self._write(trainer, "cancelled" if stopped else "success", "stopped with Ctrl-C" if stopped else None)
         if trainer.is_global_zero:
             write_card(Path(trainer.default_root_dir))
+            for logger in trainer.loggers:
+                log_outcome(logger, pl_module.hparams, self.kept_metrics, trainer.global_step)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what the test measured."""

@@ -120,7 +120,7 @@ class StyleLoRA(L.LightningModule):
             raise InputError(f"caption_dropout is {caption_dropout}; give a share from 0 to below 1")
         for options in groups.values():
             options.check()
-        check_optimizer(optimizer, lr_scheduler)
+        check_optimizer(optimizer, lr_scheduler, ema_decay)
         self.objective, self.drops = objective, bool(lora_dropout or lora.drops)
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.kept = Kept(keep, keep_share)
@@ -240,7 +240,7 @@ class StyleLoRA(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         """Return the optimiser of the adapter alone, with its schedule."""
         steps = self.trainer.estimated_stepping_batches if self.lr_scheduler else float("inf")
-        return with_schedule(self._optimizer(), self.lr_scheduler, steps)
+        return with_schedule(self.average.follow(self._optimizer()), self.lr_scheduler, steps)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         rates = self.hparams.lora_plus_ratio, self.hparams.text_encoder["learning_rate"]

@@ -75,7 +75,14 @@ class Schedule(LambdaLR):
         self.__dict__.update(state_dict | own)
 
 
-def check_optimizer(make: Callable[[list], Optimizer], lr_scheduler: Callable | None) -> None:
+def averages(optimizer: Optimizer) -> bool:
+    """Return whether an optimiser has an average to evaluate, and so a mode to train in and one to evaluate in."""
+    return hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+
+
+def check_optimizer(
+    make: Callable[[list], Optimizer], lr_scheduler: Callable | None, ema_decay: float | None = None
+) -> None:
     """Try an optimiser and its schedule on one number.
 
     Raises:
@@ -85,6 +92,8 @@ def check_optimizer(make: Callable[[list], Optimizer], lr_scheduler: Callable | 
         optimizer = make([torch.nn.Parameter(torch.zeros(1))])
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"model.optimizer {name_of(make)} cannot be used:  {' '.join(str(error).split())}") from error
+    if ema_decay is not None and averages(optimizer):
+        raise InputError(f"model.optimizer {name_of(make)} and model.ema_decay both average the adapter; leave out one")
     rates = [group.get("lr") for group in optimizer.param_groups]
     if bad := [rate for rate in rates if rate is not None and not (math.isfinite(rate) and rate > 0)]:
         raise InputError(f"model.optimizer's learning rate lr is {bad[0]}; it must be a number above 0, such as 1.0e-4")

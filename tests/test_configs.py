@@ -5,6 +5,7 @@ import yaml
 
 import callbacks
 import cli
+from benchmarks.memory import GIB, Settings, total_bytes
 from stylelora.base.concepts import load_concepts, with_article
 from stylelora.base.load import MINI, sampling_recipe
 from tests.runs import ROOT, run_cli
@@ -40,7 +41,8 @@ def parse():
 
     def parsed(path):
         verb = {"compose": "predict", "evaluate": "test"}.get(path.parent.name, "fit")
-        return Parser(args=[verb, f"--config={path}"]).config[verb]
+        words = [verb, f"--config={path}"]
+        return Parser(words, args=words).config[verb]
 
     return parsed
 
@@ -94,6 +96,25 @@ def test_styles_differ_in_the_data_class_only():
         configs = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
         assert len({config["data"].pop("class_path") for config in configs}) == len(configs) >= 4
         assert all(config == configs[0] for config in configs)
+
+
+def test_cards_differ_in_what_memory_needs():
+    configs = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "configs/train/sd15").glob("*.yaml")}
+    assert set(configs) == {"8gb", "12gb", "24gb"}
+    for config in configs.values():
+        for option in ("base_dtype", "gradient_checkpointing"):
+            config["model"]["init_args"].pop(option, None)
+        del config["data"]["init_args"]["sample_batch_size"]
+    assert configs["8gb"] == configs["12gb"] == configs["24gb"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("card", ["8gb", "12gb", "24gb"])
+def test_the_memory_that_a_config_states_is_what_is_counted(card):
+    path = ROOT / "configs" / "train" / "sd15" / f"{card}.yaml"
+    counted = total_bytes(Settings.of(yaml.safe_load(path.read_text()))) / GIB
+    assert f"# Memory:   {counted:.1f} GiB, estimated" in path.read_text()
+    assert counted < int(card.removesuffix("gb")) - 1.5  # CUDA needs room, too
 
 
 def test_mini_is_judged_on_every_third_thing_it_knows():

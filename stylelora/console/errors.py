@@ -29,7 +29,15 @@ SECTION_NAMES = sorted(
     | {section for groups in SECTIONS.values() for (section, _), _ in groups}
     | {"checkpoint", "sample_images", "save_adapter", "write_result"}
 )
-#: What people type -> the verb.
+#: Module of an optional package -> its name for pip.
+PACKAGES = {
+    "bitsandbytes": "bitsandbytes",
+    "lion_pytorch": "lion-pytorch",
+    "prodigyopt": "prodigyopt",
+    "pytorch_optimizer": "pytorch-optimizer",
+    "schedulefree": "schedulefree",
+    "wandb": "wandb",
+}
 
 
 def sentence(error: Exception, words: Sequence[str], function: str | None = None) -> str:
@@ -42,6 +50,8 @@ def sentence(error: Exception, words: Sequence[str], function: str | None = None
         function: module of the function behind the verb; None: Lightning runs it.
     """
     message = str(error)
+    if package := next((name for name in PACKAGES if f"{name}." in message and not _is_installed(name)), None):
+        return f"{package} is not installed; install it with: pip install {PACKAGES[package]}"
     if lacking := re.search(r"Requirement '.*' not met.*", message):
         return lacking.group()
     if type(error).__name__ == "MisconfigurationException":
@@ -67,6 +77,13 @@ def sentence(error: Exception, words: Sequence[str], function: str | None = None
     if empty := re.search(r"argument (--[\w.]+): expected one argument", message):
         return f"{empty.group(1)}, or an option that begins with it, has no value"
     return " ".join(message.split())
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return bool(importlib.import_module(module))
+    except ImportError:
+        return False
 
 
 def _mistyped(message: str) -> str:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from stylelora.precision import check_precision
+from stylelora.runs.length import steps_over_epochs
+from stylelora.runs.loggers import place_logger
 
 
 def run_folder(config: Path, configs: Path) -> Path:
@@ -13,20 +18,24 @@ def run_folder(config: Path, configs: Path) -> Path:
     return Path("runs", name.relative_to(configs) if name.is_relative_to(configs) else name.name)
 
 
-def place_run(config: Any, configs: Path, inside: str = "") -> None:
-    """Point all outputs of a run to its folder: the given one, or the default for its config file.
+def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> None:
+    """Check the precision of a run, and set its length and its folder, to which all outputs go.
 
     Args:
         config: parsed command line; the folder is set in `trainer`, `checkpoint` and loggers.
         configs: the project's folder of configs.
-        inside: sub-folder of the run folder, "" for the folder itself.
+        verb: of the command line; `validate` works in a folder inside the run's.
+        words: the command line.
     """
+    check_precision(config)
+    if verb == "fit":
+        steps_over_epochs(config.trainer, words)
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
-    folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs), inside)
+    folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs))
+    folder = folder / "validate" if verb == "validate" else folder
     trainer.default_root_dir, config.checkpoint.dirpath = str(folder), str(folder / "checkpoints")
     for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
-        if "save_dir" in getattr(logger, "init_args", {}):  # booleans have none
-            logger.init_args.save_dir = str(folder)
+        place_logger(getattr(logger, "init_args", {}), folder, bool(config.get("ckpt_path")))  # booleans have none
 
 
 def adapter_file(folder: Path, which: str = "") -> Path:
