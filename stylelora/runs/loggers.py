@@ -57,8 +57,8 @@ def go_on(loggers: Sequence[Any], checkpoint: Path) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the deletion
                 logger.experiment.metrics = [{key: value for key, value in row.items() if value} for row in rows]
-        elif hasattr(getattr(logger, "_kwargs", None), "setdefault") and hasattr(logger, "sub_dir"):
-            logger._kwargs.setdefault("purge_step", step + 1)  # an option of its SummaryWriter
+        elif "purge_step" in getattr(logger, "_kwargs", {}) and logger._kwargs["purge_step"] is None:
+            logger._kwargs["purge_step"] = step + 1  # an option of TensorBoard's SummaryWriter
 
 
 def log_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:
