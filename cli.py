@@ -32,8 +32,8 @@ def build_cli() -> type:
     class StyleCLI(LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
-        def __init__(self, words: list[str], **kwargs: object) -> None:
-            self.words = words
+        def __init__(self, words: list[str] | None = None, **kwargs: object) -> None:
+            self.words = words or []
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
             options |= {"seed_everything_default": 0, "save_config_kwargs": {"overwrite": True}}
             options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False, "allow_abbrev": False}}

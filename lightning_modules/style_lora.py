@@ -30,7 +30,7 @@ from stylelora.lora.write import trained_layers
 from stylelora.metrics.skill import measured_skill
 from stylelora.precision import BaseDType, cast_frozen, same_precision_everywhere
 from stylelora.records import InputError, Metric, SampleBatch
-from stylelora.runs.kept import SHARE, Kept, Rule, content_of
+from stylelora.runs.kept import Kept, Rule, content_of
 from stylelora.schedules import check_optimizer, settings_of, with_schedule
 from stylelora.seeds import seed_of
 
@@ -96,7 +96,7 @@ class StyleLoRA(L.LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         ema_decay: float | None = None,
         keep: Rule = "balanced",
-        keep_share: float = SHARE,
+        keep_share: float = 0.9,
         objective: Objective = Objective(),
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,

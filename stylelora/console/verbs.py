@@ -68,18 +68,17 @@ SECTIONS = {
         (
             ("model", "lightning_modules.StyleLoRA"),
             ["base", "rank", "alpha", "target_modules", "lora_dropout", "lora", "text_encoder", "init_from",
-             "optimizer", "lr_scheduler", "ema_decay", "keep", "num_inference_steps", "guidance_scale", "clip_skip",
-             "sample_every_n_epochs", "gradient_checkpointing", "base_dtype"],
+             "optimizer", "lr_scheduler", "keep", "guidance_scale", "clip_skip", "sample_every_n_epochs"],
         ),
         (
             _STYLE_DATA,
-            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip", "masks",
+            ["root", "trigger", "resolution", "batch_size", "repeats", "held_out", "buckets", "flip",
              "prompts", "prompts_file"],
         ),
         (("model.objective", "stylelora.diffusion.objective.Objective"), []),  # too many for a screen: --help_all
         (("data.prior", "stylelora.data.prior.Prior"), ["root"]),
         _SCORE,
-        (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs", "every_n_steps", "dtype"]),
+        (("save_adapter", "callbacks.SaveAdapter"), ["every_n_epochs"]),
     ],
     "validate": [
         (("model", "lightning_modules.StyleLoRA"), ["base", "rank", "alpha", "num_inference_steps", "guidance_scale"]),

@@ -9,8 +9,6 @@ from typing import Literal
 from stylelora.records import InputError
 
 Rule = Literal["balanced", "skill", "last"]
-#: Share of the CLIP score of the base, or of the style's own pictures, that samples which show their prompts have.
-SHARE = 0.9
 
 
 def point(epoch: int, step: int) -> str:
@@ -56,7 +54,7 @@ class Kept:
     """
 
     rule: Rule = "balanced"
-    share: float = SHARE
+    share: float = 0.9
     epoch: int = -1
     step: int = -1
     rank: list[float] = field(default_factory=list)
