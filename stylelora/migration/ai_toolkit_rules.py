@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stylelora.migration import kohya_data_rules, optimizers
-from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT
+from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT, TEXT_LAYERS
 from stylelora.migration.rows import Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
@@ -27,7 +27,7 @@ def rank(value: Any, settings: Settings) -> Answer:
     """The rank, of the UNet and, where it is trained, of the text encoder."""
     found, conv = whole(value), whole(settings.get("network.conv", 0) or 0)
     targets = [*ALL_LAYERS, *(ALL_CONVOLUTIONS if conv else [])]
-    more = {f"{TEXT}.rank": found} if text_trains(settings) else {}
+    more = {f"{TEXT}.rank": found, f"{TEXT}.target_modules": TEXT_LAYERS} if text_trains(settings) else {}
     return Answer(Status.TAKEN, "", {"model.rank": found, "model.target_modules": targets} | more)
 
 

@@ -52,6 +52,7 @@ TABLE: dict[str, Row] = (
         "network_args.loraplus_lr_ratio": taken("model.lora_plus_ratio", above_0),
         "network_args.loraplus_unet_lr_ratio": taken("model.lora_plus_ratio", above_0),
         "network_args.loraplus_text_encoder_lr_ratio": unsupported("model.lora_plus_ratio is one for both"),
+        "network_args.dora_wd": unsupported("there is no DoRA; a LoRA of the same rank is trained", "False", "false"),
         "network_args.algo": as_here("LoRA, as here"),
         "network_args.preset": unsupported("layers are those of network_dim; choose them by model.target_modules"),
         "network_weights": taken("model.init_from", given),

@@ -14,6 +14,8 @@ LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj
 #: Further layers with `conv_dim`: those of network_dim, and the 3x3 convolutions, which have conv_dim.
 RESNET, CONVOLUTIONS = ["time_emb_proj", "conv_shortcut"], ["conv1", "conv2", "conv"]
 TEXT = "model.text_encoder"
+#: Layers of the text encoder: all linear ones of its attention and its feed-forward parts.
+TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 def trains_text_encoder(settings: Settings) -> bool:
@@ -35,7 +37,7 @@ def network_dim(value: Any, settings: Settings) -> Answer:
     rank = whole(value, "network_dim")
     options = {"model.rank": rank, "model.target_modules": layers(settings)}
     if trains_text_encoder(settings):
-        options[f"{TEXT}.rank"] = rank
+        options |= {f"{TEXT}.rank": rank, f"{TEXT}.target_modules": TEXT_LAYERS}
     return Answer(Status.TAKEN, "of the UNet and the text encoder" * (len(options) > 2), options)
 
 

@@ -37,7 +37,7 @@ TABLE: dict[str, Row] = (
         "lora_model_name": taken("model.init_from", given),
         "lora_rank": taken("model.rank, model.text_encoder.rank", rules.rank),
         "lora_alpha": taken("model.alpha, model.text_encoder.alpha", rules.alpha),
-        "lora_decompose": taken("model.lora.use_dora", rules.dora),
+        "lora_decompose": unsupported("there is no DoRA; a LoRA of the same rank is trained"),
         "lora_decompose_norm_epsilon": ignored("PEFT has its own way"),
         "lora_decompose_output_axis": unsupported("DoRA is PEFT's here"),
         "lora_weight_dtype": unsupported("the LoRA is trained in float32", "FLOAT_32"),

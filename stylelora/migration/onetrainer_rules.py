@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stylelora.migration import kohya_data_rules, optimizers
-from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT
+from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT, TEXT_LAYERS
 from stylelora.migration.rows import Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
@@ -52,22 +52,14 @@ def _text(settings: Settings) -> bool:
 def rank(value: Any, settings: Settings) -> Answer:
     """The rank, of the UNet and, where it is trained, of the text encoder."""
     found = whole(value, "lora_rank")
-    return Answer(Status.TAKEN, "", {"model.rank": found} | ({f"{TEXT}.rank": found} if _text(settings) else {}))
+    more = {f"{TEXT}.rank": found, f"{TEXT}.target_modules": TEXT_LAYERS} if _text(settings) else {}
+    return Answer(Status.TAKEN, "", {"model.rank": found} | more)
 
 
 def alpha(value: Any, settings: Settings) -> Answer:
     """Alpha of both."""
     found = number(value, "lora_alpha")
     return Answer(Status.TAKEN, "", {"model.alpha": found} | ({f"{TEXT}.alpha": found} if _text(settings) else {}))
-
-
-def dora(value: Any, settings: Settings) -> Answer:
-    """DoRA."""
-    return (
-        Answer(Status.TAKEN, "", {"model.lora.use_dora": True})
-        if yes(value)
-        else Answer(Status.TAKEN, "not used, as here")
-    )
 
 
 def layer_preset(value: Any, settings: Settings) -> Answer:

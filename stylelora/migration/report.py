@@ -41,22 +41,7 @@ def lines_of(dialect: Dialect, settings: Sequence[Setting]) -> list[Line]:
         InputError: if a value makes no sense.
     """
     known = Settings(settings)
-    return [Line(setting, _landed(_answer(dialect, setting, known))) for setting in settings]
-
-
-def _landed(answer: Answer) -> Answer:
-    """Return the answer, or that an option is not there yet."""
-    from stylelora.console.screens import options_of
-
-    known = {"model": options_of(CLASSES["model"], ""), "data": options_of(CLASSES["data"], "")}
-    known = {section: {option.name for option in options} for section, options in known.items()}
-    if any(
-        name.split(".")[1] not in known[section] for name in answer.options if (section := name.split(".")[0]) in known
-    ):
-        return Answer(Status.UNSUPPORTED, "not yet here")
-    if answer.prompts and "prompts_file" not in known["data"]:
-        return Answer(Status.UNSUPPORTED, "not yet here")
-    return answer
+    return [Line(setting, _answer(dialect, setting, known)) for setting in settings]
 
 
 def _answer(dialect: Dialect, setting: Setting, settings: Settings) -> Answer:
