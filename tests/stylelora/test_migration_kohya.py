@@ -118,9 +118,7 @@ def test_the_words_of_the_folder_are_the_trigger(ours, tmp_path):
 
 
 def test_the_gui_passes_on_what_it_would(from_gui):
-    model, data, config = from_gui(
-        lr_warmup=10, lr_scheduler="cosine", epoch=4, seed="", text_encoder_lr=0, unet_lr=3e-4
-    )
+    model, _, config = from_gui(lr_warmup=10, lr_scheduler="cosine", epoch=4, seed="", text_encoder_lr=0, unet_lr=3e-4)
     assert model["lr_scheduler"]["init_args"]["warmup"] == 0.1
     assert config["trainer"]["max_epochs"] == 4 and "seed_everything" not in config
     assert model["text_encoder"] == {"rank": 0} and model["optimizer"]["init_args"]["lr"] == 3e-4
