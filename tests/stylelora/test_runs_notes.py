@@ -46,9 +46,13 @@ def test_folders_are_counted_as_kohya_counts_them(tmp_path):
     objective = dataclasses.asdict(Objective())
     notes = training_notes(
         name="a", base="mini", width=768, prediction="epsilon", dataset=dataset, learning_rate=1e-4, batch_size=1,
-        settings={"caption_dropout": 0, "objective": objective, "optimizer": {"class_path": "a"}, "lr_scheduler": None},
+        settings={
+            "caption_dropout": 0, "objective": objective, "optimizer": {"class_path": "a"}, "lr_scheduler": None,
+            "text_encoder": {"rank": 2, "learning_rate": 5e-5},
+        },
         devices=1, accumulated=1, epoch=0, epochs=1, steps=1, seed=0,
     )  # fmt: skip
+    assert (notes["ss_unet_lr"], notes["ss_text_encoder_lr"]) == ("0.0001", "5e-05")
     assert json.loads(notes["ss_dataset_dirs"]) == {
         "10_cats": {"n_repeats": 20, "img_count": 3},
         "6_3_dogs": {"n_repeats": 6, "img_count": 3},
