@@ -10,6 +10,7 @@ from typing import Any
 from stylelora.precision import check_precision
 from stylelora.runs.length import steps_over_epochs
 from stylelora.runs.loggers import place_logger
+from stylelora.runs.swapped import own_defaults
 
 
 def run_folder(config: Path, configs: Path) -> Path:
@@ -19,10 +20,10 @@ def run_folder(config: Path, configs: Path) -> Path:
 
 
 def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> None:
-    """Check the precision of a run, and set its length and its folder, to which all outputs go.
+    """Check the precision of a run, settle its length and the options of swapped classes, and set its folder.
 
     Args:
-        config: parsed command line; the folder is set in `trainer`, `checkpoint` and loggers.
+        config: parsed command line; the folder, to which all outputs go, is set in `trainer`, `checkpoint` and loggers.
         configs: the project's folder of configs.
         verb: of the command line; `validate` works in a folder inside the run's.
         words: the command line.
@@ -30,6 +31,7 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
     check_precision(config)
     if verb == "fit":
         steps_over_epochs(config.trainer, words)
+        own_defaults(config, words)
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
     folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs))
     folder = folder / "validate" if verb == "validate" else folder
