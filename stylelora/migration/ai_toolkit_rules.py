@@ -81,7 +81,8 @@ def trains_text(value: Any, settings: Settings) -> Answer:
 def rate(value: Any, settings: Settings) -> Answer:
     """The rate of what has none of its own."""
     options = {} if settings.number("train.unet_lr") else {f"{optimizers.INIT}.lr": _own(value, settings)}
-    if text_trains(settings) and not settings.number("train.text_encoder_lr"):
+    one = optimizers.finds_its_rate(str(settings.get("train.optimizer", "")))
+    if text_trains(settings) and not settings.number("train.text_encoder_lr") and not one:
         options[f"{TEXT}.learning_rate"] = _own(value, settings)
     return Answer(Status.TAKEN, "", options) if options else Answer(Status.IGNORED, "rates of the parts count")
 
@@ -101,6 +102,8 @@ def text_rate(value: Any, settings: Settings) -> Answer:
     """The rate of the text encoder."""
     if not text_trains(settings):
         return Answer(Status.IGNORED, "the text encoder is not trained")
+    if optimizers.finds_its_rate(str(settings.get("train.optimizer", ""))):
+        return Answer(Status.IGNORED, "this optimiser has one rate for all")
     return Answer(Status.TAKEN, "", {f"{TEXT}.learning_rate": number(value)})
 
 

@@ -127,7 +127,7 @@ def masked_loss(value: Any, settings: Settings) -> Answer:
         return Answer(Status.TAKEN, "not used, as here")
     if not settings.get("conditioning_data_dir") and not settings.on("alpha_mask"):
         return Answer(Status.IGNORED, "it needs conditioning_data_dir or alpha_mask")
-    return Answer(Status.TAKEN, "data.masks, see the masks")
+    return Answer(Status.EQUIVALENT, "see the masks; the mean is over their area, not over the picture")
 
 
 def mask_folder(value: Any, settings: Settings) -> Answer:

@@ -86,7 +86,8 @@ def learning_rate(value: Any, settings: Settings) -> Answer:
     """The rate of what has none of its own."""
     unet, text = settings.get("unet_lr"), first(settings.get("text_encoder_lr"))
     options = {f"{optimizers.INIT}.lr": number(value, "learning_rate")} if unet is None else {}
-    if text is None and trains_text_encoder(settings):
+    one = optimizers.finds_its_rate(str(settings.get("optimizer_type", "")))
+    if text is None and trains_text_encoder(settings) and not one:
         options[f"{TEXT}.learning_rate"] = number(value, "learning_rate")
     if not options:
         return Answer(Status.IGNORED, "unet_lr counts" + " and text_encoder_lr, too" * (text is not None))
@@ -112,6 +113,8 @@ def text_encoder_lr(value: Any, settings: Settings) -> Answer:
     rate = number(rate, "text_encoder_lr")
     if rate == 0:
         return Answer(Status.EQUIVALENT, "the text encoder is not trained", {f"{TEXT}.rank": 0})
+    if optimizers.finds_its_rate(str(settings.get("optimizer_type", ""))):
+        return Answer(Status.IGNORED, "this optimiser has one rate for all, as in kohya")
     return Answer(Status.TAKEN, "", {f"{TEXT}.learning_rate": rate})
 
 

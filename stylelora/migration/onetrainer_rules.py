@@ -107,6 +107,8 @@ def text_rate(value: Any, settings: Settings) -> Answer:
         return Answer(Status.IGNORED, "the text encoder is not trained")
     if value in (None, ""):
         return Answer(Status.TAKEN, "learning_rate counts")
+    if optimizers.finds_its_rate(str(settings.get("optimizer.optimizer"))):
+        return Answer(Status.IGNORED, "this optimiser has one rate for all")
     return Answer(Status.TAKEN, "", {f"{TEXT}.learning_rate": number(value)})
 
 
@@ -128,7 +130,8 @@ def caption_dropout(value: Any, settings: Settings) -> Answer:
 def learning_rate(value: Any, settings: Settings) -> Answer:
     """The rate of what has none of its own."""
     options = {} if settings.number("unet.learning_rate") else {f"{optimizers.INIT}.lr": number(value)}
-    if _text(settings) and not settings.number("text_encoder.learning_rate"):
+    one = optimizers.finds_its_rate(str(settings.get("optimizer.optimizer")))
+    if _text(settings) and not settings.number("text_encoder.learning_rate") and not one:
         options[f"{TEXT}.learning_rate"] = number(value)
     return Answer(Status.TAKEN, "", options) if options else Answer(Status.IGNORED, "rates of the parts count")
 

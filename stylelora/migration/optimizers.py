@@ -86,6 +86,11 @@ def optimizer(name: str, init_args: Mapping[str, Any] | None = None) -> Answer:
     return Answer(Status.TAKEN, f"pip install {package}" if package else "", options)
 
 
+def finds_its_rate(name: str) -> bool:
+    """Return whether an optimiser finds one learning rate for all weights by itself."""
+    return name.lower().replace("_", "").startswith(("prodigy", "dadapt"))
+
+
 def pairs(name: str, key: str, words: Any) -> list[Setting]:
     """Return the settings of a list such as `["weight_decay=0.1", "betas=0.9,0.99"]`, or of such words in one text.
 

@@ -10,6 +10,7 @@ import yaml
 from stylelora.migration.migrate import migrate
 from tests import migrating
 from tests.foreign import FILES, content, holds, leaves, named, parse, stand_in
+from tests.runs import draw_pictures, run_cli
 
 LINE = re.compile(r"#   (\S+) = ")
 #: Settings that stay whole in the report though they hold others.
@@ -92,3 +93,20 @@ def test_what_is_written_parses_to_what_it_says(file, tmp_path, stand_ins):
 def test_the_page_of_the_manual_shows_the_tables():
     """If not: `python -m tests.migrating`."""
     assert migrating.page() == migrating.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_what_is_written_trains(file, tmp_path, stand_ins, tiny_sd, tiny_clip):
+    migrate(str(file), str(tmp_path / "ours.yaml"))
+    pictures = draw_pictures(tmp_path / "pictures")
+    small = {"model.base": tiny_sd, "model.init_from": "null", "model.num_inference_steps": 2, "model.clip_skip": 1}
+    small |= {"data.root": pictures, "data.resolution": 64, "data.batch_size": 2, "data.repeats": 2}
+    small |= {"data.prompts_file": "null", "data.prompts": "[a cat]", "data.prior.root": "null"}
+    small |= {"data.prior.weight": 1.0, "data.cache": tmp_path / "cache", "clip_score.scorer": tiny_clip}
+    small |= {"trainer.max_steps": 3, "trainer.max_epochs": -1, "trainer.accelerator": "cpu", "trainer.devices": 1}
+    small |= {"trainer.precision": "32-true", "model.base_dtype": "float32", "trainer.accumulate_grad_batches": 1}
+    small |= {"trainer.enable_progress_bar": "false", "trainer.default_root_dir": tmp_path / "run"}
+    small |= {"trainer.val_check_interval": "null", "trainer.check_val_every_n_epoch": 1}
+    status, said = run_cli(["fit", f"--config={tmp_path / 'ours.yaml'}", *(f"--{k}={v}" for k, v in small.items())])
+    assert status == 0, said
+    assert (tmp_path / "run" / "run.safetensors").is_file()
