@@ -21,6 +21,10 @@ written from its tables, which were read in the trainers' own code:
 supported*: it cannot be had; unless it is off, `migrate` says so, and what to do. A setting may turn out differently
 by its value; then the report says it.
 
+```console
+python cli.py migrate my_lora.toml --output my_lora.yaml
+```
+
 {tables}"""
 #: Trainer -> where its settings were read.
 SOURCES = {
