@@ -55,6 +55,7 @@ def test_an_optimiser_is_built_as_written_and_lowers_a_loss(name, tiny_sd, pictu
         f"{type(optimizer).__module__}.{type(optimizer).__name__}".split(".")[0]
         == settings["optimizer"]["class_path"].split(".")[0]
     )
+    assert type(module._optimizer()) is type(optimizer)  # of the adapter
     (group,) = optimizer.param_groups
     assert {key: group[key] for key in ("lr", "weight_decay") if key in settings["optimizer"]["init_args"]} == {
         key: value for key, value in settings["optimizer"]["init_args"].items() if key in ("lr", "weight_decay")

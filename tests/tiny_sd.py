@@ -87,6 +87,19 @@ def predict(unet):
         return unet(latents.to(unet.dtype), torch.tensor([10, 700]), text.to(unet.dtype)).sample
 
 
+def training_batch(count=2):
+    """A batch as a data module gives it, of random latents and texts."""
+    drawn = torch.Generator().manual_seed(4)
+    shape = (count, 4, 8, 8)
+    return {
+        "row": list(range(count)),
+        "mean": torch.randn(shape, generator=drawn),
+        "std": torch.rand(shape, generator=drawn),
+        "text": torch.randn(count, 77, 32, generator=drawn),
+        "empty_text": torch.zeros(1, 77, 32),
+    }
+
+
 def disturb(unet):
     """Move whatever is trainable, as training would: an untouched LoRA has no effect to compare."""
     generator = torch.Generator().manual_seed(2)

@@ -35,11 +35,12 @@ def prepare(tiny_sd, tmp_path):
         data = StyleDataModule(root=str(root), cache=str(tmp_path / "cache"), **options)
         data.trainer = SimpleNamespace(
             lightning_module=SimpleNamespace(
-                base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1, guidance_scale=4.0)
+                base=str(tiny_sd), hparams=SimpleNamespace(clip_skip=1, guidance_scale=4.0, num_inference_steps=2)
             ),
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
             world_size=1,
             global_rank=0,
+            state=SimpleNamespace(fn="fit"),
         )
         data.prepare_data()
         data.setup("fit")

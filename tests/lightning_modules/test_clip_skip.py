@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from callbacks import SaveAdapter
+from datamodules import StyleDataModule
 from lightning_modules import ComposedStyles, StyleLoRA
 from stylelora.base.clip_skip import clip_skip_of
 from stylelora.base.conditioning import encode_texts
@@ -65,6 +67,22 @@ def test_there_must_be_such_a_layer(clip_skip, tiny_sd, adapter_files):
     ):
         with pytest.raises(InputError, match=rf"clip_skip is {clip_skip}, but .* has 2 layers; give 1 .* to 2"):
             make()
+
+
+@torch.no_grad()
+def test_the_captions_of_training_have_it(tiny_sd, pictures, tmp_path):
+    data = StyleDataModule(str(pictures), resolution=64, batch_size=2, trigger="zqx", cache=str(tmp_path))
+    data.trainer = SimpleNamespace(
+        lightning_module=StyleLoRA(str(tiny_sd), rank=1, clip_skip=2), world_size=1, global_rank=0,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )  # fmt: skip
+    data.prepare_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    encoder = without_last(load_text_encoder(tiny_sd), 1)
+    for name, texts in {"text": batch["caption"], "empty_text": [""]}.items():
+        expected = encode_texts(load_tokenizer(tiny_sd), encoder, texts).text
+        torch.testing.assert_close(batch[name], expected, rtol=0, atol=1e-5)
 
 
 def notes_of(trainer):

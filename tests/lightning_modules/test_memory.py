@@ -10,19 +10,7 @@ from lightning_modules import StyleLoRA
 from stylelora.base.load import load_unet
 from stylelora.runs.folder import adapter_file
 from tests.runs import fit_words, one_sentence, run_cli
-from tests.tiny_sd import disturb
-
-
-def batch_of(count=2):
-    drawn = torch.Generator().manual_seed(4)
-    shape = (count, 4, 8, 8)
-    return {
-        "row": list(range(count)),
-        "mean": torch.randn(shape, generator=drawn),
-        "std": torch.rand(shape, generator=drawn),
-        "text": torch.randn(count, 77, 32, generator=drawn),
-        "empty_text": torch.zeros(1, 77, 32),
-    }
+from tests.tiny_sd import disturb, training_batch
 
 
 def step(base, mixed=False, **options):
@@ -41,7 +29,7 @@ def step(base, mixed=False, **options):
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=mixed),
     ):
-        loss = module.training_step(batch_of(), 0)
+        loss = module.training_step(training_batch(), 0)
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     loss.backward()
     return module, loss.item(), size

@@ -3,6 +3,7 @@
 import lightning.pytorch as L
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from datamodules import Prompts, StyleDataModule
 from lightning_modules import ComposedStyles, StyleLoRA
@@ -10,6 +11,7 @@ from stylelora.base import single_file
 from stylelora.base.load import load_text_encoder, load_unet, load_vae
 from tests.ldm import checkpoint_state, copy_configs, write_checkpoint
 from tests.runs import CONTENTS, Keep, adamw, same
+from tests.tiny_sd import predict
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,14 @@ def trainer(folder, *callbacks):
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     settings = {"accelerator": "cpu", "max_epochs": 2, "num_sanity_val_steps": 0}
     return L.Trainer(default_root_dir=folder, callbacks=list(callbacks), **settings, **quiet)
+
+
+def test_a_module_has_the_weights_of_the_file(bases):
+    folder, file = bases
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").eval()
+    module = StyleLoRA(base=file, rank=1)
+    assert torch.allclose(predict(module.unet.eval()), predict(unet), atol=1e-6)
+    assert module.hparams.base == file
 
 
 def test_a_fit_is_the_same_bit_for_bit(bases, pictures, tmp_path):
