@@ -13,7 +13,6 @@ from stylelora.migration.rows import (
     as_number,
     as_switch,
     as_whole,
-    count,
     equivalent,
     given,
     ignored,
@@ -69,7 +68,7 @@ TABLE: dict[str, Row] = {
     "network.split_multistage_loras": _OTHER,
     "network.lorm": _NOT_HERE,
     "save.dtype": taken("save_adapter.dtype", rules.save_dtype),
-    "save.save_every": taken("save_adapter.every_n_steps", count),
+    "save.save_every": taken("save_adapter.every_n_steps", rules.save_every),
     "save.max_step_saves_to_keep": unsupported("all are kept; delete what you do not need"),
     "save.save_format": ignored("LoRAs are saved as safetensors"),
     "save.push_to_hub": unsupported("nothing is uploaded"),
@@ -164,7 +163,7 @@ TABLE: dict[str, Row] = {
     "train.bypass_guidance_embedding": _OTHER,
     "train.skip_first_sample": ignored("the base's pictures stand beside the first samples"),
     "train.force_first_sample": unsupported("the base's pictures stand beside the first samples"),
-    "train.disable_sampling": with_another("data.prompts", "without prompts there are no samples"),
+    "train.disable_sampling": taken("", rules.no_samples),
     "train.start_step": unsupported("resume a run of fit by --ckpt_path"),
     "train.merge_network_on_save": _NOT_HERE,
     "train.free_u": _NOT_HERE,
@@ -204,11 +203,12 @@ TABLE: dict[str, Row] = {
     "logging.log_every": taken("trainer.log_every_n_steps", as_whole),
     "logging.verbose": _SPEED,
     "logging.use_ui_logger": _SPEED,
-    "logging.use_wandb": unsupported("TensorBoard is used; for W&B see docs/how-to/loggers.md"),
-    "logging.project_name": ignored("see use_wandb"),
-    "logging.run_name": ignored("see use_wandb"),
-    "held_out": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
-    "kept": equivalent("model.keep", "the LoRA of the last step is the result, as in ai-toolkit"),
+    "logging.use_wandb": taken("trainer.logger", rules.use_wandb),
+    "logging.project_name": with_another("trainer.logger", "see use_wandb"),
+    "logging.run_name": with_another("trainer.logger", "see use_wandb"),
+    "held-out pictures": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
+    "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", rules.kohya_data_rules.scorer),
+    "kept LoRA": equivalent("model.keep", "the LoRA of the last step is the result, as in ai-toolkit"),
 } | {f"sample.{key}": _LINE for key in _IN_LINES}
 
 #: Settings that count where a file does not have them.
@@ -229,8 +229,9 @@ DEFAULTS = {
     "dataset.caption_dropout_rate": 0.0,
     "save.dtype": "float16",
     "save.save_every": 1000,
-    "held_out": 0.0,
-    "kept": "last",
+    "held-out pictures": 0.0,
+    "kept LoRA": "last",
+    "scorer of samples": None,
 }
 #: Rows of keys whose ends are free: prefix of the key -> answer.
 OPEN = {"optimizer_params": rules.argument}

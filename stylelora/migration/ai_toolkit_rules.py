@@ -8,7 +8,7 @@ from typing import Any
 
 from stylelora.migration import kohya_data_rules, optimizers
 from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT, TEXT_LAYERS
-from stylelora.migration.rows import Answer, Setting, Settings, Status, number, whole, yes
+from stylelora.migration.rows import UNUSED, Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
 #: ai-toolkit wraps every linear layer and 1x1 convolution of the UNet; with `conv` the 3x3 ones, too.
@@ -48,7 +48,7 @@ def older_alpha(value: Any, settings: Settings) -> Answer:
 def conv(value: Any, settings: Settings) -> Answer:
     """Rank and, if the file does not say it, alpha of 3x3 convolutions."""
     if not value:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     found = whole(value)
     options = {f"model.lora.rank_pattern.{layer}": found for layer in ALL_CONVOLUTIONS}
     if settings.get("network.conv_alpha") is None:
@@ -150,6 +150,31 @@ def steps(value: Any, settings: Settings) -> Answer:
     return Answer(Status.EQUIVALENT if note else Status.TAKEN, note, options)
 
 
+def save_every(value: Any, settings: Settings) -> Answer:
+    """LoRAs every n steps, which gradient_accumulation_steps counts as batches."""
+    count, batches = whole(value or 0), whole(settings.get("train.gradient_accumulation_steps", 1) or 1)
+    if not count:
+        return UNUSED
+    note = "in steps of the optimiser; ai-toolkit counts batches" if batches > 1 else ""
+    options = {"save_adapter.every_n_steps": max(1, count // batches)}
+    return Answer(Status.EQUIVALENT if note else Status.TAKEN, note, options)
+
+
+def use_wandb(value: Any, settings: Settings) -> Answer:
+    """The logger."""
+    if not yes(value):
+        return UNUSED
+    project, name = settings.get("logging.project_name", "ai-toolkit"), settings.get("logging.run_name")
+    return Answer(Status.TAKEN, "pip install wandb", {"trainer.logger": kohya_data_rules.wandb(project, name)})
+
+
+def no_samples(value: Any, settings: Settings) -> Answer:
+    """Whether no samples are drawn."""
+    if not yes(value):
+        return UNUSED
+    return Answer(Status.UNSUPPORTED, "samples are drawn; model.sample_every_n_epochs makes them rarer")
+
+
 def precision(value: Any, settings: Settings) -> Answer:
     """The type of what is computed, which the base has, too."""
     kind = DTYPES.get(str(value))
@@ -204,7 +229,7 @@ def denoising_steps(value: Any, settings: Settings) -> Answer:
 def ema(value: Any, settings: Settings) -> Answer:
     """The moving average of the weights."""
     if not yes(value):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     return Answer(Status.TAKEN, "", {"model.ema_decay": settings.number("train.ema_config.ema_decay", 0.999)})
 
 
@@ -219,7 +244,7 @@ def resolution(value: Any, settings: Settings) -> Answer:
 def shuffling(value: Any, settings: Settings) -> Answer:
     """Tags in another order each time."""
     if not yes(value):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     return Answer(Status.EQUIVALENT, "one of eight orders each time; the trigger stays in front", {"data.keep_tags": 0})
 
 
@@ -247,11 +272,7 @@ def sample_every(value: Any, settings: Settings) -> Answer:
 def prompts(value: Any, settings: Settings) -> Answer:
     """Prompts as lines with their options."""
     lines = [line for line in value if line]
-    return (
-        Answer(Status.TAKEN, "lines of a file beside the config", {}, lines)
-        if lines
-        else Answer(Status.TAKEN, "not used, as here")
-    )
+    return Answer(Status.TAKEN, "lines of a file beside the config", {}, lines) if lines else UNUSED
 
 
 def save_dtype(value: Any, settings: Settings) -> Answer:

@@ -6,6 +6,7 @@ Keys with a dot are parts of lists: `network_args.conv_dim` is `conv_dim=...` in
 from __future__ import annotations
 
 from stylelora.migration import kohya_data_rules as data
+from stylelora.migration import kohya_objective_rules as objective
 from stylelora.migration import kohya_rules as rules
 from stylelora.migration import optimizers
 from stylelora.migration.rows import (
@@ -109,23 +110,25 @@ TABLE: dict[str, Row] = (
         "skip_until_initial_step": unsupported("resume a run of fit by --ckpt_path"),
         # objective
         "min_snr_gamma": taken("model.objective.min_snr_gamma", above_0),
-        "debiased_estimation_loss": taken("model.objective.debiased_estimation", rules.debiased),
+        "debiased_estimation_loss": taken("model.objective.debiased_estimation", objective.debiased),
         "noise_offset": taken("model.objective.noise_offset", above_0),
         "noise_offset_random_strength": unsupported("the offset is as strong for all; half of it is kohya's mean"),
         "adaptive_noise_scale": unsupported("the offset does not depend on the picture"),
-        "multires_noise_iterations": equivalent("model.objective.pyramid_iterations", "pyramid noise", rules.pyramid),
-        "multires_noise_discount": taken("model.objective.pyramid_discount", rules.discount),
+        "multires_noise_iterations": equivalent(
+            "model.objective.pyramid_iterations", "pyramid noise", objective.pyramid
+        ),
+        "multires_noise_discount": taken("model.objective.pyramid_discount", objective.discount),
         "ip_noise_gamma": taken("model.objective.input_perturbation", above_0),
         "ip_noise_gamma_random_strength": unsupported(
             "the perturbation is as strong for all; half of it is kohya's mean"
         ),
-        "zero_terminal_snr": taken("model.objective.zero_terminal_snr", rules.terminal),
-        "min_timestep": taken("model.objective.timestep_range", rules.timesteps),
-        "max_timestep": taken("model.objective.timestep_range", rules.timesteps),
-        "loss_type": taken("model.objective.loss, model.objective.huber_c", rules.loss_type),
-        "huber_schedule": unsupported("huber_c is the same at all timesteps", convert=rules.huber_schedule),
-        "huber_c": with_another("model.objective.huber_c", "see loss_type"),
-        "huber_scale": with_another("model.objective.huber_c", "see loss_type"),
+        "zero_terminal_snr": taken("model.objective.zero_terminal_snr", objective.terminal),
+        "min_timestep": taken("model.objective.timestep_range", objective.timesteps),
+        "max_timestep": taken("model.objective.timestep_range", objective.timesteps),
+        "loss_type": taken("model.objective.loss, model.objective.huber_c", objective.loss_type),
+        "huber_schedule": unsupported("huber_c is the same at all timesteps", convert=objective.huber_schedule),
+        "huber_c": taken("model.objective.huber_c", objective.of_huber, "see loss_type"),
+        "huber_scale": taken("model.objective.huber_c", objective.of_huber, "see loss_type"),
         "scale_v_pred_loss_like_noise_pred": unsupported("model.objective.min_snr_gamma 1 does much the same"),
         "v_pred_like_loss": unsupported("there is no such loss"),
         "masked_loss": taken("data.masks", data.masked_loss),
@@ -137,7 +140,7 @@ TABLE: dict[str, Row] = (
         "dataset_repeats": taken("data.repeats", as_whole),
         "reg_data_dir": equivalent(
             "data.prior.root",
-            "a step has as many of them again, where kohya's is one of both; half the steps do",
+            "each step takes as many of them as of the style; kohya mixes both in a batch, so halve data.batch_size",
             given,
         ),
         "conditioning_data_dir": taken("data.masks", data.mask_folder),
@@ -151,8 +154,9 @@ TABLE: dict[str, Row] = (
             "the caption of pictures without one, if it is in the name of their folder, 10_words",
             data.class_tokens,
         ),
-        "named_repeats": with_another("data.repeats", "the folder's name says it"),
+        "named repeats": with_another("data.repeats", "the folder's name says it"),
         "is_reg": ignored("see its image_dir"),
+        "reg_class_tokens": taken("data.prior.prompt", given, "class_tokens of an is_reg subset"),
         "another_subset": unsupported("fit reads one folder; put all below one, each named REPEATS_name"),
         "resolution": taken("data.resolution", data.resolution),
         "enable_bucket": taken("data.buckets", as_switch),
@@ -176,7 +180,7 @@ TABLE: dict[str, Row] = (
         "caption_dropout_every_n_epochs": unsupported("model.caption_dropout drops a share of the captions"),
         "token_warmup_min": unsupported("all tags are there from the start", 1),
         "token_warmup_step": unsupported("all tags are there from the start"),
-        "max_token_length": unsupported("captions are cut after 75 tokens", 75),
+        "max_token_length": unsupported("captions are cut after 75 tokens; put what matters first", 75),
         "weighted_captions": unsupported("brackets in captions are text"),
         "color_aug": unsupported("colours are not changed; a style consists of them"),
         "flip_aug": taken("data.flip", as_switch),
@@ -187,7 +191,7 @@ TABLE: dict[str, Row] = (
         "validate_every_n_steps": unsupported("validation comes with the samples; see trainer.val_check_interval"),
         "validate_every_n_epochs": unsupported("validation comes every epoch; see trainer.check_val_every_n_epoch", 1),
         "max_validation_steps": unsupported("all held-out pictures are measured"),
-        "trigger": equivalent("data.trigger, data.template", "captions hold it already", data.trigger),
+        "trigger word": equivalent("data.trigger, data.template", "captions hold it already", data.trigger),
         # samples, files, logs
         "sample_prompts": taken("data.prompts_file", data.sample_prompts),
         "sample_every_n_epochs": taken("model.sample_every_n_epochs", data.sample_every_n_epochs),
@@ -206,20 +210,22 @@ TABLE: dict[str, Row] = (
         "save_precision": taken("save_adapter.dtype", data.save_precision),
         "save_model_as": unsupported("LoRAs are saved as safetensors", "safetensors"),
         "use_safetensors": ignored("LoRAs are saved as safetensors"),
-        "save_last_n_epochs": unsupported("all are kept"),
-        "save_last_n_steps": unsupported("all are kept"),
+        "save_last_n_epochs": unsupported("all are kept; delete what you do not need"),
+        "save_last_n_steps": unsupported("all are kept; delete what you do not need"),
         "save_last_n_epochs_state": unsupported("the last state is kept: checkpoints/last.ckpt"),
         "save_last_n_steps_state": unsupported("the last state is kept: checkpoints/last.ckpt"),
         "save_state": with_another("checkpoint.save_last", "checkpoints/last.ckpt is always written"),
         "save_state_on_train_end": with_another("checkpoint.save_last", "checkpoints/last.ckpt is always written"),
-        "kept": equivalent("model.keep", "the LoRA of the last step is the result, as in kohya"),
+        "sheets of samples": equivalent("", "none there; here ten", data.ten_sheets),
+        "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", data.scorer),
+        "kept LoRA": equivalent("model.keep", "the LoRA of the last step is the result, as in kohya"),
         "logging_dir": ignored("logs are in the run's folder; tensorboard --logdir runs shows them"),
         "log_with": taken("trainer.logger", data.log_with),
         "log_prefix": ignored("logs are in the run's folder"),
-        "log_tracker_name": ignored("logs are in the run's folder"),
+        "log_tracker_name": taken("trainer.logger", data.at_wandb, "see log_with"),
         "log_tracker_config": unsupported("options of a logger are those of trainer.logger"),
         "log_config": ignored("the whole config is logged and is in the run's folder"),
-        "wandb_run_name": unsupported("an option of trainer.logger, see docs/how-to/loggers.md"),
+        "wandb_run_name": taken("trainer.logger", data.at_wandb, "see log_with"),
         "wandb_api_key": unsupported("set the variable WANDB_API_KEY instead"),
         "training_comment": ignored(_NOTES),
         "no_metadata": unsupported("the file always has notes on its training, without paths"),
@@ -266,7 +272,8 @@ DEFAULTS = {
     "train_batch_size": 1,
     "caption_dropout_rate": 0.0,
     "validation_split": 0.0,
-    "kept": "last",
+    "kept LoRA": "last",
+    "scorer of samples": None,
     "network_train_unet_only": False,
 }
 #: Rows of lists whose parts are free: prefix of the key -> answer.

@@ -6,11 +6,19 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stylelora.migration.rows import Answer, Settings, Status, number, whole, yes
+from stylelora.migration.rows import UNUSED, Answer, Settings, Status, number, whole, yes
 
 #: Hub id that is gone -> the same model elsewhere.
 MOVED = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 DTYPES = {"float": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_LOGGERS = "lightning.pytorch.loggers"
+#: Our own logger, where another stands beside it.
+TENSORBOARD = {
+    "class_path": f"{_LOGGERS}.TensorBoardLogger",
+    "init_args": {"save_dir": "runs", "name": "", "version": "", "default_hp_metric": False},
+}
+#: CLIP that scores samples of Stable Diffusion, as in configs/train/sd15.
+SCORER = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 DTYPES |= {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "fp32": "float32"}
 
 
@@ -61,7 +69,8 @@ def class_tokens(value: Any, settings: Settings) -> Answer:
     if Path(name).name.partition("_")[2] == value:
         return Answer(Status.EQUIVALENT, "of pictures without a caption, by the name of their folder")
     note = (
-        f"pictures need captions: write it to .txt files, or name the folder 1_{value} and give its parent as data.root"
+        f"every picture needs a caption; where there is none, write it to a .txt file, or name the folder 1_{value} "
+        f"and give its parent as data.root"
     )
     return Answer(Status.UNSUPPORTED, note)
 
@@ -69,22 +78,28 @@ def class_tokens(value: Any, settings: Settings) -> Answer:
 def shuffle_caption(value: Any, settings: Settings) -> Answer:
     """Tags in another order each time."""
     if not yes(value, "shuffle_caption"):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     keep = whole(settings.get("keep_tokens", 0), "keep_tokens")
     return Answer(Status.EQUIVALENT, "one of eight orders each time", {"data.keep_tags": keep})
 
 
 def keep_tokens(value: Any, settings: Settings) -> Answer:
     """The number of leading tags that stay."""
+    if not whole(value or 0, "keep_tokens"):
+        return UNUSED
     if settings.on("shuffle_caption"):
         return Answer(Status.TAKEN, "data.keep_tags, see shuffle_caption")
-    return Answer(Status.IGNORED, "shuffle_caption is off")
+    if settings.number("caption_tag_dropout_rate"):
+        return Answer(
+            Status.EQUIVALENT, "they are never dropped; the others are shuffled, too", {"data.keep_tags": whole(value)}
+        )
+    return Answer(Status.IGNORED, "it needs shuffle_caption or caption_tag_dropout_rate")
 
 
 def wording(value: Any, settings: Settings) -> Answer:
     """Prefix and suffix of captions."""
     if not settings.get("caption_prefix") and not settings.get("caption_suffix"):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     around = [str(settings.get(key, "")).replace("{", "{{").replace("}", "}}") for key in _AROUND]
     template = f"{around[0]} {{text}} {around[1]}".strip()
     return Answer(Status.EQUIVALENT, "prompts of samples get it, too", {"data.template": template})
@@ -124,7 +139,7 @@ def bucket_no_upscale(value: Any, settings: Settings) -> Answer:
 def masked_loss(value: Any, settings: Settings) -> Answer:
     """Loss only where masks are."""
     if not yes(value, "masked_loss"):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if not settings.get("conditioning_data_dir") and not settings.on("alpha_mask"):
         return Answer(Status.IGNORED, "it needs conditioning_data_dir or alpha_mask")
     return Answer(Status.EQUIVALENT, "see the masks; the mean is over their area, not over the picture")
@@ -133,7 +148,7 @@ def masked_loss(value: Any, settings: Settings) -> Answer:
 def mask_folder(value: Any, settings: Settings) -> Answer:
     """Masks in files."""
     if not value:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if not settings.on("masked_loss"):
         return Answer(Status.IGNORED, "masked_loss is off")
     return Answer(Status.TAKEN, "", {"data.masks": str(value)})
@@ -141,9 +156,7 @@ def mask_folder(value: Any, settings: Settings) -> Answer:
 
 def alpha_mask(value: Any, settings: Settings) -> Answer:
     """Masks in the alpha channel."""
-    return (
-        Answer(Status.TAKEN, "", {"data.masks": "alpha"}) if yes(value) else Answer(Status.TAKEN, "not used, as here")
-    )
+    return Answer(Status.TAKEN, "", {"data.masks": "alpha"}) if yes(value) else UNUSED
 
 
 def prior_weight(value: Any, settings: Settings) -> Answer:
@@ -163,7 +176,7 @@ def validation_split(value: Any, settings: Settings) -> Answer:
 def sample_prompts(value: Any, settings: Settings) -> Answer:
     """The prompts of samples: a file, or lines as the GUI has them."""
     if not value:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if isinstance(value, list):
         lines = [line.strip() for line in value if line.strip()]
         return Answer(Status.TAKEN, "their lines are written to a file beside the config", {}, lines)
@@ -173,19 +186,35 @@ def sample_prompts(value: Any, settings: Settings) -> Answer:
 def sample_every_n_epochs(value: Any, settings: Settings) -> Answer:
     """Samples every n epochs."""
     if not value or number(value) <= 0:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     return Answer(Status.TAKEN, "", {"model.sample_every_n_epochs": whole(value)})
 
 
 def sample_every_n_steps(value: Any, settings: Settings) -> Answer:
     """Samples every n steps of the optimiser; validation is counted in batches here."""
     if not value or number(value) <= 0:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if settings.number("sample_every_n_epochs"):
         return Answer(Status.IGNORED, "sample_every_n_epochs counts")
     batches = whole(value) * whole(settings.get("gradient_accumulation_steps", 1) or 1)
     options = {"trainer.val_check_interval": batches, "trainer.check_val_every_n_epoch": None}
-    return Answer(Status.EQUIVALENT, "validation with samples every so many batches", options)
+    return Answer(Status.EQUIVALENT, "counted in batches; gradient_accumulation_steps of them are a step", options)
+
+
+def ten_sheets(value: Any, settings: Settings) -> Answer:
+    """Samples for a config that has none, as often as our own configs draw them."""
+    note = "none there; here ten times, and at the end"
+    if epochs := settings.number("max_train_epochs"):
+        return Answer(Status.EQUIVALENT, note, {"model.sample_every_n_epochs": max(1, int(epochs) // 10)})
+    batches = whole(settings.get("max_train_steps")) * whole(settings.get("gradient_accumulation_steps", 1) or 1)
+    options = {"trainer.val_check_interval": max(1, batches // 10), "trainer.check_val_every_n_epoch": None}
+    return Answer(Status.EQUIVALENT, note, options)
+
+
+def scorer(value: Any, settings: Settings) -> Answer:
+    """The CLIP that scores samples, which other trainers do not have."""
+    note = f"samples are not scored; with {SCORER}, a download, they are"
+    return Answer(Status.EQUIVALENT, note, {"clip_score.scorer": None})
 
 
 def save_precision(value: Any, settings: Settings) -> Answer:
@@ -201,4 +230,24 @@ def log_with(value: Any, settings: Settings) -> Answer:
     """The loggers."""
     if value in (None, "", "tensorboard"):
         return Answer(Status.TAKEN, "TensorBoard, as here")
-    return Answer(Status.UNSUPPORTED, "TensorBoard is used; for W&B see docs/how-to/loggers.md")
+    one = wandb(settings.get("log_tracker_name", "network_train"), settings.get("wandb_run_name"))
+    if value == "wandb":
+        return Answer(Status.TAKEN, "pip install wandb", {"trainer.logger": one})
+    if value == "all":
+        return Answer(Status.TAKEN, "pip install wandb", {"trainer.logger": [TENSORBOARD, one]})
+    return Answer(Status.UNSUPPORTED, "TensorBoard is used; for others see docs/how-to/loggers.md")
+
+
+def wandb(project: str, name: str | None) -> dict[str, Any]:
+    """Return the logger of Weights & Biases; without a name, a run is called like its folder."""
+    return {
+        "class_path": f"{_LOGGERS}.WandbLogger",
+        "init_args": {"project": project} | ({"name": name} if name else {}),
+    }
+
+
+def at_wandb(value: Any, settings: Settings) -> Answer:
+    """What is for Weights & Biases only."""
+    if settings.get("log_with") in ("wandb", "all"):
+        return Answer(Status.TAKEN, "see log_with")
+    return Answer(Status.IGNORED, "log_with is not wandb")

@@ -65,9 +65,8 @@ TABLE: dict[str, Row] = (
             *("main_process_port", "dynamo_mode", "dynamo_use_fullgraph", "dynamo_use_dynamic"),
             "extra_accelerate_launch_args",
         ),
-        ignored("for accelerate; give trainer.devices"),
+        ignored("of accelerate, which is not used here; several GPUs are trainer.devices"),
     )
-    | dict.fromkeys(("use_wandb",), unsupported("TensorBoard is used; for W&B see docs/how-to/loggers.md"))
 )
 
 Gui = Mapping[str, Any]
@@ -100,6 +99,7 @@ TO: dict[str, tuple[str, Callable[[Any, Gui], Any]]] = {
         "network_args.loraplus_text_encoder_lr_ratio",
         lambda value, gui: value or None,
     ),
+    "use_wandb": ("log_with", lambda value, gui: "wandb" if value else None),
     "seed": ("seed", lambda value, gui: None if value in ("", None) or same(value, 0) else value),
     "clip_skip": ("clip_skip", lambda value, gui: value or None),
     "unet_lr": ("unet_lr", lambda value, gui: None if _zero(value) else value),

@@ -78,7 +78,12 @@ def with_defaults(settings: Sequence[Setting], path: Path) -> list[Setting]:
         if known.get(key) is None and key not in length | rates and not (key == "optimizer_type" and key in known)
     }
     folder = known.get("image_dir") or known.get("train_data_dir") or ""
-    absent["trigger"] = trigger_of(str(folder), str(known.get("output_name") or path.stem))
+    tokens = str(known.get("class_tokens") or "")
+    absent["trigger word"] = tokens or trigger_of(str(folder), str(known.get("output_name") or path.stem))
+    if known.get("loss_type") in ("huber", "smooth_l1") and known.get("huber_schedule") is None:
+        absent["huber_schedule"] = "snr"
+    if not known.number("sample_every_n_epochs") and not known.number("sample_every_n_steps"):
+        absent["sheets of samples"] = None
     return [Setting(key, key, value, given=False) for key, value in absent.items()] + list(settings)
 
 
@@ -133,10 +138,10 @@ def data_sets(config: Mapping, general: bool = False) -> list[Setting]:
             for name, value in subset.items():
                 shown = f"{prefix}.subsets.{place}.{name}"
                 if subset.get("is_reg") and not number:
-                    key = {"image_dir": "reg_data_dir"}.get(name, "is_reg")
+                    key = {"image_dir": "reg_data_dir", "class_tokens": "reg_class_tokens"}.get(name, "is_reg")
                 elif whole and name in ("image_dir", "num_repeats"):
                     folder = name == "image_dir"
-                    key = name if folder else "named_repeats"
+                    key = name if folder else "named repeats"
                     settings.append(Setting(shown, key, whole if folder else value, read=value))
                     continue
                 else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stylelora.migration import optimizers
-from stylelora.migration.rows import Answer, Settings, Status, number, same, whole, yes
+from stylelora.migration.rows import UNUSED, Answer, Settings, Status, number, same, whole, yes
 from stylelora.records import InputError
 
 #: Layers of `networks.lora`: all linear layers and 1x1 convolutions of the transformer blocks.
@@ -60,7 +60,7 @@ def network_alpha(value: Any, settings: Settings) -> Answer:
 def conv_dim(value: Any, settings: Settings) -> Answer | None:
     """Another rank for 3x3 convolutions."""
     if not (rank := whole(value, "conv_dim")):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     note = "3x3 convolutions get a LoRA of this rank, and the other layers of their blocks one of network_dim"
     alpha = settings.number("network_args.conv_alpha", 1.0) or rank
     options = {f"model.lora.rank_pattern.{layer}": rank for layer in CONVOLUTIONS}
@@ -90,7 +90,7 @@ def learning_rate(value: Any, settings: Settings) -> Answer:
     if text is None and trains_text_encoder(settings) and not one:
         options[f"{TEXT}.learning_rate"] = number(value, "learning_rate")
     if not options:
-        return Answer(Status.IGNORED, "unet_lr counts" + " and text_encoder_lr, too" * (text is not None))
+        return Answer(Status.IGNORED, "unet_lr counts" if text is None else "unet_lr and text_encoder_lr count")
     parts = " and ".join(("the UNet" if "optimizer" in name else "the text encoder") for name in options)
     return Answer(Status.TAKEN, f"of {parts}", options)
 
@@ -130,7 +130,7 @@ def text_encoder_only(value: Any, settings: Settings) -> Answer:
     """Only the text encoder gets a LoRA, which cannot be had."""
     if yes(value, "network_train_text_encoder_only"):
         raise InputError("network_train_text_encoder_only is true, but fit always trains the UNet; take it out")
-    return Answer(Status.TAKEN, "not used, as here")
+    return UNUSED
 
 
 def optimizer_type(value: Any, settings: Settings) -> Answer:
@@ -177,7 +177,7 @@ def lr_warmup_steps(value: Any, settings: Settings) -> Answer:
     """The warm-up: a whole number of steps, or a share of them."""
     rise = optimizers.rise(value)
     if not rise:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     name = settings.get("lr_scheduler", "constant")
     if name == "constant" or optimizers.SHAPE not in lr_scheduler(name, settings).options:
         return Answer(Status.IGNORED, "the schedule has no warm-up; with constant_with_warmup it would")
@@ -221,72 +221,3 @@ def output_name(value: Any, settings: Settings) -> Answer:
         f"the LoRA is {folder}/{value}/{value}.safetensors",
         {"trainer.default_root_dir": str(Path(str(folder), str(value)))},
     )
-
-
-def terminal(value: Any, settings: Settings) -> Answer:
-    """Zero terminal SNR, which only suits v-prediction."""
-    if not yes(value, "zero_terminal_snr"):
-        return Answer(Status.TAKEN, "not used, as here")
-    if not settings.on("v_parameterization"):
-        return Answer(Status.UNSUPPORTED, "it needs a base that predicts v (v_parameterization); take it out")
-    return Answer(Status.TAKEN, "", {"model.objective.zero_terminal_snr": True})
-
-
-def timesteps(value: Any, settings: Settings) -> Answer:
-    """The range of timesteps, as shares."""
-    low, high = settings.number("min_timestep", 0), settings.number("max_timestep", 1000) or 1000
-    if (low, high) == (0, 1000):
-        return Answer(Status.TAKEN, "all timesteps, as here")
-    return Answer(Status.TAKEN, "as shares of 1000", {"model.objective.timestep_range": [low / 1000, high / 1000]})
-
-
-def debiased(value: Any, settings: Settings) -> Answer:
-    """Debiased estimation, which kohya combines with min-SNR."""
-    if not yes(value, "debiased_estimation_loss"):
-        return Answer(Status.TAKEN, "not used, as here")
-    if settings.number("min_snr_gamma"):
-        return Answer(Status.UNSUPPORTED, "not together with min_snr_gamma, which counts; take one of them out")
-    return Answer(Status.TAKEN, "", {"model.objective.debiased_estimation": True})
-
-
-def loss_type(value: Any, settings: Settings) -> Answer:
-    """The loss; kohya's Huber loss is the pseudo-Huber loss that is used here."""
-    if value in (None, "", "l2"):
-        return Answer(Status.TAKEN, "", {"model.objective.loss": "mse"})
-    if value not in ("huber", "smooth_l1"):
-        return Answer(Status.UNSUPPORTED, "the plain loss is used; there is model.objective.loss huber")
-    scale = settings.number("huber_scale", 1.0)
-    options = {
-        "model.objective.loss": "huber",
-        "model.objective.huber_c": settings.number("huber_c", 0.1) * scale,
-    }
-    if value == "smooth_l1":
-        return Answer(Status.EQUIVALENT, "the Huber loss, which is huber_c times it", options)
-    return Answer(Status.TAKEN, "", options)
-
-
-def huber_schedule(value: Any, settings: Settings) -> Answer:
-    """How huber_c depends on the timestep."""
-    if settings.get("loss_type", "l2") not in ("huber", "smooth_l1"):
-        return Answer(Status.IGNORED, "loss_type is not huber")
-    if value == "constant":
-        return Answer(Status.TAKEN, "huber_c is the same at all timesteps")
-    return Answer(Status.UNSUPPORTED, "huber_c is the same at all timesteps here, as with constant")
-
-
-def pyramid(value: Any, settings: Settings) -> Answer:
-    """Multi-resolution noise."""
-    count = whole(value or 0, "multires_noise_iterations")
-    if count < 2:
-        return Answer(Status.TAKEN, "not used, as here")
-    if settings.number("noise_offset"):
-        return Answer(Status.UNSUPPORTED, "not together with noise_offset, which counts; take one of them out")
-    note = "pyramid noise; " + ("at most 10 scales" if count > 10 else "each picture draws its own sizes")
-    return Answer(Status.EQUIVALENT, note, {"model.objective.pyramid_iterations": min(count, 10)})
-
-
-def discount(value: Any, settings: Settings) -> Answer:
-    """The discount of multi-resolution noise."""
-    if (settings.number("multires_noise_iterations") or 0) < 2 or settings.number("noise_offset"):
-        return Answer(Status.IGNORED, "multires_noise_iterations is not used")
-    return Answer(Status.TAKEN, "", {"model.objective.pyramid_discount": number(value)})

@@ -38,8 +38,8 @@ TABLE: dict[str, Row] = (
         "lora_rank": taken("model.rank, model.text_encoder.rank", rules.rank),
         "lora_alpha": taken("model.alpha, model.text_encoder.alpha", rules.alpha),
         "lora_decompose": unsupported("there is no DoRA; a LoRA of the same rank is trained"),
-        "lora_decompose_norm_epsilon": ignored("PEFT has its own way"),
-        "lora_decompose_output_axis": unsupported("DoRA is PEFT's here"),
+        "lora_decompose_norm_epsilon": ignored("see lora_decompose"),
+        "lora_decompose_output_axis": ignored("see lora_decompose"),
         "lora_weight_dtype": unsupported("the LoRA is trained in float32", "FLOAT_32"),
         "dropout_probability": equivalent(
             "model.lora_dropout", "on the LoRA's input, not between its two matrices", above_0
@@ -159,10 +159,11 @@ TABLE: dict[str, Row] = (
         "disabled": ignored("this concept is not enabled"),
         "another_concept": unsupported("fit reads one folder; put all below one, each named REPEATS_name"),
         "validation_concept": unsupported("give data.held_out the share of pictures that are only measured"),
-        "trigger": equivalent("data.trigger, data.template", "captions hold it already", data.trigger),
-        "held_out": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
-        "caption_dropout": taken("model.caption_dropout", as_number),
-        "kept": equivalent("model.keep", "the LoRA of the last step is the result, as in OneTrainer"),
+        "trigger word": equivalent("data.trigger, data.template", "captions hold it already", data.trigger),
+        "held-out pictures": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
+        "dropout of captions": taken("model.caption_dropout", as_number),
+        "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", data.scorer),
+        "kept LoRA": equivalent("model.keep", "the LoRA of the last step is the result, as in OneTrainer"),
         # samples and files
         "sample.prompt": taken("data.prompts_file", data.sample, many=True),
         "sample_definition_file_name": equivalent("", "read; its settings follow", data.file_of("sample")),
@@ -278,9 +279,10 @@ DEFAULTS = {
     "aspect_ratio_bucketing": True,
     "unet.gradient_checkpointing": True,
     "concept.image.enable_random_flip": False,
-    "held_out": 0.0,
-    "caption_dropout": 0.0,
-    "kept": "last",
+    "held-out pictures": 0.0,
+    "dropout of captions": 0.0,
+    "kept LoRA": "last",
+    "scorer of samples": None,
 }
 #: Rows of keys whose ends are free: prefix of the key -> answer.
 OPEN = {"optimizer": rules.argument}

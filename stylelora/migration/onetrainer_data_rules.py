@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stylelora.migration import kohya_data_rules
-from stylelora.migration.rows import Answer, Settings, Status, number, whole, yes
+from stylelora.migration.rows import UNUSED, Answer, Settings, Status, number, whole, yes
 
 DTYPES = {"FLOAT_32": "float32", "FLOAT_16": "float16", "BFLOAT_16": "bfloat16", "TFLOAT_32": "float32"}
 SAMPLE_OPTIONS = (
@@ -26,7 +26,7 @@ SAMPLE_OTHERS = (
     *("base_image_path", "mask_image_path"),
 )
 
-trigger = kohya_data_rules.trigger
+trigger, scorer = kohya_data_rules.trigger, kohya_data_rules.scorer
 
 
 def resolution(value: Any, settings: Settings) -> Answer:
@@ -80,7 +80,7 @@ def prompt_source(value: Any, settings: Settings) -> Answer:
 def shuffling(value: Any, settings: Settings) -> Answer:
     """Tags in another order each time."""
     if not yes(value):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     keep = whole(settings.get("concept.text.keep_tags_count", 1))
     return Answer(Status.EQUIVALENT, "one of eight orders each time", {"data.keep_tags": keep})
 
@@ -89,13 +89,16 @@ def keep_tags(value: Any, settings: Settings) -> Answer:
     """The number of leading tags that stay."""
     if settings.on("concept.text.enable_tag_shuffling"):
         return Answer(Status.TAKEN, "data.keep_tags, see enable_tag_shuffling")
+    if settings.on("concept.text.tag_dropout_enable"):
+        note = "they are never dropped; the others are shuffled, too"
+        return Answer(Status.EQUIVALENT, note, {"data.keep_tags": whole(value)})
     return Answer(Status.IGNORED, "enable_tag_shuffling is off")
 
 
 def tag_dropout(value: Any, settings: Settings) -> Answer:
     """Tags that are left out, one by one."""
     if not yes(value):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     share = settings.number("concept.text.tag_dropout_probability", 0.0)
     if settings.get("concept.text.tag_dropout_mode", "FULL") != "RANDOM":
         return Answer(Status.UNSUPPORTED, "tags are dropped one by one: data.tag_dropout")
@@ -112,7 +115,7 @@ def only_tag_dropout(value: Any, settings: Settings) -> Answer:
 def masks(value: Any, settings: Settings) -> Answer:
     """Masks, which OneTrainer finds beside the pictures, as NAME-masklabel.png."""
     if not yes(value):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     note = "put the masks (NAME-masklabel.png) into a folder of their own as NAME.png, and give it as data.masks"
     return Answer(Status.UNSUPPORTED, note)
 
@@ -128,7 +131,7 @@ def every(value: Any, settings: Settings, name: str, epochs: str, steps: dict[st
     """Return the options for something that happens every n epochs or steps."""
     count = whole(settings.get(name, 0) or 0, name)
     if value == "NEVER" or (value in ("EPOCH", "STEP") and not count):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if value == "EPOCH":
         return Answer(Status.TAKEN, "", {epochs: count})
     if value == "STEP":
@@ -144,8 +147,15 @@ def sample_unit(value: Any, settings: Settings) -> Answer:
 
 def save_unit(value: Any, settings: Settings) -> Answer:
     """When LoRAs are saved."""
-    steps = {"save_adapter.every_n_steps": "count"}
-    return every(value, settings, "save_every", "save_adapter.every_n_epochs", steps)
+    answer = every(value, settings, "save_every", "save_adapter.every_n_epochs", {_SAVE: "count"})
+    batches = whole(settings.get("gradient_accumulation_steps", 1) or 1)
+    if _SAVE not in answer.options or batches == 1:
+        return answer
+    steps = max(1, answer.options[_SAVE] // batches)
+    return Answer(Status.EQUIVALENT, "in steps of the optimiser; OneTrainer counts batches", {_SAVE: steps})
+
+
+_SAVE = "save_adapter.every_n_steps"
 
 
 def output_dtype(value: Any, settings: Settings) -> Answer:

@@ -47,9 +47,9 @@ def read(config: Mapping[str, Any], path: Path) -> list[Setting]:
     if known.get("layer_filter"):
         absent.pop("layer_filter_preset", None)
     if known.number("text_encoder.dropout_probability"):
-        absent.pop("caption_dropout")
+        absent.pop("dropout of captions")
     name = known.get("concept.name") or Path(str(known.get("output_model_destination", path.stem))).stem
-    absent["trigger"] = trigger_of(str(known.get("concept.path") or ""), str(name))
+    absent["trigger word"] = trigger_of(str(known.get("concept.path") or ""), str(name))
     return [Setting(key, key, value, given=False) for key, value in absent.items()] + settings
 
 

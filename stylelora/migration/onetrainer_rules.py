@@ -6,7 +6,7 @@ from typing import Any
 
 from stylelora.migration import kohya_data_rules, optimizers
 from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT, TEXT_LAYERS
-from stylelora.migration.rows import Answer, Setting, Settings, Status, number, whole, yes
+from stylelora.migration.rows import UNUSED, Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
 #: Preset -> layers; OneTrainer wraps every linear layer and convolution whose name holds the words of the filter.
@@ -151,15 +151,19 @@ def checkpointing(value: Any, settings: Settings) -> Answer:
 def ema(value: Any, settings: Settings) -> Answer:
     """The moving average of the weights."""
     if value == "OFF":
-        return Answer(Status.TAKEN, "not used, as here")
-    return Answer(Status.TAKEN, "", {"model.ema_decay": settings.number("ema_decay", 0.999)})
+        return UNUSED
+    decay, every = settings.number("ema_decay", 0.999), settings.number("ema_update_step_interval", 1) or 1
+    if every == 1:
+        return Answer(Status.TAKEN, "", {"model.ema_decay": decay})
+    note = "taken after every step, with as long a memory"
+    return Answer(Status.EQUIVALENT, note, {"model.ema_decay": round(decay ** (1 / every), 6)})
 
 
 def only_with_ema(value: Any, settings: Settings) -> Answer:
     """What counts only with an average."""
     if settings.get("ema", "OFF") == "OFF":
         return Answer(Status.IGNORED, "ema is off")
-    return Answer(Status.UNSUPPORTED, "the average is taken after every step; give ema_decay the root of it")
+    return Answer(Status.EQUIVALENT, "model.ema_decay is its root of ema_decay")
 
 
 def optimizer(value: Any, settings: Settings) -> Answer:
@@ -196,7 +200,7 @@ def warmup(value: Any, settings: Settings) -> Answer:
     """Steps of the warm-up, counted in batches, or a share up to 1."""
     steps = number(value or 0)
     if steps <= 0 or not scheduler(settings.get("learning_rate_scheduler"), settings).options:
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if steps > 1:
         steps = int(steps / (settings.number("gradient_accumulation_steps") or 1))
     return Answer(Status.TAKEN, "", {"model.lr_scheduler.init_args.warmup": steps})
@@ -240,7 +244,7 @@ def loss_strength(value: Any, settings: Settings) -> Answer:
 def terminal(value: Any, settings: Settings) -> Answer:
     """Zero terminal SNR, for which OneTrainer lets any base predict v."""
     if not yes(value):
-        return Answer(Status.TAKEN, "not used, as here")
+        return UNUSED
     if settings.get("model_type") != "STABLE_DIFFUSION_21":
         return Answer(Status.UNSUPPORTED, "only with a base that predicts v: model.objective.zero_terminal_snr")
     return Answer(Status.TAKEN, "", {"model.objective.zero_terminal_snr": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,14 @@ from stylelora.migration.rows import Answer, Row, Setting, Settings, Status
 
 #: Section -> its class.
 CLASSES = {"model": "lightning_modules.StyleLoRA", "data": "datamodules.StyleDataModule"}
+#: In the order of the report: first what needs a decision.
 HEADINGS = {
-    Status.TAKEN: "Taken over",
-    Status.EQUIVALENT: "Equivalent",
-    Status.IGNORED: "Ignored, because",
     Status.UNSUPPORTED: "Not supported; what to do",
     Status.UNKNOWN: "Unknown here, so left out",
+    Status.EQUIVALENT: "Equivalent",
+    Status.TAKEN: "Taken over",
+    Status.IGNORED: "Ignored, because",
+    Status.OFF: "Off, as here",
 }
 
 
@@ -29,7 +32,7 @@ class Line:
 
     def text(self) -> str:
         """Return it as words."""
-        options = [f"{name} = {value}" for name, value in self.answer.options.items()]
+        options = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in self.answer.options.items()]
         found = f"{self.setting.shown()} -> {', '.join(options)}" if options else self.setting.shown()
         return f"{found}: {self.answer.note}" if self.answer.note else found
 

@@ -25,6 +25,7 @@ class Status(StrEnum):
     IGNORED = "ignored"
     UNSUPPORTED = "not supported"
     UNKNOWN = "unknown"
+    OFF = "not used"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Answer:
     note: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     prompts: Sequence[str] = ()
+
+
+#: What becomes of a setting that is off, as it is here.
+UNUSED = Answer(Status.OFF)
 
 
 class Settings:
@@ -114,7 +119,7 @@ class Row:
         ours: our option, such as `model.rank`; or several, for the reader, where `convert` gives an Answer.
         note: how it is equivalent, why it is ignored, or what to do.
         convert: value and all settings -> the value of our option, None to leave it at its default, or an Answer.
-        off: further values that mean that the setting is not used; for what is not supported.
+        off: values that mean what is done here; for what is not supported otherwise.
         many: whether a file may have several, which all count.
     """
 
@@ -133,8 +138,11 @@ class Row:
         """
         if self.status is Status.IGNORED:
             return Answer(self.status, self.note)
-        if self.status is Status.UNSUPPORTED and any(same(setting.value, off) for off in (*OFF, *self.off)):
-            return Answer(Status.TAKEN, "not used, as here")
+        is_off = any(same(setting.value, off) for off in OFF)
+        if self.status is Status.UNSUPPORTED and is_off:
+            return UNUSED
+        if any(same(setting.value, off) for off in self.off):
+            return Answer(Status.TAKEN, "as here")
         try:
             found = self.convert(setting.value, settings)
         except (ValueError, TypeError, SyntaxError) as error:
@@ -147,8 +155,8 @@ class Row:
             return found
         if self.status is Status.UNSUPPORTED:
             return Answer(self.status, self.note)
-        if found is None and any(same(setting.value, off) for off in OFF):
-            return Answer(Status.TAKEN, "not used, as here")
+        if found is None and is_off and not (setting.value is False and self.convert is nothing):
+            return UNUSED
         return Answer(self.status, self.note, {} if found is None else {self.ours: found})
 
 

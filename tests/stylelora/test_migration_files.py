@@ -101,7 +101,8 @@ def test_what_is_written_trains(file, tmp_path, tiny_sd, tiny_clip):
     config = yaml.safe_load((tmp_path / "ours.yaml").read_text())
     config["model"]["init_args"]["optimizer"] = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-4}}
     config["model"]["init_args"]["lr_scheduler"]["init_args"].pop("warmup", None)  # longer than this run
-    (tmp_path / "ours.yaml").write_text(yaml.safe_dump(config))  # the packages of some optimisers are not installed
+    config["trainer"].pop("logger", None)  # as of some optimisers, the package is not installed
+    (tmp_path / "ours.yaml").write_text(yaml.safe_dump(config))
     pictures = draw_pictures(tmp_path / "pictures")
     small = {"model.base": tiny_sd, "model.init_from": "null", "model.num_inference_steps": 2, "model.clip_skip": 1}
     small |= {"data.root": pictures, "data.resolution": 64, "data.batch_size": 2, "data.no_upscale": "false"}

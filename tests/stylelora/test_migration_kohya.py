@@ -104,10 +104,66 @@ def test_options_of_the_loss(ours):
     assert found["objective"] == {"loss": "huber", "huber_c": 0.4, "timestep_range": [0.0, 0.8]}
 
 
+def test_what_needs_another_setting_is_not_written_without_it(ours):
+    assert "objective" not in ours(huber_c=0.2, multires_noise_discount=0.2, multires_noise_iterations=1)[0]
+    assert ours(multires_noise_iterations=6, multires_noise_discount=0)[0]["objective"] == {"pyramid_iterations": 6}
+    assert ours(multires_noise_iterations=6, multires_noise_discount=0.2)[0]["objective"]["pyramid_discount"] == 0.2
+
+
+def test_samples_are_drawn_as_often_as_there_or_ten_times(ours):
+    trainer = ours(max_train_steps=800, gradient_accumulation_steps=2)[2]["trainer"]
+    assert (trainer["val_check_interval"], trainer["check_val_every_n_epoch"]) == (160, None)
+    assert ours(max_train_epochs=50)[0]["sample_every_n_epochs"] == 5
+    trainer = ours(sample_every_n_steps=100, gradient_accumulation_steps=2)[2]["trainer"]
+    assert trainer["val_check_interval"] == 200
+    assert ours(sample_every_n_epochs=3)[0]["sample_every_n_epochs"] == 3
+
+
+def test_loggers(ours):
+    assert "logger" not in ours(log_with="tensorboard", wandb_run_name="a")[2]["trainer"]
+    made = ours(log_with="wandb", log_tracker_name="styles", wandb_run_name="a")[2]["trainer"]["logger"]
+    assert made["class_path"].endswith(".WandbLogger") and made["init_args"] == {"project": "styles", "name": "a"}
+    both = ours(log_with="all")[2]["trainer"]["logger"]
+    assert [one["class_path"].rpartition(".")[2] for one in both] == ["TensorBoardLogger", "WandbLogger"]
+
+
+def test_class_tokens(ours, tmp_path):
+    sets = """[[datasets]]
+[[datasets.subsets]]
+image_dir = "a"
+class_tokens = "ink"
+[[datasets.subsets]]
+image_dir = "b"
+is_reg = true
+class_tokens = "painting"
+"""
+    (tmp_path / "sets.toml").write_text(sets)
+    data = ours(dataset_config="sets.toml", output_name="v1")[1]
+    assert (data["root"], data["trigger"], data["prior"]) == ("a", "ink", {"root": "b", "prompt": "painting"})
+
+
+def test_other_trainers_count_batches(tmp_path):
+    one = {"training_method": "LORA", "model_type": "STABLE_DIFFUSION_15", "gradient_accumulation_steps": 4}
+    one |= {"save_every": 400, "save_every_unit": "STEP", "sample_after": 200, "sample_after_unit": "STEP"}
+    one |= {"ema": "GPU", "ema_decay": 0.9, "ema_update_step_interval": 2}
+    (tmp_path / "a.json").write_text(json.dumps(one))
+    train = {"steps": 1000, "gradient_accumulation_steps": 4}
+    process = {"type": "sd_trainer", "network": {"type": "lora"}, "model": {"name_or_path": "b"}, "train": train}
+    process |= {"save": {"save_every": 400}, "sample": {"sample_every": 200}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"config": {"name": "a", "process": [process]}}))
+    for name in ("a.json", "a.yaml"):
+        migrate(str(tmp_path / name), str(tmp_path / "ours.yaml"))
+        config = yaml.safe_load((tmp_path / "ours.yaml").read_text())
+        assert config["save_adapter"]["every_n_steps"] == 100 and config["trainer"]["val_check_interval"] == 200
+        assert config["model"]["init_args"].get("ema_decay") == (0.948683 if name == "a.json" else None)
+    assert config["trainer"]["max_steps"] == 250
+
+
 def test_two_halves_of_tags_and_captions(ours):
     data = ours(shuffle_caption=True, keep_tokens=2, caption_tag_dropout_rate=0.1)[1]
     assert (data["keep_tags"], data["tag_dropout"]) == (2, 0.1)
     assert "keep_tags" not in ours(keep_tokens=2)[1]
+    assert ours(keep_tokens=2, caption_tag_dropout_rate=0.1)[1]["keep_tags"] == 2  # kohya drops none of these
     assert ours(caption_prefix="wc, {a}")[1]["template"] == "wc, {{a}} {text}"
 
 
