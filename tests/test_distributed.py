@@ -58,6 +58,22 @@ def test_adapters_are_the_same(runs):
             np.testing.assert_allclose(two[key], one[key], atol=1e-5, rtol=0)
 
 
+def test_a_trained_text_encoder_is_the_same(tiny_sd, tiny_clip, pictures, tmp_path):
+    more = ["--model.text_encoder.rank=2", "--model.optimizer.lr=1.0e-4", "--model.caption_dropout=0.5"]
+    found = []
+    for name, words in {"one": ["--data.batch_size=4"], "two": ["--data.batch_size=2", *TWO]}.items():
+        run = fit([*fit_words(tiny_sd, tiny_clip, pictures, tmp_path / name), *more, *words])
+        assert run.returncode == 0, run.stderr
+        found.append(load_file(adapter_file(tmp_path / name, "-last")))
+    one, two = found
+    assert one.keys() == two.keys()
+    trained = [key for key in one if key.startswith("lora_te_") and key.endswith("lora_up.weight")]
+    assert trained
+    assert all(np.abs(one[key]).max() > 1e-5 for key in trained)
+    for key in one:
+        np.testing.assert_allclose(two[key], one[key], atol=1e-5, rtol=0)
+
+
 def test_there_is_one_of_each_file_with_the_same_content(runs):
     one, two = (
         sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if "tfevents" not in p.name)
