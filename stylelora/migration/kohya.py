@@ -216,7 +216,7 @@ TABLE: dict[str, Row] = (
         "save_last_n_steps_state": unsupported("the last state is kept: checkpoints/last.ckpt"),
         "save_state": with_another("checkpoint.save_last", "checkpoints/last.ckpt is always written"),
         "save_state_on_train_end": with_another("checkpoint.save_last", "checkpoints/last.ckpt is always written"),
-        "sheets of samples": equivalent("", "none there; here ten", data.ten_sheets),
+        "sheets of samples": equivalent("", "none there; here about ten", data.ten_sheets),
         "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", data.scorer),
         "kept LoRA": equivalent("model.keep", "the LoRA of the last step is the result, as in kohya"),
         "logging_dir": ignored("logs are in the run's folder; tensorboard --logdir runs shows them"),

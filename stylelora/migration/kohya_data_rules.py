@@ -203,7 +203,7 @@ def sample_every_n_steps(value: Any, settings: Settings) -> Answer:
 
 def ten_sheets(value: Any, settings: Settings) -> Answer:
     """Samples for a config that has none, as often as our own configs draw them."""
-    note = "none there; here ten times, and at the end"
+    note = "none there; here about ten times, and at the end"
     if epochs := settings.number("max_train_epochs"):
         return Answer(Status.EQUIVALENT, note, {"model.sample_every_n_epochs": max(1, int(epochs) // 10)})
     batches = whole(settings.get("max_train_steps")) * whole(settings.get("gradient_accumulation_steps", 1) or 1)
