@@ -110,7 +110,7 @@ def same_rates(module, theirs, steps=24):
     """Learning rates of a run of this many steps, and those of a schedule of diffusers."""
     module.trainer = SimpleNamespace(estimated_stepping_batches=steps)
     made = module.configure_optimizers()
-    assert made["lr_scheduler"]["interval"] == "step"
+    assert isinstance(made, dict) and made["lr_scheduler"]["interval"] == "step"
     other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     expected = rates(other, theirs(other), steps)
     assert rates(made["optimizer"], made["lr_scheduler"]["scheduler"], steps) == pytest.approx(expected, abs=1e-9)
@@ -136,9 +136,10 @@ def test_min_snr_gamma(built):
 
 
 def test_noise_offset(built):
-    plain, t, *_ = seen_by(built(), training_batch())
+    module = built()
+    plain, t, *_ = seen_by(module, training_batch())
     shifted, *_ = seen_by(built(objective=Objective(noise_offset=0.5)), training_batch())
-    shift = (shifted - plain) / (1 - built().scheduler.alphas_cumprod[t]).sqrt()[:, None, None, None]
+    shift = (shifted - plain) / (1 - module.scheduler.alphas_cumprod[t]).sqrt()[:, None, None, None]
     assert torch.allclose(shift, shift[..., :1, :1].expand_as(shift), atol=1e-5)
     assert 0.2 < shift[..., 0, 0].std() < 0.9  # 0.5, of eight draws
 
