@@ -20,15 +20,15 @@ class EndTraining(L.Callback):
 
     def __init__(self) -> None:
         self.validated = -1  # step of the last validation
+        self.by_steps = False  # whether steps alone end it
         self.before: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to Ctrl-C; tell the progress bar how many epochs the steps take."""
         del pl_module
         trainer.stopped_by_hand = False
-        batches = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        if trainer.max_epochs == -1 and trainer.max_steps > 0 and batches:
-            trainer.fit_loop.max_epochs = math.ceil(trainer.max_steps / batches)
+        self.by_steps = trainer.max_epochs == -1 and trainer.max_steps > 0
+        self._count_epochs(trainer, trainer.current_epoch)
 
         def stop(number: int, frame: FrameType | None) -> None:
             del number, frame
@@ -51,12 +51,19 @@ class EndTraining(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate once more if this is the end and its last steps have not been validated."""
         del pl_module
+        self._count_epochs(trainer, trainer.current_epoch + 1)
         step, steps = trainer.global_step, trainer.max_steps
         ends = trainer.should_stop or step == steps or trainer.current_epoch + 1 == trainer.max_epochs
         if ends and self.validated != step and trainer.enable_validation:
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
+
+    def _count_epochs(self, trainer: L.Trainer, begun: int) -> None:
+        """Tell the trainer how many epochs the steps take; a resumed run may have had shorter ones before."""
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)  # of an epoch
+        if self.by_steps and steps:
+            trainer.fit_loop.max_epochs = begun + math.ceil((trainer.max_steps - trainer.global_step) / steps)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give Ctrl-C back."""

@@ -41,14 +41,14 @@ class Counts(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-def fit(tmp_path, module=None, **options):
+def fit(tmp_path, module=None, ckpt_path=None, **options):
     module = module or Counts()
     trainer = L.Trainer(
         default_root_dir=tmp_path, callbacks=[EndTraining(), WriteResult()], accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         **options,
     )  # fmt: skip
-    trainer.fit(module)
+    trainer.fit(module, ckpt_path=ckpt_path)
     return trainer, module.validated
 
 
@@ -105,6 +105,16 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path):
 def test_the_bar_knows_how_many_epochs_the_steps_take(tmp_path):
     assert fit(tmp_path, max_steps=6, max_epochs=-1)[0].max_epochs == 2
     assert fit(tmp_path, max_steps=3, max_epochs=-1, accumulate_grad_batches=3)[0].max_epochs == 2
+
+
+@pytest.mark.parametrize("more", [9, 10, 13])
+def test_a_resumed_run_makes_all_its_steps(tmp_path, more):
+    """The first part ended within an epoch, which counts as one."""
+    first, _ = fit(tmp_path, max_steps=6, max_epochs=-1)
+    first.save_checkpoint(tmp_path / "six.ckpt")
+    resumed, validated = fit(tmp_path, max_steps=more, max_epochs=-1, ckpt_path=tmp_path / "six.ckpt")
+    assert resumed.global_step == validated[-1][1] == more
+    assert resumed.max_epochs == validated[-1][0] + 1
 
 
 class Options:
