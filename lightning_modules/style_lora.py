@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 import lightning.pytorch as L
 import torch
@@ -206,9 +207,10 @@ class StyleLoRA(L.LightningModule):
         given, mask = self._given(batch), batch.get("mask")
         return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given, mask).mean(1).cpu()
 
-    def on_train_batch_end(self, *_: object) -> None:
-        """Add the adapter to its average, after steps of the optimiser."""
-        self.average.update(self.global_step)
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Add the adapter to its average after each step, before callbacks save it."""
+        super().optimizer_step(*args, **kwargs)
+        self.average.update()
 
     def on_validation_start(self) -> None:
         """Validate the average, if there is one; callbacks that save afterwards save it, too."""
@@ -265,11 +267,12 @@ class StyleLoRA(L.LightningModule):
             InputError: for other layers, or for resuming from a checkpoint that does not say what is kept.
         """
         check_state(self, checkpoint["state_dict"])
-        if "rank" not in checkpoint.get("kept", {}) and self.trainer.state.fn == "fit":
+        known = "skill" in checkpoint.get("kept", {})
+        if not known and self.trainer.state.fn == "fit":
             raise InputError(
                 "the checkpoint is of an older version and does not say which adapter is kept; train again without "
                 "--ckpt_path"
             )
-        rule = {"rule": self.kept.rule, "share": self.kept.share}
-        self.kept = Kept(**checkpoint.get("kept", {}) | rule) if "rank" in checkpoint.get("kept", {}) else self.kept
+        if known:
+            self.kept = Kept(**checkpoint["kept"] | {"rule": self.kept.rule, "share": self.kept.share})
         self.average.load_state_dict(checkpoint.get("average"))

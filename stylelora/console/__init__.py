@@ -32,6 +32,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # the cache is read fast enough
     warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # held_out 0, which is said
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # of a run that is resumed
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
 
 

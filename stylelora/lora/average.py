@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from torch.optim import Optimizer
 
 from stylelora.records import InputError
 from stylelora.schedules import averages
+
+log = logging.getLogger(__name__)
 
 
 class Average:
@@ -29,7 +32,7 @@ class Average:
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float | None) -> None:
-        self.parameters, self.step, self.is_shown, self.model = list(parameters), 0, False, None
+        self.parameters, self.is_shown, self.model, self.decay = list(parameters), False, None, decay
         if decay is not None and not 0 < decay < 1:
             raise InputError(f"ema_decay is {decay}; give a number between 0 and 1, such as 0.999, or null")
         self.optimizer: Optimizer | None = None
@@ -45,12 +48,14 @@ class Average:
         if averages(optimizer):
             optimizer.train()
             self.optimizer = optimizer
+        elif self.found:
+            log.warning("the checkpoint's average of the weights ends here, for this run has none; see model.ema_decay")
+            self.found = []
         return optimizer
 
-    def update(self, step: int) -> None:
-        """Take in the parameters after an optimiser step; a step that was taken in before changes nothing."""
-        if self.model is not None and step > self.step:
-            self.step = step
+    def update(self) -> None:
+        """Take in the parameters, after a step of the optimiser."""
+        if self.model is not None:
             self.model.to(self.parameters[0].device)
             self.model.step(self.parameters)
 
@@ -60,7 +65,8 @@ class Average:
             return
         if self.model is not None:
             self.model.store(self.parameters)
-            self.model.copy_to(self.parameters)
+            if self.model.optimization_step:  # else nothing was taken in
+                self.model.copy_to(self.parameters)
         elif average := self._of_optimizer():
             self.own = _copies(self.parameters)
             _fill(self.parameters, average)
@@ -99,16 +105,15 @@ class Average:
         if self.optimizer is not None or self.found:
             with self.shown():
                 return {"average": _copies(self.parameters)}
-        return None if self.model is None else {"taken": self.step, **self.model.state_dict()}
+        return None if self.model is None else self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Go on from a checkpoint's average; without one the average starts anew."""
-        if state is not None and "average" in state:
-            self.found = state["average"]
-        elif state is not None and self.model is not None:
-            state = dict(state)
-            self.step = state.pop("taken")
+        """Go on from a checkpoint's average, with this run's decay; without one the average starts anew."""
+        if state is not None and self.model is not None and "shadow_params" in state:
             self.model.load_state_dict(state)
+            self.model.decay = self.decay
+        elif state is not None:
+            self.found = state["average"] if "average" in state else state["shadow_params"]
 
 
 def _copies(parameters: Sequence[Tensor]) -> list[Tensor]:

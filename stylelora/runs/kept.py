@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from stylelora.records import InputError
@@ -48,18 +48,16 @@ class Kept:
         share: as of `content_of`.
         epoch: index from 0; -1 before the first.
         step: finished optimiser steps.
-        rank: what is compared, in order.
+        skill: its held-out skill; None: there are no held-out pictures.
         content: its `content_of`; None: not scored.
-        measured: whether there are held-out pictures.
     """
 
     rule: Rule = "balanced"
     share: float = 0.9
     epoch: int = -1
     step: int = -1
-    rank: list[float] = field(default_factory=list)
+    skill: float | None = None
     content: float | None = None
-    measured: bool = True
 
     def check(self) -> None:
         """Check the share.
@@ -83,9 +81,8 @@ class Kept:
             step of the kept adapter.
         """
         rank = self._rank(step, skill, content)
-        if all(map(math.isfinite, rank)) and (not self.rank or rank > self.rank):
-            self.epoch, self.step, self.rank, self.content = epoch, step, rank, content
-            self.measured = skill is not None
+        if all(map(math.isfinite, rank)) and (self.step < 0 or rank > self._rank(self.step, self.skill, self.content)):
+            self.epoch, self.step, self.skill, self.content = epoch, step, skill, content
         return self.step
 
     def _rank(self, step: int, skill: float | None, content: float | None) -> list[float]:
@@ -102,9 +99,9 @@ class Kept:
         """Return what a person should know about the choice, "" if all is well."""
         if self.step < 0:
             return ""
-        if not self.measured:
-            return "there are no held-out pictures, so nothing was measured: the last adapter is kept"
-        if self.rule == "balanced" and self.rank[0] == 0:
+        if self.skill is None:
+            return "there are no held-out pictures, so no skill was measured: the last adapter is kept"
+        if self.rule == "balanced" and self.content is not None and self.content < self.share:
             return (
                 f"no adapter's samples have {self.share:.0%} of the CLIP score of the base or of the style's own "
                 f"pictures, so they may no longer show what prompts say; the one after epoch {self.epoch} has the "

@@ -64,7 +64,7 @@ def test_an_adapter_whose_samples_were_scored_goes_before_others():
 def test_without_held_out_pictures_the_last_is_kept(rule):
     keeper = Kept(rule)
     assert offered(keeper, [(None, 0.9), (None, 0.1), (None, None)]) == [0, 1, 2]
-    assert "nothing was measured" in keeper.warning
+    assert "no skill was measured" in keeper.warning
 
 
 def test_last_keeps_the_last():
@@ -86,3 +86,13 @@ def test_a_resumed_run_keeps_what_a_straight_one_does(skills):
 def test_a_share_is_a_share(share):
     with pytest.raises(InputError, match="keep_share"):
         Kept(share=share).check()
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("skill", [1, 2]), ("balanced", [1, 2]), ("last", [1, 2])])
+@pytest.mark.parametrize("before", ["skill", "balanced", "last"])
+def test_a_resumed_run_may_have_another_rule(before, rule, kept):
+    """It compares what comes with what was kept by the rule of its own."""
+    first = Kept(before)
+    offered(first, [(0.1, 1.0)])
+    resumed = Kept(**dataclasses.asdict(first) | {"rule": rule})
+    assert offered(resumed, [(0.2, 1.0), (0.3, 1.0)]) == kept
