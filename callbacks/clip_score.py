@@ -47,12 +47,14 @@ class CLIPScore(L.Callback):
         if stage in ("fit", "validate") and self.encoder is None and self.scorer is not None:
             self.encoder = self.load_encoder(trainer)
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start with an empty file, unless the run is resumed, which `setup` cannot know yet."""
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start with an empty file, or with what a resumed run had scored up to its checkpoint."""
         self.path = Path(trainer.default_root_dir, "clip_score.jsonl")
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("a" if trainer.ckpt_path else "w").close()
+            text = self.path.read_text(encoding="utf-8") if trainer.ckpt_path and self.path.is_file() else ""
+            kept = [one for one in text.split("\n") if one and json.loads(one)["step"] <= trainer.global_step]
+            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, *_: object

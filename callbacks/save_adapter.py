@@ -44,6 +44,11 @@ class SaveAdapter(L.Callback):
         self.validated: tuple[int, float | None] = (-1, None)  # step of the last validation, and its skill
         self.saved = 0  # last step that `every_n_steps` saved
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the step that a resumed run begins at as saved: no step of it has been made."""
+        del pl_module
+        self.saved = trainer.global_step
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the last epoch's sample."""
         del trainer, pl_module

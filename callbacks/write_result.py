@@ -40,6 +40,8 @@ class WriteResult(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep this validation's metrics if its adapter is kept."""
+        if trainer.sanity_checking:
+            return
         if trainer.callback_metrics.get("val/kept_step", trainer.global_step) == trainer.global_step:
             self.kept_metrics = _offered(trainer, pl_module, "metrics")
             self.epoch, self.step = trainer.current_epoch, trainer.global_step

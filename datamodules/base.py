@@ -10,7 +10,15 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.batches import EpochSampler, ShareSampler, TrainingBatches, batches_of, prompt_batch, share_batches
+from datamodules.batches import (
+    EpochSampler,
+    ShareSampler,
+    TrainingBatches,
+    TrainingLoader,
+    batches_of,
+    prompt_batch,
+    share_batches,
+)
 from stylelora.base.load import check_resolution, latent_shape, native_resolution, resolve_base, size_step
 from stylelora.data.cache import Cache
 from stylelora.data.captions import clean
@@ -229,7 +237,7 @@ class StyleDataModule(L.LightningDataModule):
         dataset, world, rank = self.dataset, self.trainer.world_size, self.trainer.global_rank
         buckets, seed = [dataset.sizes["train"][i] for i in dataset.samples], int(os.environ.get("PL_GLOBAL_SEED", 0))
         cache = self._open_cache("cpu") if self.num_workers else self.encoded  # workers must not touch the GPU
-        return DataLoader(
+        return TrainingLoader(
             TrainingBatches(dataset, self.prior, cache, seed),
             self.batch_size,
             sampler=EpochSampler(buckets, self.batch_size, world, rank, seed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -97,6 +98,31 @@ class TrainingBatches(Dataset):
         batch = dataset.batch(self.cache, "train", list(map(int, samples)), flips, captions)
         size = dataset.sizes["train"][dataset.samples[samples[0]]]
         return self.prior.joined(batch, self.cache, size, self.seed, samples[0].epoch)
+
+
+class TrainingLoader(DataLoader):
+    """Goes on where a checkpoint was saved within an epoch; Lightning keeps its state.
+
+    An epoch begins with its first batch, not with `iter`: by then the sampler knows the number of the epoch, which a
+    resumed run would not have told it in time for worker processes that read ahead.
+    """
+
+    given = 0  # batches of this epoch
+    skipped = 0  # batches that the run that is resumed had made of it
+
+    def __iter__(self) -> Iterator[dict]:
+        """Yield the batches of an epoch that have not been given yet."""
+        start, self.skipped = self.skipped, 0
+        for self.given, batch in enumerate(itertools.islice(super().__iter__(), start, None), start=start + 1):
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how far the epoch is."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on there; after an epoch's last batch with the next epoch."""
+        self.skipped = state["given"] if state["given"] < len(self) else 0
 
 
 class ShareSampler(DistributedSampler):

@@ -48,13 +48,19 @@ def continue_from(path: str | None, modules: Mapping[str, nn.Module]) -> Continu
         modules: layers with a new adapter from `inject_lora`, by their names in files; changed in place.
 
     Raises:
-        InputError: as `read_lora`; or the file has a higher rank somewhere, other shapes, or no layer that is trained.
+        InputError: as `read_lora`; or the file has a higher rank somewhere, other shapes, or no layer that is trained,
+            or layers here start elsewhere (PiSSA).
     """
     if path is None:
         return Continued("", "")
     file = read_lora(path)
     if not (common := [name for name in modules if name in file.layers]):
         raise InputError(f"{path} has none of the layers that are trained here; it has {some(file.layers)}")
+    if any(hasattr(module, "initial_A") for module in modules.values()):
+        raise InputError(
+            "init_from goes on from a LoRA, but lora.init_lora_weights pissa starts at the base's own weights; leave "
+            "out one of them"
+        )
     for name in common:
         given, module = file.layers[name], modules[name]
         down, up = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 from stylelora.lora.options import LoraOptions
@@ -51,6 +52,11 @@ def write_card(folder: Path) -> Path | None:
     rows |= {"text_encoder": settings["text_encoder"]} if settings.get("text_encoder", {}).get("rank") else {}
     rows |= {"epoch": f"{notes['epoch']}, counted from 0, of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}
     rows |= {"resolution": notes["resolution"], "batch size": notes["ss_batch_size_per_device"]}
+    skill = (
+        f"`skill`: how much better than the base it predicts the {notes['held_out_count']} pictures that it\n"
+        "was not trained on; 0 is the base, 1 perfect. "
+    )
+    skill = skill if notes["held_out_count"] != "0" else "No picture was left to measure skill with. "
     measured = [_row(Metric.of_record(one)) for one in result["metrics"]]
     pictures = f"![Samples: on the left of each pair the base, on the right the LoRA](samples/{sheet.name})\n\n"
     use = f"- ComfyUI: copy `{file.name}` to `models/loras`, load it at strength 1. A1111 and Forge: `models/Lora`.\n"
@@ -65,8 +71,7 @@ A style LoRA for `{base}`. Trigger word: **{trigger}**
 
 ## Measured
 
-With 95 % intervals. `skill`: how much better than the base it predicts the {notes["held_out_count"]} pictures that it
-was not trained on; 0 is the base, 1 perfect. `clip_score`: how well samples show what the prompt asks for.
+With 95 % intervals. {skill}`clip_score`: how well samples show what the prompt asks for.
 
 | measure | value | interval | n |
 |---|---|---|---|
@@ -86,7 +91,9 @@ was not trained on; 0 is the base, 1 perfect. `clip_score`: how well samples sho
 
 
 def _row(metric: Metric) -> str:
-    return f"| {metric} | {metric.value:.3f} | {metric.ci_low:.3f} to {metric.ci_high:.3f} | {metric.n} |"
+    known = math.isfinite(metric.ci_low) and math.isfinite(metric.ci_high)  # not of a single prompt
+    interval = f"{metric.ci_low:.3f} to {metric.ci_high:.3f}" if known else "unknown"
+    return f"| {metric} | {metric.value:.3f} | {interval} | {metric.n} |"
 
 
 def _plain(value: object) -> str:

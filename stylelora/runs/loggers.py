@@ -76,5 +76,5 @@ def log_outcome(logger: Any, settings: Mapping[str, Any], metrics: Sequence[Metr
     values = {f"kept/{metric}": metric.value for metric in metrics}
     if "metrics" in inspect.signature(logger.log_hyperparams).parameters:
         logger.log_hyperparams(dict(settings), values, step=step)
-    else:
+    elif values:
         logger.log_metrics(values, step)

@@ -157,6 +157,8 @@ def test_a_new_run_starts_the_file_afresh_and_a_resumed_one_goes_on(tmp_path):
     assert [row["epoch"] for row in lines(tmp_path)] == [0] * 6
     trainer_in(tmp_path, with_fake(), epochs=2).fit(Samples(), ckpt_path=tmp_path / "last.ckpt")
     assert [row["epoch"] for row in lines(tmp_path)] == [0] * 6 + [1] * 6
+    trainer_in(tmp_path, with_fake(), epochs=3).fit(Samples(), ckpt_path=tmp_path / "last.ckpt")  # from the first again
+    assert [row["epoch"] for row in lines(tmp_path)] == [0] * 6 + [1] * 6 + [2] * 6
 
 
 def test_validate_scores_and_leaves_the_file_of_the_run(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules import Anime, Cartoon, Pixelart, StyleDataModule, Watercolor
-from datamodules.batches import EpochSampler, ShareSampler, batches_of
+from datamodules.batches import EpochSampler, ShareSampler, TrainingLoader, batches_of
 from stylelora.records import InputError
 from tests.datamodules.contract import StyleContract
 
@@ -91,6 +91,40 @@ def test_what_one_epoch_leaves_out_another_shows():
         sampler.set_epoch(epoch)
         seen |= set(sampler)
     assert seen == set(range(7))
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Gives whole batches, as TrainingBatches does: their samples' numbers and epochs."""
+
+    def __len__(self):
+        return 12
+
+    def __getitems__(self, samples):
+        return {"rows": [(int(sample), sample.epoch) for sample in samples]}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_goes_on_within_its_epoch_and_begins_the_next_from_the_start(workers):
+    def loader():
+        sampler = EpochSampler([0] * 12, 2, 1, 0, seed=3)
+        return TrainingLoader(Numbers(), 2, sampler=sampler, collate_fn=dict, num_workers=workers)
+
+    def epoch(of, number):
+        batches = iter(of)
+        of.sampler.set_epoch(number)  # after `iter`, as Lightning does on resume
+        return [batch["rows"] for batch in batches]
+
+    straight = loader()
+    first, second = epoch(straight, 0), epoch(straight, 1)
+    assert {epoch for batch in second for _, epoch in batch} == {1}
+    broken = iter(stopped := loader())
+    assert [next(broken)["rows"] for _ in range(4)] == first[:4]
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    assert (epoch(resumed, 0), epoch(resumed, 1)) == (first[4:], second)
+    whole = loader()
+    whole.load_state_dict(straight.state_dict())
+    assert epoch(whole, 1) == second
 
 
 def test_shuffling_depends_on_the_seed_and_not_on_the_global_generator():

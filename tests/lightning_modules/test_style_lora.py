@@ -216,13 +216,15 @@ def test_the_average_is_what_is_validated_and_saved_and_training_goes_on_without
             self.layers = {name: value.clone() for name, value in pl_module.named_parameters() if value.requires_grad}
 
     shown = Shown()
-    trainer, module = train(shown, SaveAdapter(), ema_decay=0.5)
+    trainer, module = train(shown, SaveAdapter(every_n_steps=10), ema_decay=0.5)
     own = {name: value for name, value in module.named_parameters() if value.requires_grad}
     assert same(own, {name: value for name, value in plain[1].named_parameters() if value.requires_grad})
     assert not same(own, shown.layers)
     saved = read_lora(adapter_file(Path(trainer.default_root_dir), "-last")).layers
     name = next(iter(saved))
     assert torch.equal(saved[name].up, shown.layers[f"unet.{name}.lora_B.style.weight"])
+    of_step = read_lora(next(Path(trainer.default_root_dir).glob("*-epoch=001-step=000010.safetensors"))).layers
+    assert torch.equal(of_step[name].up, saved[name].up)  # saved before the validation, of the same step
 
 
 def test_adapters_of_every_nth_step_and_epoch_are_files_with_no_number_of_others(train):

@@ -99,3 +99,8 @@ def test_another_trigger_is_said(caplog):
 def test_the_module_continues_it(tiny_sd, adapter_files):
     module = StyleLoRA(base=str(tiny_sd), rank=4, target_modules=ATTENTION, init_from=str(adapter_files[0]))
     assert torch.allclose(predict(module.unet), in_diffusers(tiny_sd, [adapter_files[0]], [1.0]), atol=1e-5)
+
+
+def test_a_start_at_the_bases_own_weights_contradicts_it(tiny_sd, adapter_files):
+    with pytest.raises(InputError, match="pissa"):
+        continued(tiny_sd, adapter_files[0], targets=ATTENTION, init_lora_weights="pissa")
