@@ -10,7 +10,8 @@ import lightning.pytorch as L
 class LearningRate(L.Callback):
     """Logs `train/lr`, the learning rate of each step; of several groups of parameters `train/lr/NAME`.
 
-    Where an optimiser multiplies it by an estimate of its own (Prodigy's d), it is the product.
+    Names are `unet` and `text_encoder`, with LoRA+ `unet_A`, `unet_B` and so on. Where an optimiser multiplies it by an
+    estimate of its own (Prodigy's d), it is the product.
     """
 
     def on_train_batch_start(

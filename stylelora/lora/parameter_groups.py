@@ -33,21 +33,22 @@ def optimizer_of(
     """
     if lora_plus_ratio is not None and not (lora_plus_ratio > 0 and math.isfinite(lora_plus_ratio)):
         raise InputError(f"lora_plus_ratio is {lora_plus_ratio}; give a number above 0, such as 16, or null")
-    models = [(unet, None)] if text_encoder is None else [(unet, None), (text_encoder, text_encoder_rate)]
-    if lora_plus_ratio is None and all(rate is None for _, rate in models):
-        return make([parameter for model, _ in models for parameter in adapter_parameters(model)])
+    models = [("unet", unet, None)] + [("text_encoder", text_encoder, text_encoder_rate)] * (text_encoder is not None)
+    if lora_plus_ratio is None and all(rate is None for _, _, rate in models):
+        return make([parameter for _, model, _ in models for parameter in adapter_parameters(model)])
     groups = []
-    for model, rate in models:
+    for model_name, model, rate in models:
         parts = {"A": [], "B": []}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parts["B" if ".lora_B." in name else "A"].append(parameter)
         if lora_plus_ratio is None:
-            groups.append((parts["A"] + parts["B"], rate, 1.0))
+            groups.append((model_name, parts["A"] + parts["B"], rate, 1.0))
         else:
-            groups += [(parts["A"], rate, 1.0), (parts["B"], rate, lora_plus_ratio)]
-    optimizer = make([{"params": parameters} for parameters, _, _ in groups])
-    for group, (_, rate, factor) in zip(optimizer.param_groups, groups, strict=True):
+            factors = (("A", 1.0), ("B", lora_plus_ratio))
+            groups += [(f"{model_name}_{part}", parts[part], rate, factor) for part, factor in factors]
+    optimizer = make([{"params": parameters, "name": name} for name, parameters, _, _ in groups])
+    for group, (_, _, rate, factor) in zip(optimizer.param_groups, groups, strict=True):
         if group.get("lr") is None or "d" in group:  # Adafactor without a rate; Prodigy and D-Adaptation find one, d
             raise InputError(
                 f"{type(optimizer).__name__} finds one learning rate for all weights itself; leave out "

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+from stylelora.diffusion.objective import Objective
 from stylelora.lora.options import LoraOptions
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
@@ -16,7 +17,9 @@ _SHOWN = (
     *("rank", "alpha", "target_modules", "optimizer", "lr_scheduler", "ema_decay", "caption_dropout", "lora_dropout"),
 )
 #: Shown only if they differ from these.
-_UNUSUAL = {"init_from": None, "lora_plus_ratio": None, "lora": dataclasses.asdict(LoraOptions())}
+_UNUSUAL = {"init_from": None, "lora_plus_ratio": None}
+#: Likewise, of each the options that differ.
+_GROUPS = {"lora": LoraOptions(), "objective": Objective()}
 
 UNKNOWN = "not stated; check that you may share what was made from them"
 
@@ -49,6 +52,12 @@ def write_card(folder: Path) -> Path | None:
     rows = {key: settings[key] for key in _SHOWN if key in settings}
     rows["alpha"] = "the rank" if rows.get("alpha") is None else rows["alpha"]
     rows |= {key: settings[key] for key, usual in _UNUSUAL.items() if settings.get(key, usual) != usual}
+    for name, usual in _GROUPS.items():
+        plain = json.loads(json.dumps(dataclasses.asdict(usual)))  # lists, as in a config
+        rows[name] = {key: one for key, one in settings.get(name, {}).items() if one != plain.get(key)}
+    data = ((result["config"] or {}).get("data") or {}).get("init_args", {})
+    rows |= {"masks": data.get("masks"), "prior": data["prior"] if data.get("prior", {}).get("root") else None}
+    rows = {key: value for key, value in rows.items() if key in _SHOWN or value not in (None, {})}
     rows |= {"text_encoder": settings["text_encoder"]} if settings.get("text_encoder", {}).get("rank") else {}
     rows |= {"epoch": f"{notes['epoch']}, counted from 0, of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}
     rows |= {"resolution": notes["resolution"], "batch size": notes["ss_batch_size_per_device"]}
@@ -98,6 +107,7 @@ def _row(metric: Metric) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, dict) and "class_path" in value:
-        options = ", ".join(f"{key} {one}" for key, one in value.get("init_args", {}).items() if one is not None)
-        return f"{value['class_path']}: {options}"
+        return f"{value['class_path']}: {_plain(value.get('init_args', {}))}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items() if one is not None)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

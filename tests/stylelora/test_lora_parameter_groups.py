@@ -38,6 +38,13 @@ def test_without_them_it_is_one_list_of_parameters(models):
     assert len(group["params"]) == 2 * len(trained)
 
 
+def test_groups_have_the_names_that_their_curves_show(models):
+    found = optimizer_of(ADAMW, *models, lora_plus_ratio=16.0, text_encoder_rate=1e-4).param_groups
+    assert [group["name"] for group in found] == ["unet_A", "unet_B", "text_encoder_A", "text_encoder_B"]
+    found = optimizer_of(ADAMW, *models, text_encoder_rate=1e-4).param_groups
+    assert [(group["name"], group["lr"]) for group in found] == [("unet", 1e-3), ("text_encoder", 1e-4)]
+
+
 @pytest.mark.parametrize("make", [ADAMW, functools.partial(torch.optim.SGD, lr=1e-3)])
 def test_lora_plus_is_pefts(models, make):
     ours = rates(optimizer_of(make, models[0], lora_plus_ratio=16.0), models[0])
