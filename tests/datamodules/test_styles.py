@@ -4,8 +4,10 @@ import logging
 import shutil
 from types import SimpleNamespace
 
+import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import Anime, Cartoon, Pixelart, StyleDataModule, Watercolor
 from datamodules.batches import EpochSampler, ShareSampler, TrainingLoader, batches_of
@@ -251,3 +253,39 @@ class TestPreparing:
     def test_pictures_too_small_for_no_upscale_are_refused(self, data, pictures):
         with pytest.raises(InputError, match="8 pictures have fewer than 64 pixels on a side, the smallest 50"):
             data(pictures, resolution=128, buckets=True, no_upscale=True).prepare_data()
+
+
+class Shown(L.LightningModule):
+    """Trains one number; remembers the samples of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.number, self.rows = torch.nn.Parameter(torch.ones(())), []
+
+    def training_step(self, batch, batch_idx):
+        self.rows.append(batch["rows"])
+        return self.number**2
+
+    def train_dataloader(self):
+        return TrainingLoader(Numbers(), 2, sampler=EpochSampler([0] * 12, 2, 1, 0, seed=3), collate_fn=dict)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+@pytest.mark.parametrize("at", [2, 6, 8, 12])
+def test_a_resumed_run_sees_what_a_straight_one_does(tmp_path, at):
+    """From checkpoints within epochs of six steps, and after their last."""
+
+    def fit(*callbacks, ckpt_path=None):
+        trainer = L.Trainer(
+            default_root_dir=tmp_path, callbacks=list(callbacks), max_epochs=3, accelerator="cpu", logger=False,
+            enable_checkpointing=bool(callbacks), enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        module = Shown()
+        trainer.fit(module, ckpt_path=ckpt_path)
+        return module.rows
+
+    straight = fit(ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1))
+    assert len(straight) == 18
+    assert fit(ckpt_path=tmp_path / f"step={at}.ckpt") == straight[at:]
