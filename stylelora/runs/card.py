@@ -12,6 +12,7 @@ from stylelora.lora.options import LoraOptions
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
+from stylelora.runs.notes import shared_name
 
 _SHOWN = (
     *("rank", "alpha", "target_modules", "optimizer", "lr_scheduler", "ema_decay", "caption_dropout", "lora_dropout"),
@@ -56,7 +57,9 @@ def write_card(folder: Path) -> Path | None:
         plain = json.loads(json.dumps(dataclasses.asdict(usual)))  # lists, as in a config
         rows[name] = {key: one for key, one in settings.get(name, {}).items() if one != plain.get(key)}
     data = ((result["config"] or {}).get("data") or {}).get("init_args", {})
-    rows |= {"masks": data.get("masks"), "prior": data["prior"] if data.get("prior", {}).get("root") else None}
+    prior = data.get("prior") or {}  # without its folder, which says nothing to others
+    rows["prior"] = {key: prior.get(key) for key in ("prompt", "weight")} if prior.get("root") else None
+    rows["masks"] = shared_name(data["masks"]) if data.get("masks") else None
     rows = {key: value for key, value in rows.items() if key in _SHOWN or value not in (None, {})}
     rows |= {"text_encoder": settings["text_encoder"]} if settings.get("text_encoder", {}).get("rank") else {}
     rows |= {"epoch": f"{notes['epoch']}, counted from 0, of {notes['ss_num_epochs']}", "steps": notes["ss_steps"]}

@@ -37,7 +37,7 @@ def test_what_is_unusual_is_listed_and_what_is_usual_is_not(tmp_path):
     assert not [name for name in ("objective", "lora", "masks", "prior") if f"| {name} |" in plain]
     text = card(
         tmp_path, objective=usual | {"min_snr_gamma": 5}, lora={"rank_dropout": 0.1},
-        data={"masks": "alpha", "prior": {"root": "p", "prompt": None, "count": 4}},
+        data={"masks": "alpha", "prior": {"root": "p", "prompt": None, "weight": 0.5}},
     )  # fmt: skip
-    for row in ("objective | min_snr_gamma 5", "lora | rank_dropout 0.1", "masks | alpha", "prior | root p, count 4"):
+    for row in ("objective | min_snr_gamma 5", "lora | rank_dropout 0.1", "masks | alpha", "prior | weight 0.5"):
         assert f"| {row} |" in text
