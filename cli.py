@@ -46,8 +46,8 @@ def build_cli() -> type:
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             """Add callbacks as groups: a run file can change one number of them; a list it could only replace."""
-            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-            for name, callback in callbacks.GROUPS.items():
+            checkpoints = {"checkpoint": ModelCheckpoint, "last_checkpoint": ModelCheckpoint}
+            for name, callback in (checkpoints | callbacks.GROUPS).items():
                 parser.add_lightning_class_args(callback, name)
 
         def before_instantiate_classes(self) -> None:

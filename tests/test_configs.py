@@ -12,7 +12,7 @@ from tests.runs import ROOT, run_cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
 BAD = sorted((ROOT / "tests" / "configs" / "bad").glob("*.yaml"))
-GROUPS = {"checkpoint", *callbacks.GROUPS}
+GROUPS = {"checkpoint", "last_checkpoint", *callbacks.GROUPS}
 
 
 def name_of(path):

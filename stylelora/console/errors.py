@@ -27,7 +27,7 @@ HOMES = {"model": "lightning_modules", "data": "datamodules"}
 SECTION_NAMES = sorted(
     {option[2:].split(".")[0] for option in TRAINER if "." in option}
     | {section for groups in SECTIONS.values() for (section, _), _ in groups}
-    | {"checkpoint", "sample_images", "save_adapter", "write_result"}
+    | {"checkpoint", "last_checkpoint", "sample_images", "save_adapter", "write_result"}
 )
 #: Module of an optional package -> its name for pip.
 PACKAGES = {

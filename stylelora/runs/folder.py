@@ -35,7 +35,8 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
     folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs))
     folder = folder / "validate" if verb == "validate" else folder
-    trainer.default_root_dir, config.checkpoint.dirpath = str(folder), str(folder / "checkpoints")
+    trainer.default_root_dir = str(folder)
+    config.checkpoint.dirpath = config.last_checkpoint.dirpath = str(folder / "checkpoints")
     for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
         place_logger(getattr(logger, "init_args", {}), folder, bool(config.get("ckpt_path")))  # booleans have none
 

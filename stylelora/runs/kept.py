@@ -22,6 +22,8 @@ def content_of(score: float | None, base: float | None, real: float | None) -> f
     A style of bare outlines makes things hard to recognise for the judge, too. So the scale is the CLIP score of the
     base's samples, or that of real pictures of the style with their captions if that is lower.
 
+    None if it was not measured, or the judge recognises nothing at all in them.
+
     Args:
         score: CLIP score of the samples; None: not measured.
         base: that of the base's samples of the same prompts and seeds.
@@ -29,7 +31,8 @@ def content_of(score: float | None, base: float | None, real: float | None) -> f
     """
     if score is None or base is None:
         return None
-    return float(score) / max(min(float(base), float(base if real is None else real)), 1e-6)
+    scale = min(float(base), float(base if real is None else real))
+    return float(score) / scale if scale > 0 else None
 
 
 @dataclass

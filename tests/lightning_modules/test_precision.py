@@ -1,5 +1,7 @@
 """Float32 means float32 with every verb, or TF32 in convolutions where matrix products use it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -13,5 +15,6 @@ def test_convolutions_are_as_exact_as_matrix_products(tiny_sd, monkeypatch, stag
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     trained = stage in ("fit", "validate")
     module = StyleLoRA(str(tiny_sd), rank=1) if trained else ComposedStyles([], [], str(tiny_sd))
+    module.trainer = SimpleNamespace(datamodule=None)
     module.setup(stage)
     assert torch.backends.cudnn.allow_tf32 is allowed

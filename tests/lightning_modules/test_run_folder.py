@@ -77,14 +77,15 @@ def test_adapter_checkpoint_and_result_are_of_the_epoch_that_one_rule_keeps(
     monkeypatch.setattr(Kept, "offer", other)
     assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "other", epochs=2))[0] == 0
     assert kept_epochs(tmp_path / "other") == [1 - kept] * 4
+    for folder in (run, tmp_path / "other"):  # whichever is kept, a run goes on from its end
+        assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 10
 
 
 def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd, tiny_clip, pictures, tmp_path):
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "seldom", epochs=2)
-    assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}", "--model.keep=skill"])[0] == 0
+    assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}"])[0] == 0
     assert [path.name for path in (tmp_path / "seldom" / "samples").glob("*.png")] == ["epoch=001-step=000010.png"]
-    for which in ("", "-last"):
-        assert same(load_file(adapter_file(tmp_path / "seldom", which)), load_file(adapter_file(run, which)))
+    assert same(load_file(adapter_file(tmp_path / "seldom", "-last")), load_file(adapter_file(run, "-last")))
 
 
 def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny_clip, pictures, tmp_path):
@@ -162,7 +163,7 @@ def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_pat
     loggers = "[{class_path: CSVLogger}, {class_path: TensorBoardLogger, init_args: {name: board}}]"
     status, _ = run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, f"--trainer.logger={loggers}"))
     assert status == 0
-    assert (folder / "metrics.csv").is_file()
+    assert (folder / "csv" / "metrics.csv").is_file()
     assert len(list((folder / "board").rglob("*tfevents*"))) == 1
     said, noise = capfd.readouterr()
     lines = said.splitlines()
@@ -242,7 +243,7 @@ def test_the_header_says_what_kohyas_does(run, notes, tiny_sd):
         "ss_caption_dropout_rate": "0.1", "ss_caption_tag_dropout_rate": "0.0", "ss_shuffle_caption": "False",
         "ss_clip_skip": "1",
         "ss_enable_bucket": "False", "ss_network_module": "networks.lora", "ss_network_dim": "4",
-        "ss_network_alpha": "16.0", "ss_min_snr_gamma": "None", "ss_noise_offset": "None", "ss_ip_noise_gamma": "None",
+        "ss_network_alpha": "4.0", "ss_min_snr_gamma": "None", "ss_noise_offset": "None", "ss_ip_noise_gamma": "None",
         "ss_multires_noise_iterations": "None", "ss_multires_noise_discount": "None", "ss_debiased_estimation": "False",
         "ss_loss_type": "l2", "ss_huber_schedule": "None", "ss_huber_c": "None", "ss_zero_terminal_snr": "False",
         "ss_masked_loss": "False", "ss_num_reg_images": "0", "ss_prior_loss_weight": "1.0",

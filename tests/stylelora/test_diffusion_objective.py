@@ -189,6 +189,8 @@ def test_what_lies_outside_the_mask_has_no_part_in_the_gradient():
     class Pointwise(torch.nn.Module):
         """Predicts each number from its own input, so that only the loss can bring in what lies elsewhere."""
 
+        dtype = torch.float32
+
         def __init__(self):
             super().__init__()
             self.factor = torch.nn.Parameter(torch.full(SHAPE, 0.3))

@@ -51,6 +51,8 @@ def test_the_last_timestep_shows_nothing_of_the_picture_and_its_target_is_the_pi
     seen = {}
 
     class Guess(torch.nn.Module):
+        dtype = torch.float32
+
         def forward(self, x, t, encoder_hidden_states):
             seen.update(x=x, t=t)
             return type("Output", (), {"sample": torch.zeros_like(x)})

@@ -54,6 +54,7 @@ def test_content_is_judged_on_the_scale_of_what_can_be_recognised():
     assert content_of(0.4, 0.8, 0.9) == pytest.approx(0.5)
     assert content_of(0.12, 0.8, 0.1) == pytest.approx(1.2)
     assert content_of(None, None, 0.1) is None
+    assert content_of(0.1, 0.8, -0.1) is None
 
 
 def test_an_adapter_whose_samples_were_scored_goes_before_others():
