@@ -144,6 +144,7 @@ class StyleLoRA(L.LightningModule):
         self.metrics: list[Metric] = []
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
         self._held_out: list[dict] = []
+        self._samples = True  # whether this validation draws
         recipe = self.hparams.num_inference_steps, self.hparams.guidance_scale
         self.sampler = Sampler(folder, self.scheduler, *recipe)
         self.average = Average(adapter_parameters(self), ema_decay)
@@ -184,7 +185,7 @@ class StyleLoRA(L.LightningModule):
         """Measure held-out latents (loader 0) or sample prompts (loader 1)."""
         del batch_idx
         if dataloader_idx == 1:
-            return self.sampler.draw(self.unet, batch, self.text_encoder) if self._sampling_is_due() else None
+            return self.sampler.draw(self.unet, batch, self.text_encoder) if self._samples else None
         losses = self._bank_losses(batch)
         if any(row not in self._base_losses for row in batch["row"]):
             with adapter_disabled(self):
@@ -215,6 +216,7 @@ class StyleLoRA(L.LightningModule):
     def on_validation_start(self) -> None:
         """Validate the average, if there is one; callbacks that save afterwards save it, too."""
         self.average.show()
+        self._samples = self._sampling_is_due()  # once, for Ctrl-C may change it while pictures are drawn
 
     def on_validation_end(self) -> None:
         """Go on with the adapter itself; callbacks come before."""
@@ -225,7 +227,7 @@ class StyleLoRA(L.LightningModule):
         rows, self._held_out = gather_rows(self._held_out, key="row"), []
         self.metrics = self._measured(rows) if rows else []
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            sampled = self.trainer.callback_metrics if self._sampling_is_due() else {}
+            sampled = self.trainer.callback_metrics if self._samples else {}
             content = content_of(*(sampled.get(f"val/clip_score{which}") for which in ("", "_base", "_real")))
             skill = self.metrics[0].value if self.metrics else None
             kept = self.kept.offer(self.current_epoch, self.global_step, skill, content)
