@@ -42,7 +42,7 @@ def own_defaults(config: Any, words: Sequence[str]) -> None:
 def _options(words: Sequence[str]) -> dict[str, str]:
     """Return the options of the model that a command line gives, and their values."""
     found = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         option, equals, value = word.partition("=")
         if option.startswith("--model."):
             found[option.removeprefix("--model.").replace("init_args.", "")] = value if equals else following

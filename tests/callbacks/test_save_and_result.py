@@ -104,7 +104,7 @@ class Breaks(L.LightningModule):
 def test_a_run_that_ends_early_says_so(tmp_path, error, status, message):
     trainer = L.Trainer(
         default_root_dir=tmp_path, callbacks=[WriteResult()], max_epochs=2, accelerator="cpu", logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -82,6 +82,7 @@ class TestSteps:
         assert both[0] - both[1] > frozen  # two bytes each, of most
 
 
+@pytest.mark.slow
 def test_a_whole_run_in_bfloat16(tiny_sd, tiny_clip, pictures, tmp_path):
     folder = tmp_path / "runs" / "small"
     words = ["--trainer.precision=bf16-mixed", "--model.base_dtype=bfloat16", "--model.gradient_checkpointing=true"]

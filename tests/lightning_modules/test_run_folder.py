@@ -81,6 +81,7 @@ def test_adapter_checkpoint_and_result_are_of_the_epoch_that_one_rule_keeps(
         assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 10
 
 
+@pytest.mark.slow
 def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd, tiny_clip, pictures, tmp_path):
     words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "seldom", epochs=2)
     assert run_cli([*words, f"--model.sample_every_n_epochs={10**9}"])[0] == 0
@@ -184,6 +185,7 @@ def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_pat
     assert "available: False" not in noise and "Tip:" not in noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_logging_can_be_turned_off_and_left_to_lightning(value, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

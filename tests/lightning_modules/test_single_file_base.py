@@ -39,6 +39,7 @@ def test_a_module_has_the_weights_of_the_file(bases):
     assert module.hparams.base == file
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_same_bit_for_bit(bases, pictures, tmp_path):
     found = []
     for i, base in enumerate(bases):

@@ -120,6 +120,7 @@ def test_base_pictures_and_losses_are_made_once(train, monkeypatch):
     assert not torch.equal(keep.samples[0].images, keep.samples[2].images)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_is_loaded_once_and_is_no_part_of_the_module(train, monkeypatch):
     loads = []
     monkeypatch.setattr("stylelora.diffusion.samples.load_vae", lambda base: loads.append(load_vae(base)) or loads[-1])
@@ -153,6 +154,7 @@ def test_dropout_works_and_validation_is_free_of_it(train, plain):
         assert torch.equal(keep.samples[-1].images, keep.samples[1].images)
 
 
+@pytest.mark.slow
 def test_measuring_leaves_no_trace_in_training(train, plain, tiny_clip):
     alone = tensors(plain[1])
     watched = tensors(train(SampleImages(), CLIPScore(str(tiny_clip)), SaveAdapter(), WriteResult(), Keep())[1])

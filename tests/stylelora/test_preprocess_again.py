@@ -36,6 +36,7 @@ def test_the_same_again_changes_nothing_and_works_little(raw, monkeypatch):
 MOMENTS = [0.6, *(pytest.param(other, marks=pytest.mark.slow) for other in (0.0, 0.3, 0.9))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_same_command_gives_the_same(tmp_path, moment):
     raw = tmp_path / "raw"
