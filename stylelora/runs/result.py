@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stylelora.records import Endpoint, Metric
 
@@ -85,7 +87,7 @@ def write_result(
         "peak_memory_bytes": peak_memory(),
         "git": git_hash(),
         "versions": {"python": sys.version.split()[0]} | {p: importlib.metadata.version(p) for p in PACKAGES},
-        "config": yaml.safe_load(config.read_text()) if config.is_file() else None,
+        "config": _finite(yaml.safe_load(config.read_text())) if config.is_file() else None,
     }
     path = folder / "result.json"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +95,15 @@ def write_result(
     partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
     partial.replace(path)
     return path
+
+
+def _finite(value: Any) -> Any:
+    """Return settings with infinite numbers, such as Prodigy's growth_rate, as texts, since JSON has none."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(folder: Path) -> list[Metric]:

@@ -19,6 +19,7 @@ from stylelora.lora.lora_file import read_lora
 from stylelora.records import Metric, Quantity
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import Kept
+from stylelora.runs.result import write_result
 
 
 def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_path):
@@ -133,3 +134,12 @@ def test_a_run_that_ends_early_says_so(tmp_path, error, status, message):
         "higher_is_better": True,
     }
     assert record["config"] is None
+
+
+def test_infinite_settings_are_texts_in_the_result(tmp_path):
+    """Such as Prodigy's growth_rate; JSON has no infinity."""
+    (tmp_path / "config.yaml").write_text("model: {init_args: {growth_rate: .inf, betas: [0.9, .nan]}}")
+    given = {"status": "success", "error": None, "seconds": 1.0, "epoch": 0, "epochs": 1, "dataset": None}
+    write_result(tmp_path, **given, metrics=[])
+    record = json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)
+    assert record["config"]["model"]["init_args"] == {"growth_rate": "inf", "betas": [0.9, "nan"]}

@@ -21,7 +21,8 @@ def train(tiny_sd, pictures, cache, tmp_path_factory):
         L.seed_everything(seed, verbose=False)
         module = StyleLoRA(base=str(tiny_sd), rank=4, num_inference_steps=2, **{"optimizer": adamw(1.0e-3), **options})
         settings = {"root": str(pictures), "resolution": 64, "batch_size": 2, "repeats": 2, "held_out": 0.4}
-        data = StyleDataModule(trigger="zqx", prompts=CONTENTS, cache=str(cache), **(settings | (data or {})))
+        settings |= {"cache": str(cache), **(data or {})}
+        data = StyleDataModule(trigger="zqx", prompts=CONTENTS, **settings)
         trainer = L.Trainer(
             default_root_dir=tmp_path_factory.mktemp("run"), callbacks=list(callbacks), max_epochs=epochs,
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -139,7 +139,7 @@ def test_hparams_show_the_kept_metrics(runs):
     straight, _ = runs
     board = EventAccumulator(str(straight)).Reload()
     kept = {name: record["value"] for name, record in metrics_of(straight).items()}
-    assert len(kept) == 2
+    assert len(kept) == 3  # skill, and the CLIP score of the samples and of the base's
     shown = {tag: board.Scalars(tag)[-1].value for tag in board.Tags()["scalars"] if tag.startswith("kept/")}
     assert shown == pytest.approx({f"kept/{name}": value for name, value in kept.items()})
     content = board.SummaryMetadata("_hparams_/experiment").plugin_data.content
