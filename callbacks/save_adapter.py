@@ -81,17 +81,20 @@ class SaveAdapter(L.Callback):
         step = trainer.global_step
         if self.every_n_steps and step % self.every_n_steps == 0 and step > self.saved:
             self.saved = step
-            self._save(trainer, pl_module, f"-{point(trainer.current_epoch, step)}", trainer.current_epoch)
+            self._save_here(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the adapter every n epochs."""
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            where = point(trainer.current_epoch, trainer.global_step)
-            self._save(trainer, pl_module, f"-{where}", trainer.current_epoch)
+            self._save_here(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last adapter."""
         self._save(trainer, pl_module, "-last", trainer.current_epoch - 1)
+
+    def _save_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        where = point(trainer.current_epoch, trainer.global_step)
+        self._save(trainer, pl_module, f"-{where}", trainer.current_epoch)
 
     def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, which: str, epoch: int) -> None:
         if not trainer.is_global_zero or not hasattr(pl_module, "adapter_layers"):

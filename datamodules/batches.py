@@ -91,10 +91,11 @@ class TrainingBatches(Dataset):
             return noise.uniform([(what, self.seed, sample.epoch, int(sample)) for sample in samples]).tolist()
 
         dataset = self.dataset
-        flips = [dataset.flip and draw < 0.5 for draw in draws("flip")]
+        flips = [draw < 0.5 for draw in draws("flip")] if dataset.flip else [False] * len(samples)
         pictures = [dataset.train[dataset.samples[sample]] for sample in samples]
         shown = [dataset.wording.variants(picture.texts) for picture in pictures]
-        captions = [captions[int(draw * len(captions))] for captions, draw in zip(shown, draws("tags"), strict=True)]
+        turns = draws("tags") if any(len(captions) > 1 for captions in shown) else [0.0] * len(samples)
+        captions = [captions[int(turn * len(captions))] for captions, turn in zip(shown, turns, strict=True)]
         batch = dataset.batch(self.cache, "train", list(map(int, samples)), flips, captions)
         size = dataset.sizes["train"][dataset.samples[samples[0]]]
         return self.prior.joined(batch, self.cache, size, self.seed, samples[0].epoch)

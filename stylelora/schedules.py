@@ -148,7 +148,8 @@ def settings_of(make: Callable | None) -> dict | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict | tuple | list):
-        items = value.items() if isinstance(value, dict) else value
-        return {key: _plain(one) for key, one in items} if isinstance(value, dict) else [_plain(one) for one in items]
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)

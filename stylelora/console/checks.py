@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stylelora.console.renamed import new_place
@@ -33,15 +33,21 @@ def check_verb(word: str) -> None:
         raise InputError(f"there is no verb {word!r}{question + ' The' if question else '; the'} {known}")
 
 
+def pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each word of a command line as an option, with its value: what follows its `=`, else the next word."""
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
+        option, equals, value = word.partition("=")
+        yield option, value if equals else following
+
+
 def check_files(words: Sequence[str]) -> None:
     """Refuse a missing config or checkpoint before anything is loaded.
 
     Raises:
         InputError: if one is missing.
     """
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
-        option, equals, value = word.partition("=")
-        option, file = {"-c": "--config"}.get(option, option), value if equals else following
+    for option, file in pairs(words):
+        option = {"-c": "--config"}.get(option, option)
         if option not in ("--config", "--ckpt_path") or file in ("best", "last", "null"):
             continue
         if file.startswith("--"):

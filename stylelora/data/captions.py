@@ -121,6 +121,11 @@ def words_of(name: str) -> str:
     return " ".join(word for word in words if word and not _NUMBERING.fullmatch(word))
 
 
+def whole_word(phrase: str) -> re.Pattern[str]:
+    """Return what finds a phrase in a caption, in any case, but not as a part of words."""
+    return re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)
+
+
 def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
     """Clean a caption: strip line breaks, control characters, the trigger and unwanted phrases.
 
@@ -133,7 +138,7 @@ def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
     text = "".join(char if char.isprintable() else " " for char in text)
     for phrase in (*remove, trigger):
         if phrase:
-            text = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", text, flags=re.IGNORECASE)
+            text = whole_word(phrase).sub(" ", text)
     text = re.sub(r"\s+", " ", re.sub(r"(\s*,)+", ",", text))
     return text.strip(" ,;")
 

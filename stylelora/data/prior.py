@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
 import math
-import re
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from stylelora.data.buckets import Size
 from stylelora.data.cache import Cache, View
+from stylelora.data.captions import whole_word
 from stylelora.data.dataset import read_batch
-from stylelora.data.folders import find_subsets, read_captions
+from stylelora.data.folders import Described, find_subsets, read_captions
 from stylelora.data.reading import SUFFIXES
-from stylelora.data.scan import check_decodable, upright_size
+from stylelora.data.scan import check_decodable, read_pictures
 from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture, some
 from stylelora.seeds import generator
@@ -86,8 +84,7 @@ class Prior:
 
 
 def _refuse_trigger(trigger: str, texts: Iterable[str], where: str) -> None:
-    word = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
-    if any(map(word.search, texts)):
+    if any(map(whole_word(trigger).search, texts)):
         raise InputError(f"{where} has the trigger {trigger!r}, which stands for the style; leave it out there")
 
 
@@ -117,32 +114,21 @@ class PriorPictures:
         Raises:
             InputError: if the folder, a picture or a caption cannot be used, or captions have the trigger.
         """
-        root, found, bare, unreadable = Path(self.options.root), [], [], []
+        root, described = Path(self.options.root), []
         for part in find_subsets(root):
             captions = read_captions(part)
             for name in part.names:
                 said = tuple(filter(None, captions[name].texts)) if name in captions else ()
                 texts = said or tuple(filter(None, [self.options.prompt or part.token.replace("_", " ")]))
-                try:
-                    data = (part.folder / name).read_bytes()
-                    size = upright_size(data)
-                except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
-                    unreadable.append(name)
-                    continue
-                if not texts:
-                    bare.append(name)
-                    continue
-                digest = hashlib.sha256(data).hexdigest()
-                found += [Picture(part.folder, name, texts[0], digest, digest, size, texts[1:])] * part.repeats
-        if unreadable:
-            raise InputError(f"pictures in {root} cannot be read ({some(unreadable)}); replace or remove them")
-        if bare:
+                described.append((part, name, Described(texts)))
+        pictures = read_pictures(root, described)
+        if bare := [picture.name for picture in pictures if not picture.text]:
             raise InputError(
                 f"{len(bare)} pictures in {root} have no caption ({some(bare)}); say what they show with "
                 "data.prior.prompt, or add a .txt file beside each"
             )
-        _refuse_trigger(trigger, (text for one in found for text in one.texts), f"a caption in {root}")
-        self.pictures = found
+        _refuse_trigger(trigger, (text for one in pictures for text in one.texts), f"a caption in {root}")
+        self.pictures = found = [picture for picture in pictures for _ in range(picture.repeats)]
         log.warning("%d pictures in %s keep what the base knows, with weight %g", len(found), root, self.options.weight)
 
     def encode(self, cache: Cache, sizes: Iterable[Size]) -> None:
@@ -165,10 +151,14 @@ class PriorPictures:
             seed: of the training.
             epoch: index from 0.
         """
+
+        @functools.cache  # most rows of a batch are of one turn
+        def order(turn: int) -> list[int]:
+            return torch.randperm(len(self.pictures), generator=generator("prior", seed, epoch, turn)).tolist()
+
         for row in rows:
             turn, place = divmod(row, len(self.pictures))
-            order = torch.randperm(len(self.pictures), generator=generator("prior", seed, epoch, turn))
-            picture = self.pictures[int(order[place])]
+            picture = self.pictures[order(turn)[place]]
             yield picture, picture.texts[(epoch + turn) % len(picture.texts)]
 
     def joined(self, batch: dict, cache: Cache, size: Size, seed: int, epoch: int) -> dict:

@@ -78,8 +78,26 @@ def scan_folder(folder: Path | str, wildcards: bool = False, trigger: str = "") 
             "time give --data.wildcards true",
             *(count, folder),
         )
+    if wildcards:
+        found = [
+            (part, name, said._replace(texts=tuple(one for text in said.texts for one in alternatives(text))))
+            for part, name, said in found
+        ]
+    return read_pictures(folder, found)
+
+
+def read_pictures(folder: Path, described: Iterable[tuple[Subset, str, Described]]) -> list[Picture]:
+    """Read files for their hash and size; one without captions has an empty text.
+
+    Args:
+        folder: the data folder, for messages.
+        described: the pictures' folders and names, and what is written about them.
+
+    Raises:
+        InputError: if files are not pictures; names all of them.
+    """
     pictures, unreadable, sizes = [], [], {}
-    for part, name, said in found:
+    for part, name, said in described:
         try:
             data = (part.folder / name).read_bytes()
             size = upright_size(data)
@@ -88,7 +106,7 @@ def scan_folder(folder: Path | str, wildcards: bool = False, trigger: str = "") 
             unreadable.append(_below(folder, part.folder / name))
         else:
             sha256 = hashlib.sha256(data).hexdigest()
-            text, *more = [one for text in said.texts for one in alternatives(text)] if wildcards else said.texts
+            text, *more = said.texts or [""]
             repeats = part.repeats * said.repeats
             pictures.append(Picture(part.folder, name, text, sha256, said.group or sha256, size, tuple(more), repeats))
     _refuse(folder, unreadable)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stylelora.data.captions import check_template
+from stylelora.data.captions import check_template, whole_word
 from stylelora.records import InputError
 
 #: Number of ways in which a picture's tags are shown; each is a cached text embedding.
@@ -114,8 +114,7 @@ class Wording:
 
     def names_trigger_twice(self, text: str) -> bool:
         """Return whether a caption holds the trigger that the template adds."""
-        trigger = rf"(?<!\w){re.escape(self.trigger)}(?!\w)"
-        return self.adds_trigger and bool(re.search(trigger, text, re.IGNORECASE))
+        return self.adds_trigger and bool(whole_word(self.trigger).search(text))
 
     def caption(self, text: str) -> str:
         """Return the full caption or prompt, trigger included."""

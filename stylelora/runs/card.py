@@ -53,9 +53,9 @@ def write_card(folder: Path) -> Path | None:
     rows = {key: settings[key] for key in _SHOWN if key in settings}
     rows["alpha"] = "the rank" if rows.get("alpha") is None else rows["alpha"]
     rows |= {key: settings[key] for key, usual in _UNUSUAL.items() if settings.get(key, usual) != usual}
-    for name, usual in _GROUPS.items():
+    for group, usual in _GROUPS.items():
         plain = json.loads(json.dumps(dataclasses.asdict(usual)))  # lists, as in a config
-        rows[name] = {key: one for key, one in settings.get(name, {}).items() if one != plain.get(key)}
+        rows[group] = {key: one for key, one in settings.get(group, {}).items() if one != plain.get(key)}
     data = ((result["config"] or {}).get("data") or {}).get("init_args", {})
     prior = data.get("prior") or {}  # without its folder, which says nothing to others
     rows["prior"] = {key: prior.get(key) for key in ("prompt", "weight")} if prior.get("root") else None

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from stylelora.console.checks import pairs
+
 
 def steps_over_epochs(trainer: Any, words: Sequence[str]) -> None:
     """Let steps that the command line gives be the length of a run, whatever number of epochs its config names.
@@ -14,7 +16,7 @@ def steps_over_epochs(trainer: Any, words: Sequence[str]) -> None:
         trainer: parsed options of the trainer; `max_epochs` is changed.
         words: the command line.
     """
-    given = {word.partition("=")[0] for word in words}
+    given = dict(pairs(words))
     if "--trainer.max_steps" in given and "--trainer.max_epochs" not in given and trainer.max_steps > 0:
         if trainer.max_epochs is not None:
             ignored = f"the config's max_epochs {trainer.max_epochs} does not apply"

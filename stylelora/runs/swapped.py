@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.console.checks import pairs
+
 
 def own_defaults(config: Any, words: Sequence[str]) -> None:
     """Give classes that the command line names their own defaults, where the parser leaves them the config's options.
@@ -20,7 +22,8 @@ def own_defaults(config: Any, words: Sequence[str]) -> None:
         config: parsed command line; changed in place.
         words: the command line; what it gives stays.
     """
-    given = _options(words)
+    options = {option: value for option, value in pairs(words) if option.startswith("--model.")}
+    given = {option.removeprefix("--model.").replace("init_args.", ""): value for option, value in options.items()}
     for name in ("optimizer", "lr_scheduler"):
         now = (getattr(config.get("model"), "init_args", None) or {}).get(name)
         value = given.get(name, "")
@@ -37,16 +40,6 @@ def own_defaults(config: Any, words: Sequence[str]) -> None:
                 now.init_args[key] = default
         shown = ", ".join(f"{key} {one}" for key, one in now.init_args.items() if one is not None)
         print(f"model.{name} is {now.class_path} with {shown}; options of {before} do not apply", file=sys.stderr)
-
-
-def _options(words: Sequence[str]) -> dict[str, str]:
-    """Return the options of the model that a command line gives, and their values."""
-    found = {}
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        option, equals, value = word.partition("=")
-        if option.startswith("--model."):
-            found[option.removeprefix("--model.").replace("init_args.", "")] = value if equals else following
-    return found
 
 
 def _class_of_config(files: Sequence[Any], name: str) -> str | None:

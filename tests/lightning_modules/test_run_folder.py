@@ -271,6 +271,7 @@ def test_the_card_says_what_how_and_how_well(run, notes):
     head, text = (run / "first.md").read_text().removeprefix("---\n").split("---\n", 1)
     head = yaml.safe_load(head)
     assert head["instance_prompt"] == "wcstyle"
+    assert text.startswith("# first\n")
     assert head["widget"] == [{"text": "wcstyle, a cat", "output": {"url": "first.preview.png"}}]
     assert "base_model" not in head  # a folder of this machine says nothing to others
     skill = metrics_of(run)["skill"]
