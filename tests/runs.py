@@ -103,6 +103,29 @@ def run_cli(words: list[str]) -> tuple[int, str]:
         os.environ.update(environment)
 
 
+def parser_alone() -> type:
+    """Return the command line's class, which parses and then neither builds nor runs anything."""
+    import cli
+
+    class Parser(cli.build_cli()):
+        def instantiate_classes(self):
+            pass
+
+        def _run_subcommand(self, subcommand):
+            pass
+
+    return Parser
+
+
+def holds(parsed, written) -> bool:
+    """Tell whether what was parsed has all that was written, at any depth; defaults may stand beside it."""
+    if isinstance(written, dict):
+        return all(holds(parsed[name], value) for name, value in written.items())
+    if isinstance(written, list):
+        return len(parsed) == len(written) and all(map(holds, parsed, written))
+    return parsed == written
+
+
 def metrics_of(folder: Path) -> dict[str, dict]:
     """Records of the metrics of a run's `result.json`, by their text."""
     records = json.loads((folder / "result.json").read_text())["metrics"]

@@ -4,11 +4,10 @@ import pytest
 import yaml
 
 import callbacks
-import cli
 from benchmarks.memory import GIB, Settings, total_bytes
 from stylelora.base.concepts import load_concepts, with_article
 from stylelora.base.load import MINI, sampling_recipe
-from tests.runs import ROOT, run_cli
+from tests.runs import ROOT, holds, parser_alone, run_cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
 BAD = sorted((ROOT / "tests" / "configs" / "bad").glob("*.yaml"))
@@ -19,30 +18,15 @@ def name_of(path):
     return path.relative_to(ROOT / "configs").as_posix()
 
 
-def holds(parsed, written):
-    """Tell whether what was parsed has all that was written, at any depth; defaults may stand beside it."""
-    if isinstance(written, dict):
-        return all(holds(parsed[name], value) for name, value in written.items())
-    if isinstance(written, list):
-        return len(parsed) == len(written) and all(map(holds, parsed, written))
-    return parsed == written
-
-
 @pytest.fixture(scope="module")
 def parse():
     """Parse a config without building anything; return what the run would get."""
-
-    class Parser(cli.build_cli()):
-        def instantiate_classes(self):
-            pass
-
-        def _run_subcommand(self, subcommand):
-            pass
+    kind = parser_alone()
 
     def parsed(path):
         verb = {"compose": "predict", "evaluate": "test"}.get(path.parent.name, "fit")
         words = [verb, f"--config={path}"]
-        return Parser(words, args=words).config[verb]
+        return kind(words, args=words).config[verb]
 
     return parsed
 

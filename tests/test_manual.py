@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from tests.runs import parser_alone
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -52,15 +53,8 @@ RUN = [page for page in PAGES if any(language != "console" for language, _ in bl
 @pytest.fixture
 def parse(monkeypatch):
     """Run a command line up to where it would begin to work."""
-
-    class Parser(cli.build_cli()):
-        def instantiate_classes(self):
-            pass
-
-        def _run_subcommand(self, subcommand):
-            pass
-
-    monkeypatch.setattr(cli, "build_cli", lambda: Parser)
+    kind = parser_alone()
+    monkeypatch.setattr(cli, "build_cli", lambda: kind)
     for verb, module in cli.FUNCTIONS.items():
         module = importlib.import_module(module)
         idle = functools.wraps(getattr(module, verb))(lambda *_, **__: None)

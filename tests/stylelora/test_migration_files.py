@@ -9,8 +9,8 @@ import yaml
 
 from stylelora.migration.migrate import migrate
 from tests import migrating
-from tests.foreign import FILES, content, holds, leaves, named, parse, stand_in
-from tests.runs import draw_pictures, run_cli
+from tests.foreign import FILES, content, leaves, named, parse, stand_in
+from tests.runs import draw_pictures, holds, run_cli
 
 LINE = re.compile(r"#   (\S+) = ")
 #: Settings that stay whole in the report though they hold others.
