@@ -15,6 +15,7 @@ from stylelora.evaluation.measure_all import measure_all
 from stylelora.evaluation.page import page
 from stylelora.evaluation.pictures import MadePictures, StylePictures
 from stylelora.evaluation.summary import summary
+from stylelora.files import write
 from stylelora.records import Endpoint, Metric
 from stylelora.runs.pictures import save_picture, write_grids, write_lines
 
@@ -87,7 +88,7 @@ class Evaluate(L.Callback):
         found = measure_all(MadePictures.of_rows(rows, self.styles, root), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
         write_lines(found.lines(), root / "values.jsonl")
-        (root / "evaluation.html").write_text(page(found, styles, root.name), encoding="utf-8")
+        write(root / "evaluation.html", page(found, styles, root.name))
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{metric}": metric.value for metric in found.metrics}, 0)
         print(summary(found) + f"\nopen {root / 'evaluation.html'}")

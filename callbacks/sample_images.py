@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.data.images import labelled_grid, to_pil
+from stylelora.data.images import labelled_grid, save_png, to_pil
 from stylelora.distributed import gather_rows
 from stylelora.records import SampleBatch
 from stylelora.runs.kept import point
@@ -41,15 +41,14 @@ class SampleImages(L.Callback):
             return
         name = point(trainer.current_epoch, trainer.global_step)
         folder = Path(trainer.default_root_dir, "samples", name)
-        folder.mkdir(parents=True, exist_ok=True)
         for sample in samples:
-            to_pil(sample["image"]).save(folder / f"{sample['index']:03d}.png")
+            save_png(to_pil(sample["image"]), folder / f"{sample['index']:03d}.png")
         by_prompt: dict[int, tuple[str, list]] = {}
         for sample in samples:
             _, row = by_prompt.setdefault(sample["place"], (sample["content"], []))
             row += [sample["base_image"], sample["image"]]
         rows = list(by_prompt.values())
         grid = labelled_grid(rows, columns=["base", "LoRA"] * (len(rows[0][1]) // 2))
-        grid.save(folder.with_suffix(".png"))
+        save_png(grid, folder.with_suffix(".png"))
         for logger in trainer.loggers:
             log_picture(logger, "samples", grid, trainer.global_step)

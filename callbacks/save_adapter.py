@@ -10,7 +10,7 @@ import lightning.pytorch as L
 from PIL import Image
 
 from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
-from stylelora.data.images import to_pil
+from stylelora.data.images import save_png, to_pil
 from stylelora.data.scan import content_hash
 from stylelora.lora.write import DType, write_lora
 from stylelora.records import InputError, SampleBatch
@@ -72,7 +72,7 @@ class SaveAdapter(L.Callback):
         self._save(trainer, pl_module, "", trainer.current_epoch)
         preview = adapter_file(Path(trainer.default_root_dir)).with_suffix(".preview.png")
         if trainer.is_global_zero and self.sample is not None:
-            self.sample[1].save(preview)
+            save_png(self.sample[1], preview)
         elif trainer.is_global_zero:
             preview.unlink(missing_ok=True)  # it would show another
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules.pretraining.icons import Icons
 from stylelora.base.concepts import load_concepts, name_of, with_article
+from stylelora.files import safetensors_bytes, write
 from stylelora.pretraining import augment
 from stylelora.pretraining.icon_table import STYLE_PHRASES, TEST_SETS, build_icon_table, corpus
 from stylelora.pretraining.tokenizer import train_tokenizer
@@ -44,15 +45,14 @@ class NamedIcons(Icons):
         super().prepare_data()
         if self.lesson.is_file():
             return
-        from safetensors.torch import save_file
-
         from stylelora.metrics.efficientnet import EfficientNetLite0
 
         teacher = EfficientNetLite0()
         rgba = torch.from_numpy(build_icon_table(self.sets, self.root, self.size).pixels).permute(0, 3, 1, 2)
         rounds = [torch.cat([self.views(part) for part in rgba.split(64)]) for _ in range(self.views_per_icon)]
         images = torch.cat(rounds)
-        save_file({"images": images, "features": teacher.encode_images(images).half()}, self.lesson)
+        lesson = {"images": images, "features": teacher.encode_images(images).half()}
+        write(self.lesson, safetensors_bytes(lesson, {}))
 
     def setup(self, stage: str) -> None:
         """Read the tables, learn the vocabulary, name the icons."""

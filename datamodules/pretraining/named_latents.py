@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from datamodules.pretraining.icons import Icons
 from stylelora.base.concepts import load_concepts, with_article
 from stylelora.base.load import part_hash
+from stylelora.files import replacing
 from stylelora.pretraining import augment
 from stylelora.pretraining.icon_table import STYLE_PHRASES, IconTable, build_icon_table, corpus
 from stylelora.pretraining.looks import drawn_in
@@ -90,7 +91,9 @@ class NamedLatents(Icons):
         """Fetch and render the icons; draw and encode every scene (4 minutes, once per autoencoder)."""
         super().prepare_data()
         if not self.encoded.is_file():
-            torch.save(self.encode(), self.encoded)
+            latents = self.encode()
+            with replacing(self.encoded) as file:
+                torch.save(latents, file)
 
     @torch.no_grad()
     def encode(self) -> torch.Tensor:

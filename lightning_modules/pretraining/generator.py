@@ -109,11 +109,10 @@ class MiniGenerator(L.LightningModule):
 
     def save_sheet(self, images: Tensor) -> None:
         """Save pictures, uint8 (B, 3, H, W), as one PNG with eight columns."""
-        from stylelora.data.images import tile
+        from stylelora.data.images import save_png, tile
 
         folder = Path(self.trainer.default_root_dir) / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        tile(images, columns=8).save(folder / f"step={self.global_step:06d}.png")
+        save_png(tile(images, columns=8), folder / f"step={self.global_step:06d}.png")
 
     def configure_optimizers(self) -> dict:
         """AdamW, linear decay."""

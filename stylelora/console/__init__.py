@@ -9,8 +9,6 @@ import logging
 import sys
 import warnings
 
-from stylelora.records import InputError
-
 NOISE = (
     "Tip:",  # an advertisement
     "GPU available: False",
@@ -60,8 +58,6 @@ def call(module: str, name: str, words: list[str]) -> None:
     try:
         options = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False, "prog": f"cli.py {name}"}
         auto_cli(function, _lists(words), **options)
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}: {error.filename or 'while working'}") from error
     except KeyboardInterrupt:
         sys.exit("stopped; run the same command again to continue")
 

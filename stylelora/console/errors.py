@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Sequence
 
@@ -12,6 +14,7 @@ from stylelora.console.checks import meant
 from stylelora.console.renamed import new_option, new_place
 from stylelora.console.screens import options_of
 from stylelora.console.verbs import SECTIONS, TRAINER
+from stylelora.files import reason
 from stylelora.records import InputError
 
 REFUSED = re.compile(
@@ -29,6 +32,7 @@ SECTION_NAMES = sorted(
     | {section for groups in SECTIONS.values() for (section, _), _ in groups}
     | {"checkpoint", "last_checkpoint", "sample_images", "save_adapter", "write_result"}
 )
+TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS)
 #: Module of an optional package -> its name for pip.
 PACKAGES = {
     "bitsandbytes": "bitsandbytes",
@@ -57,7 +61,7 @@ def sentence(error: Exception, words: Sequence[str], function: str | None = None
     if type(error).__name__ == "MisconfigurationException":
         return " ".join(message.split())
     if not isinstance(error, argparse.ArgumentError):
-        return str(InputError.within(error))
+        return refused_by_the_system(error) or str(InputError.within(error))
     if refused := REFUSED.search(message):
         return _unknown(next(filter(None, refused.groups())), OWNER.findall(message), words[0], function)
     if place := new_place(message):
@@ -77,6 +81,19 @@ def sentence(error: Exception, words: Sequence[str], function: str | None = None
     if empty := re.search(r"argument (--[\w.]+): expected one argument", message):
         return f"{empty.group(1)}, or an option that begins with it, has no value"
     return " ".join(message.split())
+
+
+def refused_by_the_system(error: BaseException) -> str | None:
+    """Return a sentence if what lies behind an error is a full disk, a denied access or the like, with the path."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return None  # says it better
+        if isinstance(cause, OSError) and (said := reason(cause)):
+            return said
+        cause = cause.__cause__
+    # Libraries in other languages, and workers, tell it as a text.
+    return next((reason(OSError(code, "")) for code in TOLD if os.strerror(code) in str(error)), None)
 
 
 def _is_installed(module: str) -> bool:

@@ -12,8 +12,6 @@ import functools
 import hashlib
 import json
 import logging
-import time
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -22,13 +20,14 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from stylelora.base.conditioning import encode_texts
 from stylelora.base.load import load_text_encoder, load_tokenizer, load_vae, part_hash, read_config
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
+from stylelora.files import remove_abandoned, safetensors_bytes
+from stylelora.files import write as write_file
 from stylelora.records import InputError, Picture
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Increment whenever reading, resizing or encoding the same input gives a different result.
 FORMAT = 1
-ABANDONED = 3600  # seconds after which a partial file is considered abandoned; writing takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,7 @@ class Cache:
 
     def remove_abandoned(self) -> None:
         """Delete partial files of processes killed while writing."""
-        for path in self.folder.glob("*/*/*.partial"):
-            if path.stat().st_mtime < time.time() - ABANDONED:
-                path.unlink(missing_ok=True)
+        remove_abandoned(self.folder, "*/*/*")
 
     @functools.cached_property
     def pixels_per_latent(self) -> int:
@@ -215,9 +211,7 @@ def read(path: Path) -> dict[str, Tensor] | None:
 
 def write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Write an entry atomically and return its tensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    partial.write_bytes(save(tensors, {"sha256": _checksum(path, tensors)}))
-    partial.replace(path)
+    content = safetensors_bytes(tensors, {"sha256": _checksum(path, tensors)})
+    write_file(path, content, sync=False)  # an entry that a power cut damages is found, and computed again
     return tensors

@@ -9,13 +9,41 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from stylelora.files import check_writable, replacing
 from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from PIL.PngImagePlugin import PngInfo
 
 #: Resampling filters, by Pillow's names.
 INTERPOLATIONS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
+
+
+def check_png(path: Path) -> None:
+    """Check that a PNG can be written, before the work that it is for.
+
+    Raises:
+        InputError: if its name is one of something else.
+        OSError: if it cannot be written there.
+    """
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} would be a PNG; give it a name that ends in .png")
+    check_writable(path)
+
+
+def save_png(image: Image.Image, path: Path, pnginfo: PngInfo | None = None) -> None:
+    """Write a picture as a PNG, whole or not at all.
+
+    Args:
+        image: picture.
+        path: file to write or replace; folders above it are made.
+        pnginfo: texts in the file.
+    """
+    with replacing(path) as file:
+        image.save(file, "PNG", pnginfo=pnginfo)
 
 
 def check_interpolation(interpolation: str) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import latent_shape, load_scheduler, load_unet, load_vae, part_hash
 from stylelora.data.cache import Cache
-from stylelora.data.images import to_pil
+from stylelora.data.images import save_png, to_pil
 from stylelora.data.prior import PriorPictures
 from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.files import write
 from stylelora.records import InputError
 from stylelora.seeds import seed_of
 
@@ -58,8 +59,7 @@ def make_prior(
     wanted = [i for i in range(record["made"], options.count) if not (folder / f"{i:04d}.png").is_file()]
     if not wanted:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record), encoding="utf-8")
+    write(file, json.dumps(record))
     from tqdm import tqdm
 
     log.warning("the base makes %d pictures in %s, before it is trained; look at them", len(wanted), folder)
@@ -72,11 +72,9 @@ def make_prior(
         given = Conditioning(cache.texts(texts)).to(cache.device)
         pictures = decode(vae, denoise(unet, scheduler, start, given, empty, num_inference_steps, guidance_scale))
         for i, text, picture in zip(some, texts, pictures, strict=True):
-            (folder / f"{i:04d}.txt").write_text(text, encoding="utf-8")
-            partial = folder / f"{i:04d}.partial"
-            to_pil(picture).save(partial, "PNG")
-            partial.replace(folder / f"{i:04d}.png")
-    file.write_text(json.dumps(says | {"made": options.count}), encoding="utf-8")
+            write(folder / f"{i:04d}.txt", text)
+            save_png(to_pil(picture), folder / f"{i:04d}.png")
+    write(file, json.dumps(says | {"made": options.count}))
 
 
 def _read(file: Path) -> dict:

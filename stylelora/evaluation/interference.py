@@ -21,6 +21,7 @@ from stylelora.base.load import (
     read_config,
     resolve_base,
 )
+from stylelora.data.images import check_png, save_png
 from stylelora.diffusion.conditions import prompt_of
 from stylelora.diffusion.prediction_sums import Term, predict_sum
 from stylelora.diffusion.sample import initial_noise
@@ -61,6 +62,8 @@ def interference(
     Raises:
         InputError: if there are not two adapters with a weight above 0, or they do not fit the base.
     """
+    if output is not None:
+        check_png(Path(output))
     given = read_adapters([adapters] if isinstance(adapters, str) else adapters, unet_only=True, triggers=triggers)
     weights = [weights] if isinstance(weights, int | float) else weights
     mix = MixSpec.of([adapter.name for adapter in given], weights)
@@ -91,8 +94,7 @@ def interference(
         print(f"| {t} | {norms[0]:.3f} | {norms[1]:.3f} | {ratio:.3f} |")
     names = f"{first.name}+{second.name}".replace("/", "-")  # a name may start with its folder
     file = Path(output or f"runs/interference/{names}.png")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS).save(file)
+    save_png(heat_map({name: [row[column] for column in COLUMNS] for name, row in blocks.items()}, COLUMNS), file)
     print(f"open {file}")
 
 

@@ -6,12 +6,11 @@ the weights, so that a reader that ignores headers is right, too.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stylelora.files import new_folder, replacing, safetensors_bytes, write
 from stylelora.lora.check_file import CONFIG, check_alpha, read_file
 from stylelora.lora.factors import Layer, stacked, truncated
 from stylelora.lora.inject import ADAPTER
@@ -170,43 +170,29 @@ def _finite(*tensors: Tensor) -> bool:
 
 def _write_folders(path: Path, layers: Mapping[str, Layer], header: Mapping[str, str], dtype: torch.dtype) -> None:
     """Write a PEFT folder for each model, `unet` and `text_encoder`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with new_folder(path) as partial:
         for folder, own in zip(MODELS, parts(layers), strict=True):
             if not own:
                 continue
             state = _folded_state(own, peft_name, dtype)
             _write_whole(partial / folder / "adapter_model.safetensors", state, header)
             config = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_config(own)}
-            (partial / folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            write(partial / folder / "adapter_config.json", json.dumps(config, indent=2) + "\n")
 
 
 def _write_whole(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write a safetensors file, verify it by reading it back, and only then move it into place."""
-    from safetensors.torch import save
-
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     if broken := [key for key, value in state.items() if not _finite(value)]:
         raise InputError(f"weights in {some(broken)} are too large for this type; write float32 or bfloat16.")
-    content = save(state)
+    content = safetensors_bytes(state, {})
     size = int.from_bytes(content[:8], "little")
     header = {**header, "sshs_model_hash": hashlib.sha256(content[8 + size :]).hexdigest()}  # of all but the header
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written next to the target, so that the final rename stays on one file system and is atomic.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(save(state, metadata=header))
-            file.flush()
-            os.fsync(file.fileno())
-        if not _reads_back(partial, state, header):
-            raise OSError(f"{path} reads back different from what was written; the disk may be full or faulty.")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(safetensors_bytes(state, header))
+        file.flush()
+        if not _reads_back(Path(file.name), state, header):
+            raise OSError(errno.EIO, "reads back different from what was written", str(path))
 
 
 def _reads_back(path: Path, state: Mapping[str, Tensor], header: Mapping[str, str]) -> bool:

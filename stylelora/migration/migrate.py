@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from stylelora.files import write
 from stylelora.migration.dialects import recognise
 from stylelora.migration.report import HEADINGS, lines_of, nested, report, written
 from stylelora.migration.rows import Status
@@ -35,11 +36,9 @@ def migrate(file: str, output: str | None = None) -> None:
     if prompts:
         beside = target.with_suffix(".prompts.txt")
         ours["data"]["init_args"]["prompts_file"] = str(beside)
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text("\n".join(prompts) + "\n", encoding="utf-8")
-    target.parent.mkdir(parents=True, exist_ok=True)
+        write(beside, "\n".join(prompts) + "\n")
     replaced = target.is_file()
-    target.write_text(written(ours, report(dialect, lines, path.name)), encoding="utf-8")
+    write(target, written(ours, report(dialect, lines, path.name)))
     given = [line for line in lines if line.setting.given]
     counts = Counter(line.answer.status for line in given)
     found = [f"{counts[status]} {status}" for status in Status if counts[status]]

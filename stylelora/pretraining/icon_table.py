@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stylelora.base.concepts import name_of, with_article
+from stylelora.files import replacing
 from stylelora.pretraining.icons import fetch_npm, load_icon_set, render
 from stylelora.pretraining.recolour import COLOURS
 
@@ -85,9 +86,8 @@ def build_icon_table(sets: dict[str, str], cache: Path | str, size: int = 64) ->
                 pixels.append(np.asarray(render(svg, size, background=None)))
                 slugs.append(slug)
                 names.append(name)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, pixels=np.stack(pixels), slugs=np.array(slugs), sets=np.array(names))
-        partial.rename(path)
+        with replacing(path) as file:
+            np.savez(file, pixels=np.stack(pixels), slugs=np.array(slugs), sets=np.array(names))
     with np.load(path) as table:
         return IconTable(table["pixels"], table["slugs"], table["sets"])
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from stylelora.files import safetensors_bytes, write
 
 
 def pack(source: Path, output: Path) -> int:
@@ -32,14 +33,14 @@ def pack(source: Path, output: Path) -> int:
             weights = {name: w.half() if w.is_floating_point() else w for name, w in load_file(path).items()}
             if not all(weight.isfinite().all() for weight in weights.values()):
                 raise ValueError(f"{path} holds weights beyond the range of float16")
-            save_file(weights, target, metadata={"format": "pt"})
+            write(target, safetensors_bytes(weights, {"format": "pt"}))
             total += target.stat().st_size
         else:
-            shutil.copy(path, target)
+            write(target, path.read_bytes())
     for config in output.rglob("config.json"):  # remove the path of the folder it was trained in
         record = json.loads(config.read_text())
         record.pop("_name_or_path", None)
-        config.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        write(config, json.dumps(record, indent=2, sort_keys=True) + "\n")
     return total
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stylelora.files import replacing
 from stylelora.pretraining.icons import render
 
 HAIR = {
@@ -152,8 +153,7 @@ def build_people(count: int, cache: Path | str, size: int = 64) -> People:
         drawn = [draw_person(name, random.Random(seed), size) for name, seed in seeds]
         pixels, words = zip(*drawn, strict=True)
         sets = [name for name, _ in seeds]
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, pixels=np.stack(pixels), words=np.array(words), sets=np.array(sets))
-        partial.rename(path)
+        with replacing(path) as file:
+            np.savez(file, pixels=np.stack(pixels), words=np.array(words), sets=np.array(sets))
     with np.load(path) as table:
         return People(table["pixels"], table["words"], table["sets"])

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from stylelora.diffusion.objective import Objective
+from stylelora.files import write
 from stylelora.lora.options import LoraOptions
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
@@ -98,7 +99,7 @@ With 95 % intervals. {skill}`clip_score`: how well samples show what the prompt 
 {chr(10).join(f"| {key} | {_plain(value)} |" for key, value in rows.items())}
 """
     card = file.with_suffix(".md")
-    card.write_text(f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{text}", encoding="utf-8")
+    write(card, f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{text}")
     return card
 
 

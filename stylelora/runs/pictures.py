@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from stylelora.data.images import labelled_grid, to_pil, to_tensor
+from stylelora.data.images import labelled_grid, save_png, to_pil, to_tensor
+from stylelora.files import write
 
 BASE = "base"  # name of the condition without adapters
 NO_TRIGGER = ", no trigger"  # suffix of conditions whose prompts have no trigger words
@@ -29,16 +30,15 @@ def save_picture(row: dict, root: Path) -> dict:
     """
     record = {name: value for name, value in row.items() if name not in ("index", "image")}
     name = "pictures/{:03d}-{:02d}.png".format(*row["index"])
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
     height, width = row["image"].shape[1:]
-    to_pil(row["image"]).save(root / name, pnginfo=_described(record, width, height))
+    save_png(to_pil(row["image"]), root / name, pnginfo=_described(record, width, height))
     return {"index": row["index"], "file_name": name, **record}
 
 
 def write_lines(rows: list[dict], path: Path) -> None:
     """Write records as JSON Lines, without their `index`."""
     records = [{name: value for name, value in row.items() if name != "index"} for row in rows]
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -55,7 +55,7 @@ def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:
         part = table[start : start + page]
         shown = [(name, [file and load_png(root / file) for file in files]) for name, files in part]
         grids.append(root / ("grid.png" if number == 1 else f"grid-{number}.png"))
-        labelled_grid(shown, headings).save(grids[-1])
+        save_png(labelled_grid(shown, headings), grids[-1])
     return grids
 
 

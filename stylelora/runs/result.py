@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import resource
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.files import write
 from stylelora.records import Endpoint, Metric
 
 PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft")
@@ -90,10 +90,7 @@ def write_result(
         "config": _finite(yaml.safe_load(config.read_text())) if config.is_file() else None,
     }
     path = folder / "result.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-    partial.replace(path)
+    write(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylelora.data.images import labelled_grid
+from stylelora.data.images import labelled_grid, save_png
 from stylelora.evaluation.finished import read_finished
 from stylelora.evaluation.summary import cell, markdown, tests_said
 from stylelora.metrics.comparison import equivalence
@@ -116,5 +116,5 @@ def gallery(folders: list[Path]) -> Path:
     prompts = list(columns["base"])[:SHOWN]
     rows = [(prompt, [load_png(files[prompt]) for files in columns.values()]) for prompt in prompts]
     path = folders[0].parent / "gallery.png"
-    labelled_grid(rows, list(columns)).save(path)
+    save_png(labelled_grid(rows, list(columns)), path)
     return path

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from stylelora.data import cache as cache_module
 from stylelora.data.cache import Cache, View
 from stylelora.data.scan import scan_folder
 from tests.runs import draw_pictures, entries
@@ -75,6 +74,6 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(cache):
     old, new = path.with_suffix(".1.partial"), path.with_suffix(".2.partial")
     for partial in (old, new):
         partial.write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * cache_module.ABANDONED,) * 2)
+    os.utime(old, (time.time() - 7200,) * 2)
     cache.remove_abandoned()
     assert sorted(cache.folder.rglob("*.*")) == sorted([path, new])
