@@ -62,6 +62,9 @@ class EvaluationSet(Prompts):
         for style in self.styles.values():
             style.dataset.scan()
             style.dataset.choose_sizes(size_step(base), style.batch_size * self.trainer.world_size)
+        held_out = [(style, picture.text) for style in self.styles.values() for picture in style.held_out]
+        contents = [text for _, text in held_out] if self.own_prompts else [one.prompt for one in self.prompts]
+        self._say_cut_off(contents, [style.caption(text) for style, text in held_out])
 
     def setup(self, stage: str) -> None:
         """Take over what the first process found."""

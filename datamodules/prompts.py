@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
 from datamodules.batches import prompt_batch, share_batches
 from stylelora.base.load import resolve_base
+from stylelora.base.token_limit import say_cut_off
 from stylelora.data.prompt_checks import check_prompts
 from stylelora.data.prompts import SamplePrompt, choose_prompts
 from stylelora.data.styles import PROMPTS
@@ -49,6 +52,19 @@ class Prompts(L.LightningDataModule):
         settings = self.trainer.lightning_module.hparams
         scales = [condition.guidance_scale for condition in self.trainer.lightning_module.conditions]
         check_prompts(self.prompts, resolve_base(settings.base), scales)
+        self._say_cut_off([one.prompt for one in self.prompts])
+
+    def _say_cut_off(self, contents: Sequence[str], captions: Sequence[str] = ()) -> None:
+        """Say which captions, and which prompts of contents in the wording of any condition, are too long."""
+        module = self.trainer.lightning_module
+        prompts = [
+            text
+            for condition in module.conditions
+            for content in contents
+            for text in condition.prompts(module.adapters, content)
+        ]
+        negative = [one.negative_prompt or "" for one in self.prompts]
+        say_cut_off(module.tokenizer, [*prompts, *negative, *captions])
 
     def predict_dataloader(self) -> DataLoader:
         """Return batches as of `prompt_batch`; each process gets its share.

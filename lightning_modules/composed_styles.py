@@ -36,7 +36,7 @@ from stylelora.diffusion.conditions import (
 )
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.sample import decode, initial_noise
-from stylelora.diffusion.schedulers import other_scheduler
+from stylelora.diffusion.schedulers import other_scheduler, own_scheduler
 from stylelora.lora.blend import added, check_adapter
 from stylelora.lora.factors import Factors
 from stylelora.lora.mix import BlendOptions
@@ -143,7 +143,8 @@ class ComposedStyles(L.LightningModule):
         self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer = load_tokenizer(folder)
         notes = {one.name: one.metadata for one in self.adapters}
-        self.scheduler = scheduler_for(notes, load_scheduler(folder))
+        own = own_scheduler(folder, num_inference_steps) if scheduler is None else load_scheduler(folder)
+        self.scheduler = scheduler_for(notes, own)
         if scheduler is not None:
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
-from stylelora.base.load import load_scheduler, load_unet, read_config, resolve_base, sampling_recipe
+from stylelora.base.load import load_unet, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
 from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.samples import Sampler
+from stylelora.diffusion.schedulers import own_scheduler
 from stylelora.distributed import gather_rows
 from stylelora.lora.average import Average
 from stylelora.lora.checkpoint import adapter_state, check_state
@@ -131,7 +132,7 @@ class StyleLoRA(L.LightningModule):
         for name, suited in zip(("num_inference_steps", "guidance_scale"), sampling_recipe(folder), strict=True):
             self.hparams[name] = suited if self.hparams[name] is None else self.hparams[name]
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        self.scheduler = objective.schedule(load_scheduler(folder))
+        self.scheduler = objective.schedule(own_scheduler(folder, self.hparams.num_inference_steps))
         self.unet = load_unet(folder)
         inject_lora(self.unet, rank, alpha, lora_dropout, target_modules, seed=self.seed, options=lora)
         cast_frozen(self.unet, base_dtype)

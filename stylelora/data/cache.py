@@ -24,6 +24,7 @@ from torch import Tensor
 
 from stylelora.base.conditioning import encode_texts
 from stylelora.base.load import load_text_encoder, load_tokenizer, load_vae, part_hash, read_config
+from stylelora.base.token_limit import say_cut_off
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
 from stylelora.files import remove_abandoned, safetensors_bytes
@@ -131,14 +132,9 @@ class Cache:
                     write(path, _encode_picture(picture, view, vae))
 
     def add_texts(self, texts: Iterable[str]) -> None:
-        """Encode and store the texts not cached yet; warn about truncated ones, whose tail has no effect."""
+        """Encode and store the texts not cached yet; warn about those that are too long, whose end has no effect."""
         texts = list(dict.fromkeys(texts))
-        length = self._tokenizer.model_max_length
-        counts = {text: len(self._tokenizer(text, verbose=False).input_ids) for text in texts}
-        if long := {text: count for text, count in counts.items() if count > length}:
-            worst = max(long, key=long.get)
-            said = "%d captions have more than %d tokens, only the first %d count; the longest has %d: %r"
-            log.warning(said, len(long), length, length, long[worst], worst)
+        say_cut_off(self._tokenizer, texts)
         if not self.keeps_texts:
             return
         if missing := [text for text in texts if not self.text_path(text).is_file()]:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,16 +145,20 @@ def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
 
 
 def check_template(template: str, fields: Sequence[str] = ("trigger", "text")) -> None:
-    """Check that a template uses only the allowed fields.
+    """Check that a template uses only the allowed fields, as they are: no attributes, indexes or formats of them.
 
     Raises:
         InputError: if it uses others; the message lists the allowed ones.
     """
+    error: ValueError | None = None
     try:
-        template.format(**dict.fromkeys(fields, ""))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        found = [field for _, *field in string.Formatter().parse(template) if field[0] is not None]
+        plain = all(name in fields and not form and not conversion for name, form, conversion in found)
+    except ValueError as damaged:  # such as a brace that is not closed
+        plain, error = False, damaged
+    if not plain:
         allowed = " and ".join(f"{{{field}}}" for field in fields)
-        raise InputError(f"template {template!r} may only hold {allowed}") from error
+        raise InputError(f"template {template!r} may only hold {allowed}, and {{{{ and }}}} for braces") from error
 
 
 def collapse_repeats(text: str) -> str:

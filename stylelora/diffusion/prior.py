@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stylelora.base.conditioning import Conditioning
-from stylelora.base.load import latent_shape, load_scheduler, load_unet, load_vae, part_hash
+from stylelora.base.load import latent_shape, load_unet, load_vae, part_hash
 from stylelora.data.cache import Cache
 from stylelora.data.images import save_png, to_pil
 from stylelora.data.prior import PriorPictures
 from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.diffusion.schedulers import own_scheduler
 from stylelora.files import write
 from stylelora.records import InputError
 from stylelora.seeds import seed_of
@@ -63,7 +64,8 @@ def make_prior(
     from tqdm import tqdm
 
     log.warning("the base makes %d pictures in %s, before it is trained; look at them", len(wanted), folder)
-    unet, vae, scheduler = load_unet(base).to(cache.device), load_vae(base).to(cache.device), load_scheduler(base)
+    unet, vae = load_unet(base).to(cache.device), load_vae(base).to(cache.device)
+    scheduler = own_scheduler(base, num_inference_steps)
     shape, empty = latent_shape(base, resolution, resolution), Conditioning(cache.texts([""])).to(cache.device)
     batches = [wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)]
     for some in tqdm(batches, "making pictures", unit="batch", disable=None):  # None: only on a terminal

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stylelora.base.token_limit import cut_off
 from stylelora.preprocess.duplicates import duplicate_groups
 from stylelora.preprocess.normalise import Row
 from stylelora.preprocess.quality import enlargement
@@ -113,9 +114,9 @@ def caption_problems(source: str, trained: str, trigger: str, tokenizer: CLIPTok
     found = []
     if trigger not in trained:
         found.append(Problem("no-trigger", source, f"{trained!r} lacks {trigger!r}"))
-    count = len(tokenizer(trained, verbose=False).input_ids)
-    if count > tokenizer.model_max_length:
-        found.append(Problem("long-caption", source, f"{count} tokens, only {tokenizer.model_max_length} are used"))
+    if count := cut_off(tokenizer, trained):
+        most = tokenizer.model_max_length
+        found.append(Problem("long-caption", source, f"{count + most} tokens; the last {count} are cut off"))
     return found
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stylelora.data.images import labelled_grid, save_png, to_pil, to_tensor
 from stylelora.files import write
+from stylelora.runs.infotext import infotext
 
 BASE = "base"  # name of the condition without adapters
 NO_TRIGGER = ", no trigger"  # suffix of conditions whose prompts have no trigger words
@@ -103,18 +104,8 @@ def load_png(path: Path) -> Tensor:
 
 
 def _described(row: dict, width: int, height: int) -> PngInfo:
-    """Return PNG metadata in the format of AUTOMATIC1111's web UI, which image viewers understand."""
-    size = {
-        "Steps": row["num_inference_steps"],
-        "Sampler": row["scheduler"],
-        "CFG scale": row["guidance_scale"],
-        "Seed": row["seed"],
-        "Size": f"{width}x{height}",
-    }
-    words = ", ".join(f"{name}: {value}" for name, value in (size | {"Model": row["base"]}).items())
-    blend = f"Blend: {row['label']}, Method: {row['method']}, Strength: {row['strength']:g}"
+    """Return PNG metadata: the settings as other programs read them, and all of them as JSON."""
     info = PngInfo()
-    negative = f"Negative prompt: {row['negative_prompt']}\n" if row["negative_prompt"] else ""
-    info.add_itxt("parameters", f"{row['prompt']}\n{negative}{words}, {blend}")
+    info.add_itxt("parameters", infotext(row, width, height))
     info.add_itxt("stylelora", json.dumps(row, ensure_ascii=False))
     return info

@@ -112,3 +112,30 @@ def test_the_trigger_in_a_caption_is_found_only_where_it_is_added():
     assert Wording("zqx").names_trigger_twice("a fox, ZQX style")
     assert not Wording("zqx").names_trigger_twice("a zqxfox")
     assert not Wording("zqx", "{text}").names_trigger_twice("zqx, a fox")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{trigger.__class__}",
+        "{trigger[0]}, {text}",
+        "{0}",
+        "{}",
+        "{text!r:>99999999}",
+        "{text!s}",
+        "{text:>9}",
+        "{text:{trigger}}",
+        "{content}",
+        "{text",
+        "text}",
+    ],
+)
+def test_a_template_holds_its_two_fields_as_they_are(template):
+    with pytest.raises(InputError) as refused:
+        Wording("zqx", template)
+    allowed = "{trigger} and {text}, and {{ and }} for braces"
+    assert str(refused.value) == f"template {template!r} may only hold {allowed}"
+
+
+def test_braces_in_a_template_are_doubled():
+    assert Wording("zqx", "{{{trigger}}} {text}").caption("a cat") == "{zqx} a cat"
