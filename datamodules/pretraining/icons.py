@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from stylelora.pretraining import augment
 from stylelora.pretraining.icon_table import TEST_SETS, TRAIN_SETS, build_icon_table
@@ -51,8 +52,15 @@ class Icons(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Endless epochs over the icons, shuffled."""
-        collate = lambda rows: self.views(torch.stack([row[0] for row in rows]))  # noqa: E731
-        return DataLoader(TensorDataset(self.train), self.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+        return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Draw the views of a training batch where the model is: for a GPU, one process could not draw enough."""
+        del dataloader_idx
+        if not isinstance(batch, torch.Tensor) or batch.dtype != torch.uint8:
+            return batch
+        with batch.device:
+            return self.views(batch)
 
     def val_dataloader(self) -> DataLoader:
         """256 pictures of unseen icon sets, float (B, 3, H, W) in [-1, 1]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from datamodules.pretraining.icons import Icons
 from stylelora.pretraining import augment
@@ -67,8 +67,5 @@ class LookedIcons(Icons):
 
     def train_dataloader(self) -> DataLoader:
         """Random pictures, weighted by kind; an epoch is as long as the data set."""
-        collate = lambda rows: self.views(torch.stack([row[0] for row in rows]))  # noqa: E731
         sampler = WeightedRandomSampler(self.weights, len(self.train))
-        return DataLoader(
-            TensorDataset(self.train), self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate
-        )
+        return DataLoader(self.train, self.batch_size, sampler=sampler, drop_last=True)

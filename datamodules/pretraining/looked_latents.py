@@ -27,9 +27,10 @@ class LookedLatents(NamedLatents):
     Args:
         vae: folder of the trained autoencoder.
         tokenizer: folder of the tokenizer to go on with; null: learn one from the icons' names.
-        variants: views of each icon alone: as it is, then slightly moved and scaled ones.
+        variants: views of each icon alone: as it is, then slightly moved and scaled ones; a third as many in each look.
         people: people drawn of each set.
         made_up: share of captions that have a made-up word beside the known ones, as trigger words are, 0..1.
+        num_workers: processes that draw scenes and write captions; 0: the main one does. A GPU needs some twelve.
         root: folder for the fetched archives, the rendered tables and the latents.
         batch_size: pictures per step.
         size: side of the pictures in pixels.
@@ -44,11 +45,12 @@ class LookedLatents(NamedLatents):
         variants: int = 3,
         people: int = 250,
         made_up: float = 0.3,
+        num_workers: int = 0,
         root: str = ".cache/npm",
         batch_size: int = 32,
         size: int = 64,
     ) -> None:
-        super().__init__(vae, tokenizer, variants, made_up, root, batch_size, size)
+        super().__init__(vae, tokenizer, variants, made_up, num_workers, root, batch_size, size)
         self.people = people
 
     def gallery(self) -> IconTable:
@@ -62,9 +64,10 @@ class LookedLatents(NamedLatents):
             thing, own = load_concepts().get(slug), name in STYLE_PHRASES
             scenes = scenes_of(thing) if thing and own else [Scene(), Scene(background=rng.choice(list(COLOURS)))]
             scenes += [Scene(moved=True)] * (self.variants - 1)
-            looks = list(LOOKS) if name not in PORTRAITS else rng.sample(list(LOOKS), 2)
             drawn += [(row, scene) for scene in scenes]
-            drawn += [(row, self.scene_in(look, thing if own else None, rng)) for look in looks]
+            for _ in range(max(1, self.variants // 3)):
+                looks = list(LOOKS) if name not in PORTRAITS else rng.sample(list(LOOKS), 2)
+                drawn += [(row, self.scene_in(look, thing if own else None, rng)) for look in looks]
         return drawn
 
     @staticmethod
@@ -93,10 +96,11 @@ class LookedLatents(NamedLatents):
         return words
 
     def train_dataloader(self) -> DataLoader:
-        """Drawings at random, by the weight of their set."""
+        """Drawings at random, by the weight of their set; an epoch is 500 steps."""
         rows = list(self.groups)
-        sampler = WeightedRandomSampler([WEIGHTS[self.table.sets[row]] for row in rows], len(rows))
-        return DataLoader(rows, self.batch_size, sampler=sampler, drop_last=True, collate_fn=self.collate)
+        sampler = WeightedRandomSampler([WEIGHTS[self.table.sets[row]] for row in rows], 500 * self.batch_size)
+        workers = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+        return DataLoader(rows, self.batch_size, sampler=sampler, collate_fn=self.collate, **workers)
 
     def val_dataloader(self) -> DataLoader:
         """64 prompts: things plain and with a made-up word, in every look, as glyphs; people; colours and numbers."""

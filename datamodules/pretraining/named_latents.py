@@ -45,6 +45,7 @@ class NamedLatents(Icons):
         variants: views of each icon alone: as it is, then slightly moved and scaled ones.
         tokenizer: folder of the tokenizer to go on with; null: learn one from the icons' names.
         made_up: share of captions that have a made-up word beside the known ones, as trigger words are, 0..1.
+        num_workers: processes that draw scenes and write captions; 0: the main one does. A GPU needs some twelve.
         root: folder for the fetched archives, the rendered table and the latents.
         batch_size: pictures per step.
         size: side of the pictures in pixels.
@@ -58,12 +59,13 @@ class NamedLatents(Icons):
         tokenizer: str | None = None,
         variants: int = 3,
         made_up: float = 0.3,
+        num_workers: int = 0,
         root: str = ".cache/npm",
         batch_size: int = 32,
         size: int = 64,
     ) -> None:
         super().__init__(root, batch_size, size)
-        self.vae_folder, self.variants, self.made_up = Path(vae), variants, made_up
+        self.vae_folder, self.variants, self.made_up, self.num_workers = Path(vae), variants, made_up, num_workers
         self.tokenizer_folder = tokenizer
 
     @property
@@ -97,17 +99,22 @@ class NamedLatents(Icons):
 
     @torch.no_grad()
     def encode(self) -> torch.Tensor:
-        """Return the latents of all drawings, float32 (N, C, h, w)."""
+        """Return the latents of all drawings, float32 (N, C, h, w); on a GPU if there is one."""
         self.table = self.gallery()
-        vae, latents, drawings = self.load_vae(), [], self.drawings()
-        for start in range(0, len(drawings), 64):
-            part = drawings[start : start + 64]
-            pixels = np.stack([draw(self.table.pixels[row], scene) for row, scene in part])
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-            moved = augment.random_affine(images, zoom=(0.8, 1.0), shift=0.08, degrees=0, p=1.0)
-            still = torch.tensor([not scene.moved for _, scene in part]).view(-1, 1, 1, 1)
-            images = drawn_in(torch.where(still, images, moved), [scene.look for _, scene in part])
-            latents.append(vae.encode(images * 2 - 1).latent_dist.mean)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        vae, latents = self.load_vae().to(device), []
+
+        def drawn(part: list[tuple[int, Scene]]) -> tuple[list[Scene], np.ndarray]:
+            scenes = [scene for _, scene in part]
+            return scenes, np.stack([draw(self.table.pixels[row], scene) for row, scene in part])
+
+        for scenes, pixels in DataLoader(self.drawings(), 64, num_workers=self.num_workers, collate_fn=drawn):
+            with device:
+                images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+                moved = augment.random_affine(images, zoom=(0.8, 1.0), shift=0.08, degrees=0, p=1.0)
+                still = torch.tensor([not scene.moved for scene in scenes]).view(-1, 1, 1, 1)
+                images = drawn_in(torch.where(still, images, moved), [scene.look for scene in scenes])
+                latents.append(vae.encode(images * 2 - 1).latent_dist.mean.cpu())
         return torch.cat(latents)
 
     def load_vae(self) -> torch.nn.Module:

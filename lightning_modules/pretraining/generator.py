@@ -75,8 +75,9 @@ class MiniGenerator(L.LightningModule):
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Compute the loss on `latents`, float (B, C, 8, 8), and `input_ids`, int (B, 77)."""
         del batch_idx
-        latents, tokens = batch["latents"], batch["input_ids"].clone()
-        tokens[torch.rand(len(tokens)) < self.hparams.caption_dropout] = batch["empty_ids"]
+        latents, tokens = batch["latents"], batch["input_ids"]
+        dropped = torch.rand(len(tokens), 1, device=self.device) < self.hparams.caption_dropout
+        tokens = torch.where(dropped, batch["empty_ids"], tokens)
         text = Conditioning(self.text_encoder(tokens).last_hidden_state)
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=self.device)
         losses = denoising_losses(self.unet, self.scheduler, latents, torch.randn_like(latents), timesteps, text)
