@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from stylelora.console import call, quiet
 from stylelora.console.errors import sentence
 from stylelora.console.screens import answer
 from stylelora.console.verbs import FUNCTIONS
+from stylelora.runs.resume import command_line
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULTS = CONFIGS / "defaults.yaml"
@@ -22,11 +24,11 @@ def build_cli() -> type:
     import lightning.pytorch as L
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-    from lightning.pytorch.utilities import rank_zero_info
+    from lightning.pytorch.utilities import rank_zero_only
 
     import callbacks
-    from stylelora.runs.folder import prepare_run, set_aside
-    from stylelora.runs.loggers import go_on
+    from stylelora.runs.begin import begin, prepare_run
+    from stylelora.runs.lock import owned
     from stylelora.runs.next_steps import next_steps
 
     class StyleCLI(LightningCLI):
@@ -37,7 +39,8 @@ def build_cli() -> type:
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
             options |= {"seed_everything_default": 0, "save_config_kwargs": {"overwrite": True}}
             options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False, "allow_abbrev": False}}
-            super().__init__(L.LightningModule, L.LightningDataModule, **options, **kwargs)
+            with contextlib.ExitStack() as self.held:
+                super().__init__(L.LightningModule, L.LightningDataModule, **options, **kwargs)
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
@@ -54,19 +57,17 @@ def build_cli() -> type:
             """Give the run its folder: runs/<path of the config file below configs/>; `validate` one inside it."""
             prepare_run(self.config[self.subcommand], CONFIGS, self.subcommand, self.words)
 
-        def before_fit(self) -> None:
-            """Find the judge, move an earlier run out of the way unless it is resumed, and say where this one works."""
-            for callback in self.trainer.callbacks if self.subcommand == "fit" else ():
-                if isinstance(callback, callbacks.CLIPScore):
-                    callback.setup(self.trainer, self.model, "fit")  # Lightning does so after pictures are encoded
-            folder, checkpoint = Path(self.trainer.default_root_dir), self.config[self.subcommand].ckpt_path
-            if self.trainer.is_global_zero and checkpoint is None:
-                set_aside(folder)
-            elif self.trainer.is_global_zero and self.subcommand == "fit":
-                go_on(self.trainer.loggers, Path(checkpoint))
-            rank_zero_info(f"{self.subcommand} on {self.trainer.strategy.root_device}; look into {folder}")
+        def instantiate_classes(self) -> None:
+            """Own the folder, once for all processes, before anything heavy is loaded."""
+            folder = Path(self.config[self.subcommand].trainer.default_root_dir)
+            self.held.enter_context(owned(folder, rank_zero_only.rank == 0))
+            super().instantiate_classes()
 
-        before_predict = before_test = before_fit
+        def before_fit(self) -> None:
+            """See to what is in the folder already, before anything is encoded."""
+            begin(self.subcommand, self.trainer, self.model, self.config_dump)
+
+        before_predict = before_test = before_validate = before_fit
 
         def after_fit(self) -> None:
             """Say what there is now, and what to type next; a run stopped by hand is no success for scripts."""
@@ -87,9 +88,9 @@ def main(args: list[str] | None = None) -> None:
             return print(said)
         quiet()
         if function is not None:
-            call(function, words[0], words[1:])
-        else:
-            build_cli()(words, args=None if words == sys.argv[1:] else words)
+            return call(function, words[0], words[1:])
+        words, _ = command_line(words)
+        build_cli()(words, args=words)
     except Exception as error:  # a defect is raised again
         sys.exit(f"error: {sentence(error, words, function)}")
 

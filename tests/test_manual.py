@@ -73,6 +73,9 @@ def check(command, parse):
         if "--ckpt_path" in words:  # must exist, and here nothing was trained
             place = words.index("--ckpt_path")
             del words[place : place + 2]
+        if "--resume" in words:
+            place = words.index("--resume")
+            words[place : place + 2] = ["--config", "configs/quickstart.yaml"]
         try:
             parse(words[2:])
         except SystemExit as end:  # --help ends so, too

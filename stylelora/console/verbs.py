@@ -38,7 +38,9 @@ TRAINER = {
     "--trainer.precision": "32-true, or bf16-mixed or 16-mixed on a GPU",
     "--trainer.logger": "true, false, or the class path of another logger",
     "--trainer.default_root_dir": "output folder; default: runs/ + the config's path",
-    "--ckpt_path": "checkpoint to resume from, such as runs/NAME/checkpoints/last.ckpt",
+    "--resume": "folder of a run to go on with, instead of --config",
+    "--resume_allow": "settings that may have changed since, such as model.optimizer.lr,data.flip; or all",
+    "--ckpt_path": "checkpoint to start from, such as runs/NAME/checkpoints/last.ckpt",
     "--seed_everything": "random seed",
 }
 _RUN = ["--config", "--trainer.accelerator", "--trainer.devices", "--trainer.default_root_dir", "--seed_everything"]
@@ -99,7 +101,7 @@ SECTIONS = {
 
 #: Verb -> options of Lightning that it shows.
 SHOWN = {
-    "fit": list(TRAINER),
+    "fit": [option for option in TRAINER if option not in ("--resume_allow", "--ckpt_path")],
     "validate": [*_RUN, "--ckpt_path"],
     "predict": _RUN,
     "test": _RUN,
@@ -109,7 +111,7 @@ SHOWN = {
 EXAMPLES = {
     "fit": [
         "--config configs/quickstart.yaml --data.root DIR --data.trigger zqstyle",
-        "--config configs/train/watercolor.yaml --model.rank 8 --trainer.max_epochs 5",
+        "--resume runs/quickstart --trainer.max_epochs 20",
     ],
     "predict": ["--config configs/compose/one.yaml --data.prompts '[a cat, a dog]'"],
     "preprocess": ["--source DIR --style NAME --trigger zqstyle --allow enlarged,jpeg"],
