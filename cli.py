@@ -6,7 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from stylelora.console import call, quiet
+from stylelora.console import bound_yaml, call, quiet
 from stylelora.console.errors import sentence
 from stylelora.console.screens import answer
 from stylelora.console.verbs import FUNCTIONS
@@ -87,6 +87,7 @@ def main(args: list[str] | None = None) -> None:
         if said := answer(words, function, DEFAULTS):
             return print(said)
         quiet()
+        bound_yaml()
         if function is not None:
             return call(function, words[0], words[1:])
         words, _ = command_line(words)

@@ -141,7 +141,7 @@ class StyleLoRA(L.LightningModule):
         self.unet.train()  # Lightning keeps modes as it finds them, and in eval mode there is no LoRA dropout
         self.text_encoder = trained_text_encoder(folder, text_encoder, lora, lora_dropout, clip_skip, self.seed)
         self.continued = continue_from(init_from, named_adapters(self.unet, self.text_encoder))
-        self.scaling_factor = read_config(folder, "vae")["scaling_factor"]
+        self.scaling_factor = read_config(folder, "vae").get("scaling_factor", 0.18215)  # SD 1.5 does not state it
         self.metrics: list[Metric] = []
         self._base_losses: dict[int, Tensor] = {}  # by row of the held-out pictures
         self._held_out: list[dict] = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from stylelora.base.check_configs import check_configs
 from stylelora.base.strangers import PICKLED
 from stylelora.records import InputError, some
+from stylelora.texts import read_object
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 #: File of the weights of each part, without suffix.
@@ -57,10 +58,11 @@ def check_folder(folder: Path) -> Path:
         files = sorted(path.name for path in folder.glob("*.safetensors"))
         instead = f"; for a single-file checkpoint give the file itself, such as {folder / files[0]}" if files else ""
         raise InputError(f"{folder} is not a Stable Diffusion folder: it has no {', '.join(lacking)}{instead}")
-    kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
-    unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+    kind = read_object(folder / "model_index.json").get("_class_name")
+    unet, vae = (read_object(folder / part / "config.json") for part in ("unet", "vae"))
     if kind != "StableDiffusionPipeline" or unet.get("in_channels") != vae.get("latent_channels"):
         raise InputError(f"{folder} is a {kind}, not a text-to-image Stable Diffusion 1.x or 2.x; give one of these")
+    check_configs(folder)
     for part in WEIGHTS:
         variant_of(folder / part)
     return folder

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylelora.base.check_configs import RECIPE, check_numbers, check_scheduler, check_tokenizer
 from stylelora.base.clip_vocabulary import clip_tokenizer
 from stylelora.base.folders import check_folder, download, variant_of
 from stylelora.base.single_file import open_checkpoint
 from stylelora.base.single_file_parts import hash_part, load_part
 from stylelora.base.zero_terminal_snr import has_zero_terminal_snr, with_zero_terminal_snr
-from stylelora.records import InputError
+from stylelora.records import InputError, some
+from stylelora.texts import check_is_file, read_object
 
 if TYPE_CHECKING:
     from torch import nn
+
+log = logging.getLogger(__name__)
 
 MINI = Path(__file__).parent / "mini"
 ALIGNMENT = 64  # bytes; of the memory that PyTorch allocates
@@ -38,9 +42,12 @@ def resolve_base(name: str) -> Path:
         InputError: if it is no Stable Diffusion 1.x or 2.x, or the hub lacks it or cannot be reached.
     """
     path = MINI if name == "mini" else Path(os.path.expanduser(name))
-    if path.is_file():
+    if os.path.isdir(path):  # unlike Path.is_dir, never raises for long names
+        return check_folder(path)
+    if os.path.exists(path):
+        check_is_file(path)
         return open_checkpoint(path).path
-    return check_folder(path if path.is_dir() else download(name))
+    return check_folder(download(name))
 
 
 def configs_of(base: Path) -> Path:
@@ -50,23 +57,31 @@ def configs_of(base: Path) -> Path:
 
 def _load(kind: Any, base: Path, part: str) -> nn.Module:
     import torch
-    from safetensors import SafetensorError
 
     with torch.random.fork_rng(devices=[]):  # constructors draw initial weights; keep the training RNG untouched
         if base.is_file():
             module = load_part(open_checkpoint(base), kind, part)
         else:
             options = {"torch_dtype": torch.float32, "use_safetensors": True, "variant": variant_of(base / part)}
-            try:
-                module = kind.from_pretrained(base / part, **options)
-            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-                problem = "has no safetensors weights that can be loaded; download it again"
-                raise InputError(f"{base / part} {problem}") from error
+            module, found = _pretrained(kind, base / part, "safetensors weights", output_loading_info=True, **options)
+            if lost := sorted(found["missing_keys"]):  # the libraries would draw them at random
+                raise InputError(f"{base / part} lacks the weights {some(lost)}; download it again")
+            if more := sorted(key for key in found["unexpected_keys"] if not key.endswith("position_ids")):
+                log.warning("%s has weights that are not read: %s", base / part, some(more))
     for weight in module.parameters():
         # Mapped from a file, weights lie wherever its header ends, and the last bits of results depend on that.
         if weight.data_ptr() % ALIGNMENT:
             weight.data = weight.data.clone()
     return module.eval().requires_grad_(False)
+
+
+def _pretrained(kind: Any, folder: Path, what: str, **options: Any) -> Any:
+    """Return what diffusers or transformers make of a folder; for one that is damaged they raise any kind of error."""
+    try:
+        return kind.from_pretrained(folder, **options)
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        raise InputError(f"{folder} has no {what} that can be loaded ({why}); download it again") from error
 
 
 def load_unet(base: Path) -> nn.Module:
@@ -97,7 +112,9 @@ def load_tokenizer(base: Path) -> Any:
     folder = configs_of(base) / "tokenizer"
     if base.is_file() and not (folder / "tokenizer.json").is_file():
         return clip_tokenizer(folder)
-    return CLIPTokenizer.from_pretrained(folder)
+    tokenizer = _pretrained(CLIPTokenizer, folder, "tokenizer of CLIP")
+    check_tokenizer(tokenizer, read_config(base, "text_encoder"), folder)
+    return tokenizer
 
 
 def load_scheduler(base: Path) -> Any:
@@ -105,22 +122,27 @@ def load_scheduler(base: Path) -> Any:
     import diffusers
 
     folder = configs_of(base) / "scheduler"
-    name = json.loads((folder / "scheduler_config.json").read_text())["_class_name"]
+    name = read_object(folder / "scheduler_config.json").get("_class_name")
     own = {"prediction_type": open_checkpoint(base).prediction_type} if base.is_file() else {}
-    scheduler = getattr(diffusers, name).from_pretrained(folder, **own)
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise InputError(f"{folder} has the class {name}, which is no scheduler of diffusers; download it again")
+    scheduler = _pretrained(kind, folder, "scheduler", **own)
+    check_scheduler(scheduler, folder)
     rescaled = open_checkpoint(base).zero_terminal_snr if base.is_file() else has_zero_terminal_snr(scheduler)
     return with_zero_terminal_snr(scheduler) if rescaled else scheduler
 
 
 def read_config(base: Path, part: str) -> dict:
     """Return the config.json of one component."""
-    return json.loads((configs_of(base) / part / "config.json").read_text())
+    return read_object(configs_of(base) / part / "config.json")
 
 
 def sampling_recipe(base: Path) -> tuple[int, float]:
     """Return the recommended (steps, guidance scale): from `sampling.json`, or 30 and SD 1.5's usual 7.5."""
     path = configs_of(base) / "sampling.json"
-    recipe = json.loads(path.read_text()) if path.is_file() else {"num_inference_steps": 30, "guidance_scale": 7.5}
+    recipe = read_object(path) if path.is_file() else {"num_inference_steps": 30, "guidance_scale": 7.5}
+    check_numbers(path, recipe, RECIPE)
     return recipe["num_inference_steps"], recipe["guidance_scale"]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 
 from stylelora.records import InputError
+from stylelora.texts import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,11 @@ def said_prediction(path: Path, notes: Mapping[str, str], keys: Container[str]) 
     Raises:
         InputError: a `.yaml` lies beside it and does not say what it predicts.
     """
-    import yaml
-
     beside = path.with_suffix(".yaml")
     if beside.is_file():
         try:
-            return _NAMES[yaml.safe_load(beside.read_text())["model"]["params"].get("parameterization", "eps")]
-        except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+            return _NAMES[read_yaml(beside)["model"]["params"].get("parameterization", "eps")]
+        except (InputError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{beside} is read as the description of {path.name}, so it must hold 'model: {{params: "
                 "{parameterization: v}}' or the same with eps; correct it or rename it"

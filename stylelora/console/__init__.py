@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
 import logging
 import sys
 import warnings
+
+from stylelora.texts import check_letters, check_yaml
 
 NOISE = (
     "Tip:",  # an advertisement
@@ -37,6 +40,28 @@ def quiet() -> None:
 def _is_wanted(record: logging.LogRecord) -> bool:
     message = record.getMessage()  # some begin with a picture
     return not any(noise in message for noise in NOISE)
+
+
+@functools.cache
+def bound_yaml() -> None:
+    """Let the parser of command lines refuse YAML as all of the program does: keys given twice, or without bounds."""
+    import yaml
+    from jsonargparse import get_loader, set_loader
+
+    load = get_loader("yaml")
+
+    def bounded(text: str) -> object:
+        if any(mark in text for mark in "{[\n"):  # one word needs no check
+            check_yaml(text)
+        try:
+            value = load(text)
+            if "\\" in text:
+                check_letters(value)
+            return value
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # `!!bool maybe`
+            raise yaml.YAMLError(" ".join(str(error).split())) from error
+
+    set_loader("yaml", bounded, (yaml.YAMLError,))
 
 
 def call(module: str, name: str, words: list[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from stylelora.console.renamed import new_place
 from stylelora.console.verbs import VERBS
 from stylelora.records import InputError
+from stylelora.texts import read_yaml
 
 MEANT = {"train": "fit", "sample": "predict", "generate": "predict", "evaluate": "test", "prepare": "preprocess"}
 
@@ -63,11 +64,5 @@ def check_files(words: Sequence[str]) -> None:
 
 
 def _check_yaml(file: str) -> None:
-    import yaml
-
-    try:
-        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file} is not a YAML file:  {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
+    if not isinstance(read_yaml(Path(file)), dict):
         raise InputError(f"{file} has no settings; configs/quickstart.yaml is an example")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import os
 import re
@@ -13,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylelora.data.reading import printable
 from stylelora.records import InputError
+from stylelora.texts import parse_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +81,11 @@ def metadata(listings: Sequence[Path]) -> dict[Path, str]:
             if isinstance(row, str) and not row.strip():
                 continue
             try:
-                fields = row if table else json.loads(row)
+                fields = row if table else parse_json(row, f"{listing} line {number}")
                 several, repeats = "texts" in fields, repeats + ("repeats" in fields)
                 path = Path(os.path.normpath(listing.parent / fields["file_name"]))
                 words = " ".join((fields.get("text") or fields.get("caption") or "").split())
-            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{listing} line {number} has no file_name with a text; correct it") from error
             if several:
                 raise InputError(
@@ -100,20 +99,6 @@ def metadata(listings: Sequence[Path]) -> dict[Path, str]:
                 "%s gives %d pictures repeats, which are left out; write them into the new one", listing, repeats
             )
     return captions
-
-
-def read_text(path: Path) -> str:
-    """Return a text file's content.
-
-    Raises:
-        InputError: if it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{printable(path)} cannot be read ({error.strerror}); make it readable") from error
 
 
 def words_of(name: str) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from stylelora.data.captions import caption_file, read_text
-from stylelora.data.reading import SUFFIXES, printable
+from stylelora.data.captions import caption_file
+from stylelora.data.reading import SUFFIXES
 from stylelora.records import InputError, some
+from stylelora.texts import parse_json, printable, read_text
 
 log = logging.getLogger(__name__)
 
@@ -135,11 +136,13 @@ def read_captions(subset: Subset) -> dict[str, Described]:
 
 def _read_row(line: str, place: str) -> tuple[str, Described]:
     try:
-        row = json.loads(line)
+        row = parse_json(line, place)
         texts = tuple(text.strip() for text in (row["texts"] if "texts" in row else [row["text"]]))
         group = f"{int(row['group'], 16):064x}" if "group" in row else None
         name, repeats = row["file_name"] + "", row.get("repeats", 1)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         form = '{"file_name": ..., "text": ...} or {"file_name": ..., "texts": [..., ...]}'
         raise InputError(f"{place} is not {form}; correct it") from error
     if "texts" in row and ("text" in row or isinstance(row["texts"], str) or not all(texts) or not texts):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stylelora.data.captions import read_text
-from stylelora.data.reading import printable
 from stylelora.records import InputError
+from stylelora.texts import parse_json, parse_toml, parse_yaml, printable, read_text
 
 #: Option of a line -> its field; the letters are kohya's.
 LETTERS = {
@@ -198,18 +196,11 @@ def read_prompts(path: Path) -> list[SamplePrompt]:
 
 
 def _records(text: str, ending: str, name: str) -> list:
-    import tomllib
-
-    import yaml
-
-    load = {".json": json.loads, ".toml": tomllib.loads}.get(ending, yaml.safe_load)
+    found = {".json": parse_json, ".toml": parse_toml}.get(ending, parse_yaml)(text, name)
     try:
-        found = load(text)
         if ending == ".toml":
             common = {key: value for key, value in found["prompt"].items() if key != "subset"}
             found = [{**common, **subset} for subset in found["prompt"]["subset"]]
-    except (ValueError, yaml.YAMLError) as error:  # JSON's and TOML's errors are ValueErrors
-        raise InputError(f"{name} cannot be read: {' '.join(str(error).split())}; correct it") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{name} has no list of [[prompt.subset]]; write each prompt below one") from error
     if not isinstance(found, list):

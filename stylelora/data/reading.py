@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stylelora.data.srgb import eight_bits, lay_on, opaque_colour, to_srgb
 from stylelora.records import InputError
+from stylelora.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -141,11 +142,6 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
     tables = getattr(opened, "quantization", {})
     quality = jpeg_quality(tables[min(tables)]) if tables else None
     return Reading(image, hashlib.sha256(data).hexdigest(), opened.format, tuple(notes), quality, opacity)
-
-
-def printable(path: Path | str) -> str:
-    """Make a path printable on one line: escape newlines and invalid characters."""
-    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def jpeg_quality(table: Sequence[int]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from stylelora.migration import ai_toolkit, ai_toolkit_read, kohya, kohya_gui, kohya_read, onetrainer, onetrainer_read
 from stylelora.migration.rows import Answer, Row, Setting, Settings
 from stylelora.records import InputError
+from stylelora.texts import read_json, read_yaml
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,12 @@ def _content(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: if it is none, or holds no settings.
     """
-    import yaml
-
     kind = path.suffix.lower()
     if kind == ".toml":
         return kohya_read.toml(path)
     if kind not in (".json", ".yaml", ".yml"):
         raise InputError(f"{path} ends with {kind or 'nothing'}; {_KNOWN}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        config = json.loads(text) if kind == ".json" else yaml.safe_load(text)
-    except (UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not a {kind[1:].upper()} file:  {' '.join(str(error).split())}") from error
+    config = read_json(path) if kind == ".json" else read_yaml(path)
     if not isinstance(config, dict) or not config:
         raise InputError(f"{path} holds no settings; {_KNOWN}")
     return config

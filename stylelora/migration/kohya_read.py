@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from stylelora.migration.kohya import DEFAULTS, TABLE
 from stylelora.migration.optimizers import pairs
 from stylelora.migration.rows import Setting, Settings
 from stylelora.records import InputError
+from stylelora.texts import parse_toml, printable, read_text
 
 #: Name in a data set config -> name of the command line.
 RENAMED = {"batch_size": "train_batch_size"}
@@ -181,7 +181,4 @@ def toml(path: Path) -> dict:
     Raises:
         InputError: if it is none.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not a TOML file:  {' '.join(str(error).split())}") from error
+    return parse_toml(read_text(path), printable(path))

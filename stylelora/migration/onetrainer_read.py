@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from stylelora.migration.kohya_read import trigger_of
 from stylelora.migration.onetrainer import DEFAULTS, TABLE
 from stylelora.migration.rows import Setting, Settings
 from stylelora.records import InputError
+from stylelora.texts import parse_json, printable, read_text
 
 _MARKS = ("training_method", "model_type", "base_model_name", "output_model_destination", "concept_file_name")
 _BASES = ("STABLE_DIFFUSION_15", "STABLE_DIFFUSION_20", "STABLE_DIFFUSION_20_BASE", "STABLE_DIFFUSION_21")
@@ -111,9 +111,6 @@ def _beside(config: Mapping, key: str, path: Path) -> list[Mapping]:
         return []
     for place in (Path(file), path.parent / file, path.parent / Path(str(file).replace("\\", "/")).name):
         if place.is_file() and place.resolve() != path.resolve():
-            try:
-                found = json.loads(place.read_text(encoding="utf-8-sig"))
-            except (UnicodeDecodeError, ValueError) as error:
-                raise InputError(f"{place}, named by {path}, is not a JSON file:  {error}") from error
+            found = parse_json(read_text(place), f"{printable(place)}, named by {printable(path)},")
             return found if isinstance(found, list) else []
     return []

@@ -21,13 +21,13 @@ from stylelora.data.captions import (
     check_template,
     clean,
     metadata,
-    read_text,
     sidecar,
     words_of,
 )
-from stylelora.data.reading import open_picture, printable
+from stylelora.data.reading import open_picture
 from stylelora.preprocess.normalise import Row
 from stylelora.records import InputError
+from stylelora.texts import printable, read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

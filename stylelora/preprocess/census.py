@@ -11,11 +11,11 @@ from PIL import Image
 
 from stylelora.data.captions import MACHINES, Caption
 from stylelora.data.folders import repeats_of
-from stylelora.data.reading import printable
 from stylelora.data.scan import WRITTEN_BY
 from stylelora.preprocess.normalise import Row
 from stylelora.preprocess.problems import ADVICE, Problem
 from stylelora.runs.html import inline, render
+from stylelora.texts import printable
 
 SHOWN = 400  # pictures on the contact sheet
 SIDE = 96  # side of a thumbnail in pixels

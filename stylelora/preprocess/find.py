@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stylelora.data.reading import SUFFIXES, printable
+from stylelora.data.reading import SUFFIXES
 from stylelora.records import InputError
+from stylelora.texts import SPECIAL, printable
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 LISTINGS = frozenset({"metadata.jsonl", "metadata.csv"})
@@ -22,13 +23,6 @@ SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir"})
 #: Documents that accompany pictures, such as licences.
 _PAPERS = re.compile(r"(?<![a-z])(licen[cs]e|readme|credits|copying|notice|attribution)", re.I)
 _PAPER_SUFFIXES = frozenset({"", ".txt", ".md", ".rst", ".html", ".pdf"})
-
-_SPECIAL = {
-    stat.S_IFIFO: "named pipe",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-}
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def _verdict(path: Path) -> Found:
     if kind == stat.S_IFDIR:
         return Found(path, "skipped", "symlink to a folder, which is not followed")
     if kind != stat.S_IFREG:
-        return Found(path, "skipped", f"{_SPECIAL.get(kind, 'neither file nor folder')}, not a file")
+        return Found(path, "skipped", f"{SPECIAL.get(kind, 'neither file nor folder')}, not a file")
     if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # surrogate escapes: bytes that are not UTF-8
         return Found(path, "skipped", "its name is not UTF-8; rename it")
     if suffix in SUFFIXES:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from PIL.Image import Image, Resampling
 
-from stylelora.data.reading import printable, read_picture
+from stylelora.data.reading import read_picture
 from stylelora.data.scan import read_census
 from stylelora.preprocess.duplicates import perceptual_hash
 from stylelora.preprocess.quality import Grid, native_grid, sharpness, to_native
 from stylelora.records import InputError
+from stylelora.texts import printable
 
 ROWS = "rows.jsonl"  # rows of an unfinished run
 FEW = 16  # below this many pictures, starting processes takes longer than the work

@@ -11,12 +11,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stylelora.data.reading import printable
 from stylelora.data.scan import CENSUS, read_census
 from stylelora.preprocess.census import Entry, as_json, page
 from stylelora.preprocess.normalise import file_sha256
 from stylelora.records import InputError
 from stylelora.runs.folder import free_name
+from stylelora.texts import printable
 
 
 def partial_of(target: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stylelora.console.checks import pairs
+from stylelora.texts import read_yaml
 
 
 def own_defaults(config: Any, words: Sequence[str]) -> None:
@@ -44,10 +45,8 @@ def own_defaults(config: Any, words: Sequence[str]) -> None:
 
 def _class_of_config(files: Sequence[Any], name: str) -> str | None:
     """Return the class that the last of several configs gives the model for a name; None if none does."""
-    import yaml
-
     for file in reversed(files):
-        model = (yaml.safe_load(Path(str(file)).read_text(encoding="utf-8")) or {}).get("model") or {}
+        model = (read_yaml(Path(str(file))) or {}).get("model") or {}
         made = (model.get("init_args") or {}).get(name)
         if isinstance(made, dict):
             return made.get("class_path")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylelora.data.reading import FORMATS, jpeg_quality, open_picture, printable, read_picture
+from stylelora.data.reading import FORMATS, jpeg_quality, open_picture, read_picture
 from stylelora.preprocess.find import find_files
 from stylelora.records import InputError
+from stylelora.texts import printable
 from tests.hostile import animation, encoded, make_hostile_folder, oriented, pattern, rgb
 
 #: What each orientation asks for, by rows and columns (EXIF 2.32: which sides the 0th row and column are).

@@ -209,10 +209,10 @@ def test_what_cannot_be_is_one_sentence(ours, settings, sentence):
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("a.toml", "x = = 1", "is not a TOML file"),
+        ("a.toml", "x = = 1", "is not TOML"),
         ("a.json", '{"a": 1}', "no config of a trainer"),
         ("a.json", "[1, 2]", "holds no settings"),
-        ("a.yaml", "a: [", "is not a YAML file"),
+        ("a.yaml", "a: [", "is not YAML"),
         ("a.txt", "learning rate", "ends with .txt"),
         ("a.json", '{"pretrained_model_name_or_path": "b", "sdxl": true, "LoRA_type": "Standard"}', "trains SDXL"),
         ("a.json", '{"pretrained_model_name_or_path": "b", "learning_rate": 1e-5}', "Dreambooth or Finetune"),

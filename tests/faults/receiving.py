@@ -1,0 +1,80 @@
+"""What the hostile inputs of `corpus/` are given to: functions that a user reaches, and command lines."""
+
+import contextlib
+import io
+from pathlib import Path
+
+RECEIVERS = {}
+
+
+def receiver(function):
+    """Register what an entry of the corpus can be given to."""
+    RECEIVERS[function.__name__.strip("_")] = function
+    return function
+
+
+@receiver
+def base(given, path):
+    """Train on a base, and draw a picture with it."""
+    from datamodules.batches import prompt_batch
+    from lightning_modules import ComposedStyles, StyleLoRA
+    from stylelora.base.load import check_resolution, native_resolution, part_hash, resolve_base
+    from stylelora.data.prompts import SamplePrompt
+
+    StyleLoRA(path, rank=1, target_modules=["to_q"])
+    folder = resolve_base(path)
+    check_resolution(folder, native_resolution(folder))
+    part_hash(folder, "vae")
+    module = ComposedStyles([], [], path, num_inference_steps=1, resolution=64)
+    batch = prompt_batch([SamplePrompt("a cat", "")], [0], 1)
+    (row,) = module.predict_step(batch, 0)
+    assert row["image"].shape == (3, 64, 64)
+
+
+@receiver
+def adapter(given, path):
+    """Read a LoRA file as `predict`, `merge` and `convert` do."""
+    from stylelora.lora.read import read_adapter
+
+    read_adapter(path)
+
+
+@receiver
+def prompts(given, path):
+    """Read a file of prompts."""
+    from stylelora.data.prompts import read_prompts
+
+    read_prompts(Path(path))
+
+
+@receiver
+def pictures(given, path):
+    """Scan a folder of pictures to train on."""
+    from stylelora.data.scan import scan_folder
+
+    scan_folder(path)
+
+
+@receiver
+def yaml(given, path):
+    """Read a YAML file."""
+    from stylelora.texts import read_yaml
+
+    read_yaml(Path(path))
+
+
+@receiver
+def json(given, path):
+    """Read a JSON file."""
+    from stylelora.texts import read_json
+
+    read_json(Path(path))
+
+
+@receiver
+def migrate(given, path):
+    """Migrate a config of another trainer."""
+    from stylelora.migration.migrate import migrate as run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(path, f"{Path(path).parent}/ours.yaml")
