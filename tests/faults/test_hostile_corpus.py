@@ -21,7 +21,9 @@ def entries():
         for table in yaml.safe_load(file.read_text(encoding="utf-8")):
             for name, (steps, verdict, *more) in table["entries"].items():
                 steps, words = table.get("start", []) + steps, more[0] if more else table["give"]
-                yield pytest.param(table["to"], steps, words, verdict, id=f"{file.stem}-{table['to']}-{name}")
+                fast = table.get("fast", [])  # names, or `all`
+                marks = [] if fast == "all" or name in fast else [pytest.mark.slow]
+                yield pytest.param(table["to"], steps, words, verdict, id=f"{table['to']}-{name}", marks=marks)
 
 
 @contextlib.contextmanager
