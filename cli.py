@@ -31,13 +31,14 @@ def build_cli() -> type:
     from stylelora.runs.lock import owned
     from stylelora.runs.next_steps import next_steps
 
-    class StyleCLI(LightningCLI):
+    class StyleCLI(callbacks.OwnFiles, LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
         def __init__(self, words: list[str] | None = None, **kwargs: object) -> None:
             self.words = words or []
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
-            options |= {"seed_everything_default": 0, "save_config_kwargs": {"overwrite": True}}
+            options |= {"seed_everything_default": 0, "save_config_callback": callbacks.SaveConfig}
+            options |= {"save_config_kwargs": {"save_to_log_dir": False}}
             options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False, "allow_abbrev": False}}
             with contextlib.ExitStack() as self.held:
                 super().__init__(L.LightningModule, L.LightningDataModule, **options, **kwargs)

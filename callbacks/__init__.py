@@ -4,6 +4,8 @@ from callbacks.clip_score import CLIPScore
 from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
 from callbacks.learning_rate import LearningRate
+from callbacks.own_files import OwnFiles as OwnFiles
+from callbacks.own_files import SaveConfig as SaveConfig
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
 from callbacks.write_pictures import WritePictures

@@ -10,12 +10,15 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +103,20 @@ def write(path: Path | str, content: str | bytes, sync: bool = True) -> None:
     content = content.encode() if isinstance(content, str) else content  # before an older file is touched
     with replacing(path, sync) as file:
         file.write(content)
+
+
+def check_local(path: Path | str) -> Path:
+    """Return a path, unless it is one of another machine.
+
+    Raises:
+        InputError: for a URL, or what fsspec takes for one, such as s3:// or zip::.
+    """
+    if found := re.match(r"[A-Za-z][\w+.-]+:(?=/|:)", str(path)):
+        raise InputError(
+            f"{path} begins with {found.group()}, so it is no local file; copy it to this machine, and give its "
+            "path there"
+        )
+    return Path(path)
 
 
 def check_writable(path: Path | str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stylelora.console.renamed import new_place
 from stylelora.console.verbs import VERBS
+from stylelora.files import check_local
 from stylelora.records import InputError
 from stylelora.texts import read_yaml
 
@@ -53,7 +54,7 @@ def check_files(words: Sequence[str]) -> None:
             continue
         if file.startswith("--"):
             raise InputError(f"{option} needs a file")
-        if not Path(file).is_file():
+        if not check_local(file).is_file():
             what = "is a folder" if Path(file).is_dir() else "does not exist"
             more = "; configs/README.md lists the configs" if option == "--config" else ""
             raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from stylelora.records import Metric
+from stylelora.runs.checkpoint import read_checkpoint
 
 
 def place_logger(init_args: Any, folder: Path, resumed: bool) -> None:
@@ -44,11 +45,9 @@ def go_on(loggers: Sequence[Any], checkpoint: Path) -> None:
         loggers: loggers that have not logged yet.
         checkpoint: what the run is resumed from; other words than a file are left to Lightning.
     """
-    import torch
-
     if not checkpoint.is_file():
         return
-    step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+    step = read_checkpoint(checkpoint)["global_step"]
     for logger in loggers:
         file = Path(logger.log_dir or "", "metrics.csv") if hasattr(logger, "log_dir") else Path()
         if hasattr(logger, "_flush_logs_every_n_steps") and file.is_file():
