@@ -9,6 +9,7 @@ from pathlib import Path
 from stylelora.console import bound_yaml, call, quiet
 from stylelora.console.errors import sentence
 from stylelora.console.screens import answer
+from stylelora.console.stopping import STOPPING
 from stylelora.console.verbs import FUNCTIONS
 from stylelora.runs.resume import command_line
 
@@ -71,11 +72,9 @@ def build_cli() -> type:
         before_predict = before_test = before_validate = before_fit
 
         def after_fit(self) -> None:
-            """Say what there is now, and what to type next; a run stopped by hand is no success for scripts."""
+            """Say what there is now, and what to type next."""
             if self.trainer.is_global_zero:
                 print(next_steps(Path(self.trainer.default_root_dir), getattr(self.model, "base", "mini")))
-            if getattr(self.trainer, "stopped_by_hand", False):
-                sys.exit(130)
 
     return StyleCLI
 
@@ -85,14 +84,15 @@ def main(args: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     function = FUNCTIONS.get(words[0] if words else "")
     try:
-        if said := answer(words, function, DEFAULTS):
-            return print(said)
-        quiet()
-        bound_yaml()
-        if function is not None:
-            return call(function, words[0], words[1:])
-        words, _ = command_line(words)
-        build_cli()(words, args=words)
+        with STOPPING.listening():
+            if said := answer(words, function, DEFAULTS):
+                return print(said)
+            quiet()
+            bound_yaml()
+            if function is not None:
+                return call(function, words[0], words[1:])
+            words, _ = command_line(words)
+            build_cli()(words, args=words)
     except Exception as error:  # a defect is raised again
         sys.exit(f"error: {sentence(error, words, function)}")
 

@@ -1,5 +1,7 @@
 """Callbacks: what is measured and written while a module runs; none knows of another."""
 
+import lightning.pytorch as L
+
 from callbacks.clip_score import CLIPScore
 from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
@@ -8,6 +10,7 @@ from callbacks.own_files import OwnFiles as OwnFiles
 from callbacks.own_files import SaveConfig as SaveConfig
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
+from callbacks.stop_on_signal import StopOnSignal
 from callbacks.write_pictures import WritePictures
 from callbacks.write_result import WriteResult
 
@@ -18,7 +21,15 @@ GROUPS = {
     "sample_images": SampleImages,
     "clip_score": CLIPScore,
     "save_adapter": SaveAdapter,
+    "stop_on_signal": StopOnSignal,
     "write_result": WriteResult,
     "write_pictures": WritePictures,
     "evaluate": Evaluate,
 }
+
+
+def begin(trainer: L.Trainer) -> None:
+    """Let the callbacks know that the folder is this run's, before Lightning does anything."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, WriteResult):
+            callback.begin(trainer)

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as L
 from PIL import Image
 
+from callbacks.progress import epoch_of_last_step, was_stopped
 from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import save_png, to_pil
 from stylelora.data.scan import content_hash
@@ -91,6 +92,11 @@ class SaveAdapter(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last adapter."""
         self._save(trainer, pl_module, "-last", trainer.current_epoch - 1)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save the last adapter of a training that is stopped."""
+        if was_stopped(trainer, exception) and trainer.state.fn == "fit" and trainer.optimizers and trainer.global_step:
+            self._save(trainer, pl_module, "-last", epoch_of_last_step(trainer))
 
     def _save_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         where = point(trainer.current_epoch, trainer.global_step)

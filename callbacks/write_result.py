@@ -8,14 +8,15 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from stylelora.records import Endpoint, Metric
+from stylelora.console.stopping import STOPPING, reason
+from stylelora.records import Endpoint, InputError, Metric
 from stylelora.runs.card import write_card
 from stylelora.runs.loggers import log_outcome
-from stylelora.runs.result import write_result
+from stylelora.runs.result import is_alone, write_result
 
 
 class WriteResult(L.Callback):
-    """Writes `result.json` when a run ends: success, failed or cancelled; settings, versions, time, memory, metrics.
+    """Writes `result.json`: running, then success, failed or cancelled; settings, versions, time, memory, metrics.
 
     After a training it also writes `NAME.md`, the adapter's model card.
 
@@ -33,10 +34,18 @@ class WriteResult(L.Callback):
         self.tests: list[Endpoint] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start the clock; from here on a failure is recorded."""
-        del trainer, pl_module
-        if stage in ("fit", "test"):
-            self.started = time.monotonic()
+        """Start the clock, unless it runs."""
+        del pl_module
+        if stage != "validate" and self.started is None:
+            self.begin(trainer)
+
+    def begin(self, trainer: L.Trainer) -> None:
+        """Start the clock and write that the run is running: that is what a run leaves that is killed.
+
+        The run's folder is taken for its own, without anything of another run.
+        """
+        self.started = time.monotonic()
+        self._write(trainer, "running", None)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep this validation's metrics if its adapter is kept."""
@@ -47,10 +56,9 @@ class WriteResult(L.Callback):
             self.epoch, self.step = trainer.current_epoch, trainer.global_step
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write success, or that a person ended it, and the model card."""
+        """Write success, and the model card."""
         self.warning = getattr(getattr(pl_module, "kept", None), "warning", "")
-        stopped = getattr(trainer, "stopped_by_hand", False)
-        self._write(trainer, "cancelled" if stopped else "success", "stopped with Ctrl-C" if stopped else None)
+        self._write(trainer, "success", None)
         if trainer.is_global_zero:
             write_card(Path(trainer.default_root_dir))
             for logger in trainer.loggers:
@@ -62,12 +70,25 @@ class WriteResult(L.Callback):
         self.tests = _offered(trainer, pl_module, "tests")
         self._write(trainer, "success", None)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Write what stopped the run."""
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write success."""
         del pl_module
-        status = "cancelled" if isinstance(exception, KeyboardInterrupt) else "failed"
-        if self.started is not None:
-            self._write(trainer, status, f"{type(exception).__name__}: {exception}")
+        self._write(trainer, "success", None)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Write what stopped the run; of input that is refused before there is anything, leave nothing."""
+        del pl_module
+        if self.started is None:
+            return
+        folder = Path(trainer.default_root_dir)
+        if isinstance(exception, InputError) and trainer.is_global_zero and is_alone(folder / "result.json"):
+            (folder / "result.json").unlink()
+            folder.rmdir()
+        elif STOPPING.asked is not None:
+            self._write(trainer, "cancelled", reason(STOPPING.asked))
+        else:
+            cancelled = isinstance(exception, KeyboardInterrupt)  # a notebook's
+            self._write(trainer, "cancelled" if cancelled else "failed", f"{type(exception).__name__}: {exception}")
 
     def _write(self, trainer: L.Trainer, status: str, error: str | None) -> None:
         if not trainer.is_global_zero:

@@ -10,6 +10,7 @@ import logging
 import sys
 import warnings
 
+from stylelora.console.stopping import STOPPING
 from stylelora.texts import check_letters, check_yaml
 
 NOISE = (
@@ -76,15 +77,13 @@ def call(module: str, name: str, words: list[str]) -> None:
     """
     from jsonargparse import auto_cli
 
+    STOPPING.advice = "run the same command again to continue"
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     function = getattr(importlib.import_module(module), name)
     if words and not words[0].startswith("-"):
         words = [f"--{next(iter(inspect.signature(function).parameters))}", *words]
-    try:
-        options = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False, "prog": f"cli.py {name}"}
-        auto_cli(function, _lists(words), **options)
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the same command again to continue")
+    options = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False, "prog": f"cli.py {name}"}
+    auto_cli(function, _lists(words), **options)
 
 
 def _lists(words: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from stylelora.files import write
 from stylelora.records import Endpoint, Metric
+from stylelora.runs.slurm import job
 
 PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft")
 
@@ -56,7 +57,7 @@ def write_result(
 
     Args:
         folder: the run's folder; its `config.yaml`, if any, is included in the result.
-        status: success, failed or cancelled.
+        status: running, success, failed or cancelled; running is also what a run leaves that was killed.
         error: what stopped the run; None if nothing did.
         seconds: wall time.
         epoch: index from 0 of the epoch that the kept adapter and the metrics belong to; None if there is none.
@@ -87,6 +88,7 @@ def write_result(
         "peak_memory_bytes": peak_memory(),
         "git": git_hash(),
         "versions": {"python": sys.version.split()[0]} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        **({"slurm_job": job()} if job() else {}),
         "config": _finite(yaml.safe_load(config.read_text())) if config.is_file() else None,
     }
     path = folder / "result.json"
@@ -101,6 +103,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def is_alone(file: Path) -> bool:
+    """Return whether a file is all that its folder holds."""
+    return file.is_file() and list(file.parent.iterdir()) == [file]
 
 
 def read_metrics(folder: Path) -> list[Metric]:

@@ -1,28 +1,22 @@
 """A training ends with a validation of what it ends with, whatever ends it."""
 
-import json
-import os
-import signal
-
 import lightning.pytorch as L
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from callbacks import EndTraining, WriteResult
+from callbacks import EndTraining
 from stylelora.runs.length import steps_over_epochs
 
 
 class Counts(L.LightningModule):
     """Trains one number, four batches an epoch; remembers at which (epoch, step) it was validated."""
 
-    def __init__(self, interrupt_at=None):
+    def __init__(self):
         super().__init__()
-        self.number, self.validated, self.interrupt_at = torch.nn.Parameter(torch.ones(())), [], interrupt_at
+        self.number, self.validated = torch.nn.Parameter(torch.ones(())), []
 
     def training_step(self, batch, batch_idx):
-        if self.global_step == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
         return (self.number * batch).sum() ** 2
 
     def validation_step(self, batch, batch_idx):
@@ -44,7 +38,7 @@ class Counts(L.LightningModule):
 def fit(tmp_path, module=None, ckpt_path=None, **options):
     module = module or Counts()
     trainer = L.Trainer(
-        default_root_dir=tmp_path, callbacks=[EndTraining(), WriteResult()], accelerator="cpu", logger=False,
+        default_root_dir=tmp_path, callbacks=[EndTraining()], accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         **options,
     )  # fmt: skip
@@ -74,32 +68,6 @@ def test_the_last_steps_are_validated_once(tmp_path, options, validated):
 def test_so_are_those_before_the_time_is_over(tmp_path):
     trainer, validated = fit(tmp_path, max_epochs=10**6, max_time={"seconds": 0.2}, check_val_every_n_epoch=10**5)
     assert [step for _, step in validated] == [trainer.global_step] != [0]
-
-
-def test_and_those_before_ctrl_c(tmp_path, capsys):
-    before = signal.getsignal(signal.SIGINT)
-    _, validated = fit(tmp_path, Counts(interrupt_at=5), max_epochs=3)
-    assert validated == [(0, 4), (1, 6)]
-    assert "stopping after this step" in capsys.readouterr().err
-    record = json.loads((tmp_path / "result.json").read_text())
-    assert (record["status"], record["error"], record["step"]) == ("cancelled", "stopped with Ctrl-C", 6)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_second_ctrl_c_ends_it_at_once(tmp_path):
-    class Twice(Counts):
-        def validation_step(self, batch, batch_idx):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    module = Twice(interrupt_at=1)
-    try:
-        with pytest.raises(SystemExit):
-            fit(tmp_path, module, max_epochs=3)
-    finally:
-        signal.signal(signal.SIGINT, before)  # Lightning ignores further ones
-    assert module.validated == []
-    assert json.loads((tmp_path / "result.json").read_text())["error"] == "KeyboardInterrupt: "
 
 
 def test_the_bar_knows_how_many_epochs_the_steps_take(tmp_path):

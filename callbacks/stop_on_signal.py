@@ -1,0 +1,117 @@
+"""How a run ends before its time: with its state saved, by whoever asked for it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+
+from callbacks import progress
+from stylelora.console.stopping import CTRL_C, STOPPING, numbers
+from stylelora.runs.slurm import queue_again
+
+
+class StopOnSignal(L.Callback):
+    """Ends a training after the step in which a signal comes, with its state in `checkpoints/last.ckpt`.
+
+    SIGTERM, SIGHUP and SLURM's SIGUSR1 want the machine, so nothing more is measured; a validation is broken off, and a
+    resumed run makes it anew. Ctrl-C, a person's, waits for a validation, and makes one of what there is; a second
+    Ctrl-C ends the run at once, as any signal does where nothing is trained.
+    """
+
+    def __init__(self) -> None:
+        self.listening = contextlib.ExitStack()
+        self.trains = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Listen, in Lightning's place.
+
+        Its handler of SIGTERM lets a run end with success and hangs with several devices; that of SIGUSR1 saves a state
+        in the middle of a step.
+        """
+        del pl_module, stage
+        trainer._signal_connector.register_signal_handlers = lambda: None
+        self.listening.enter_context(STOPPING.listening())
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let signals wait for the end of a step from here on."""
+        del trainer, pl_module
+        self.trains, STOPPING.waiting = True, numbers()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """After a signal, let Lightning end the training once this step is logged."""
+        del pl_module
+        if STOPPING.asked is None or not progress.is_step(trainer):
+            return
+        by_hand = STOPPING.asked == CTRL_C and trainer.world_size == 1  # other devices may not have made this step
+        validates = progress.validates_next(trainer)
+        trainer.should_stop = by_hand  # so that the last validation draws
+        if validates or progress.is_last_batch(trainer):
+            return
+        if by_hand and trainer.enable_validation:
+            print("\nvalidating what there is; Ctrl-C again stops at once", file=sys.stderr)
+            self._save(trainer)
+            progress.validate(trainer)
+            trainer.should_stop = False  # or Lightning would validate, too
+        self._end(trainer)
+
+    def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Break a validation off, if the machine is wanted and a resumed run can make it anew."""
+        del pl_module
+        if self.trains and not progress.cannot_validate_again(trainer):
+            STOPPING.waiting = frozenset([CTRL_C])
+            STOPPING.check()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait again: what was measured is kept and written."""
+        del pl_module
+        if self.trains:
+            STOPPING.waiting = numbers()
+            self._end(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a signal, begin no other epoch."""
+        del pl_module
+        self._end(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save the state of a training that was stopped, and say how it goes on."""
+        del pl_module
+        if self.trains and STOPPING.asked is not None and isinstance(exception, SystemExit):
+            exception.code = 128 + STOPPING.asked  # Lightning's own has none, which would be success
+            whole = progress.was_stopped(trainer, exception)
+            if whole:
+                self._save(trainer)
+            folder, lost = Path(trainer.default_root_dir), "" if whole else ", but nothing since the last checkpoint"
+            if (folder / "checkpoints" / "last.ckpt").is_file():
+                command = shlex.join(["python", "cli.py", "fit", "--resume", str(folder)])
+                STOPPING.advice = f"step {trainer.global_step} is saved{lost}; go on with: {command}"
+            queue_again(STOPPING.asked)
+        self._leave()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        del trainer, pl_module, stage
+        self._leave()
+
+    def _leave(self) -> None:
+        self.trains = False
+        self.listening.close()
+
+    def _end(self, trainer: L.Trainer) -> None:
+        """Let Lightning raise at its next safe place, unless no step is left: then the run just ends."""
+        if STOPPING.asked is not None and not progress.is_trained(trainer):
+            trainer._signal_connector.received_sigterm = True
+
+    def _save(self, trainer: L.Trainer) -> None:
+        """Save the state, without waiting for other devices: they may be gone, and have the same."""
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        if trainer.validating:  # so marked, Lightning begins the validation anew
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            marked = {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
+            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = marked
+        trainer.strategy.save_checkpoint(checkpoint, Path(trainer.default_root_dir, "checkpoints", "last.ckpt"))
