@@ -1,7 +1,5 @@
 """Callbacks: what is measured and written while a module runs; none knows of another."""
 
-import lightning.pytorch as L
-
 from callbacks.clip_score import CLIPScore
 from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
@@ -26,10 +24,3 @@ GROUPS = {
     "write_pictures": WritePictures,
     "evaluate": Evaluate,
 }
-
-
-def begin(trainer: L.Trainer) -> None:
-    """Let the callbacks know that the folder is this run's, before Lightning does anything."""
-    for callback in trainer.callbacks:
-        if isinstance(callback, WriteResult):
-            callback.begin(trainer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import lightning.pytorch as L
 
 from callbacks import progress
 from stylelora.console.stopping import CTRL_C, STOPPING, numbers
+from stylelora.runs.resume import resume_command
 from stylelora.runs.slurm import queue_again
 
 
@@ -86,10 +86,11 @@ class StopOnSignal(L.Callback):
             whole = progress.was_stopped(trainer, exception)
             if whole:
                 self._save(trainer)
-            folder, lost = Path(trainer.default_root_dir), "" if whole else ", but nothing since the last checkpoint"
-            if (folder / "checkpoints" / "last.ckpt").is_file():
-                command = shlex.join(["python", "cli.py", "fit", "--resume", str(folder)])
-                STOPPING.advice = f"step {trainer.global_step} is saved{lost}; go on with: {command}"
+            folder = Path(trainer.default_root_dir)
+            if any((folder / "checkpoints").glob("*.ckpt")):
+                what = f"step {trainer.global_step}" if whole else "what came after the last checkpoint"
+                saved = "is saved" if whole else "is lost"
+                STOPPING.advice = f"{what} {saved}; go on with: {resume_command(folder)}"
             queue_again(STOPPING.asked)
         self._leave()
 

@@ -12,7 +12,7 @@ from stylelora.console.stopping import STOPPING, reason
 from stylelora.records import Endpoint, InputError, Metric
 from stylelora.runs.card import write_card
 from stylelora.runs.loggers import log_outcome
-from stylelora.runs.result import is_alone, write_result
+from stylelora.runs.result import write_result
 
 
 class WriteResult(L.Callback):
@@ -27,6 +27,7 @@ class WriteResult(L.Callback):
 
     def __init__(self) -> None:
         self.started: float | None = None
+        self.before: bytes | None = None  # the earlier result of a resumed run; None: this one has made something
         self.epoch: int | None = None
         self.step: int | None = None
         self.warning = ""
@@ -38,13 +39,15 @@ class WriteResult(L.Callback):
         del pl_module
         if stage != "validate" and self.started is None:
             self.begin(trainer)
+        self.before = None
 
     def begin(self, trainer: L.Trainer) -> None:
         """Start the clock and write that the run is running: that is what a run leaves that is killed.
 
         The run's folder is taken for its own, without anything of another run.
         """
-        self.started = time.monotonic()
+        self.started, file = time.monotonic(), Path(trainer.default_root_dir, "result.json")
+        self.before = file.read_bytes() if file.is_file() else b""
         self._write(trainer, "running", None)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -80,15 +83,19 @@ class WriteResult(L.Callback):
         del pl_module
         if self.started is None:
             return
-        folder = Path(trainer.default_root_dir)
-        if isinstance(exception, InputError) and trainer.is_global_zero and is_alone(folder / "result.json"):
-            (folder / "result.json").unlink()
-            folder.rmdir()
+        if isinstance(exception, InputError) and self.before is not None:
+            self._take_back(trainer)
         elif STOPPING.asked is not None:
             self._write(trainer, "cancelled", reason(STOPPING.asked))
         else:
             cancelled = isinstance(exception, KeyboardInterrupt)  # a notebook's
             self._write(trainer, "cancelled" if cancelled else "failed", f"{type(exception).__name__}: {exception}")
+
+    def _take_back(self, trainer: L.Trainer) -> None:
+        """Leave what was there before this run, which has made nothing."""
+        if trainer.is_global_zero:
+            file = Path(trainer.default_root_dir, "result.json")
+            file.write_bytes(self.before) if self.before else file.unlink(missing_ok=True)
 
     def _write(self, trainer: L.Trainer, status: str, error: str | None) -> None:
         if not trainer.is_global_zero:

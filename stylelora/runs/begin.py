@@ -13,6 +13,7 @@ from stylelora.runs.aside import set_aside
 from stylelora.runs.folder import run_folder
 from stylelora.runs.length import steps_over_epochs
 from stylelora.runs.loggers import go_on, place_logger
+from stylelora.runs.slurm import unfinished_state
 from stylelora.runs.swapped import own_defaults
 
 
@@ -32,6 +33,8 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
     folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs))
     folder = folder / "validate" if verb == "validate" else folder
+    if verb == "fit" and config.ckpt_path is None and (state := unfinished_state(folder)):
+        config.ckpt_path = str(state)
     trainer.default_root_dir = str(folder)
     config.checkpoint.dirpath = config.last_checkpoint.dirpath = str(folder / "checkpoints")
     for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
@@ -57,6 +60,9 @@ def begin(verb: str, trainer: Any, model: Any, config: dict) -> None:
         go_on(trainer.loggers, Path(checkpoint))
     else:
         set_aside(folder, _inputs([config.get("model"), config.get("data"), config.get("clip_score"), checkpoint]))
+    for callback in trainer.callbacks:
+        if hasattr(callback, "begin"):  # it writes that the run is running
+            callback.begin(trainer)
     print(f"{verb} on {trainer.strategy.root_device}; look into {folder}", file=sys.stderr)
 
 

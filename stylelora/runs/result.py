@@ -14,7 +14,7 @@ from typing import Any
 
 from stylelora.files import write
 from stylelora.records import Endpoint, Metric
-from stylelora.runs.slurm import job
+from stylelora.runs.slurm import start_of_job
 
 PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft")
 
@@ -88,7 +88,7 @@ def write_result(
         "peak_memory_bytes": peak_memory(),
         "git": git_hash(),
         "versions": {"python": sys.version.split()[0]} | {p: importlib.metadata.version(p) for p in PACKAGES},
-        **({"slurm_job": job()} if job() else {}),
+        "slurm": start_of_job(),
         "config": _finite(yaml.safe_load(config.read_text())) if config.is_file() else None,
     }
     path = folder / "result.json"
@@ -103,11 +103,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def is_alone(file: Path) -> bool:
-    """Return whether a file is all that its folder holds."""
-    return file.is_file() and list(file.parent.iterdir()) == [file]
 
 
 def read_metrics(folder: Path) -> list[Metric]:

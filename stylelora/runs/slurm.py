@@ -25,14 +25,21 @@ def queue_again(number: int | None) -> None:
         print(f"job {job()} could not be queued again; give its command once more", file=sys.stderr)
 
 
+def start_of_job() -> dict[str, str | int] | None:
+    """Return what a result notes of SLURM: the job, and how often it was started again; None outside SLURM."""
+    return {"job": job(), "restarts": int(os.environ.get("SLURM_RESTART_COUNT", 0))} if job() else None
+
+
 def unfinished_state(folder: Path) -> Path | None:
     """Return the checkpoint that a job goes on from which SLURM has started again; None: it is another run.
 
     Args:
         folder: folder of the run.
     """
-    state, result = folder / "checkpoints" / "last.ckpt", folder / "result.json"
-    if job() is None or not state.is_file() or not result.is_file():
+    now, state, result = start_of_job(), folder / "checkpoints" / "last.ckpt", folder / "result.json"
+    if now is None or not state.is_file() or not result.is_file():
         return None
     found = json.loads(result.read_text())
-    return state if found.get("slurm_job") == job() and found["status"] in ("cancelled", "running") else None
+    then = found.get("slurm") or {}
+    again = then.get("job") == now["job"] and then["restarts"] < now["restarts"]
+    return state if again and found["status"] in ("cancelled", "running") else None
