@@ -23,7 +23,6 @@ VERBS = ("fit", "validate", "test", "predict")
 def build_cli() -> type:
     """Return the command line class; loading what it needs takes seconds, so `--help` does without."""
     import lightning.pytorch as L
-    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -51,8 +50,7 @@ def build_cli() -> type:
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             """Add callbacks as groups: a run file can change one number of them; a list it could only replace."""
-            checkpoints = {"checkpoint": ModelCheckpoint, "last_checkpoint": ModelCheckpoint}
-            for name, callback in (checkpoints | callbacks.GROUPS).items():
+            for name, callback in callbacks.GROUPS.items():
                 parser.add_lightning_class_args(callback, name)
 
         def before_instantiate_classes(self) -> None:

@@ -1,5 +1,7 @@
 """Callbacks: what is measured and written while a module runs; none knows of another."""
 
+from lightning.pytorch.callbacks import ModelCheckpoint
+
 from callbacks.clip_score import CLIPScore
 from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
@@ -14,6 +16,8 @@ from callbacks.write_result import WriteResult
 
 #: Section of a config -> the callback it sets.
 GROUPS = {
+    "checkpoint": ModelCheckpoint,
+    "last_checkpoint": ModelCheckpoint,
     "end_training": EndTraining,
     "learning_rate": LearningRate,
     "sample_images": SampleImages,
