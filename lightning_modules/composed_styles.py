@@ -25,6 +25,7 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
+from stylelora.base.numbers import check_numbers
 from stylelora.base.zero_terminal_snr import scheduler_for
 from stylelora.diffusion.conditions import (
     CONTENT,
@@ -232,7 +233,9 @@ class ComposedStyles(L.LightningModule):
                 "options": dataclasses.asdict(condition.options),
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
             }  # fmt: skip
-            pictures = decode(self.vae, latents)
+            of = zip(batch["content"], batch["seed"], strict=True)
+            named = [f"{content!r} (seed {seed}, {settings['condition']})" for content, seed in of]
+            pictures = decode(self.vae, latents, named)
             samples = (batch[name] for name in ("index", "content", "negative_prompt", "seed"))
             for index, content, negative_prompt, seed, image in zip(*samples, pictures, strict=True):
                 prompt = " AND ".join(condition.prompts(self.adapters, content))  # as A1111 writes it
@@ -266,6 +269,8 @@ class ComposedStyles(L.LightningModule):
             captions = self._embed(batch["caption"], of_text) if of_text else base_captions
             with added(self.unet, of_unet):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
+            at_fault = "the picture, the base or a LoRA is at fault: give others"
+            check_numbers(losses, batch["caption"], f"the loss ({self.name(condition)})", at_fault)
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
                 measured = {"condition": self.name(condition), "style": style, "sha256": sha256, "losses": row.tolist()}
                 rows.append({"index": (index, place), **measured})

@@ -15,10 +15,10 @@ from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_unet, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
-from stylelora.diffusion.loss import bank_losses
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.samples import Sampler
 from stylelora.diffusion.schedulers import own_scheduler
+from stylelora.diffusion.watch import Watch, check_checkpoint
 from stylelora.distributed import gather_rows
 from stylelora.lora.average import Average
 from stylelora.lora.checkpoint import adapter_state, check_state
@@ -148,6 +148,7 @@ class StyleLoRA(L.LightningModule):
         self._samples = True  # whether this validation draws
         recipe = self.hparams.num_inference_steps, self.hparams.guidance_scale
         self.sampler = Sampler(folder, self.scheduler, *recipe)
+        self.watch = Watch(self, base)
         self.average = Average(adapter_parameters(self), ema_decay)
         self._optimizer()  # whatever is wrong with it is said before anything is encoded
 
@@ -167,7 +168,7 @@ class StyleLoRA(L.LightningModule):
         latents = self._latents(batch, [("posterior", *key) for key in keys])
         dropped = noise.uniform([("caption", *key) for key in keys]).to(self.device) < self.hparams.caption_dropout
         given = self._given(batch).replaced(dropped, self._given(batch, "empty_"))
-        losses = self.objective.losses(self.unet, self.scheduler, latents, keys, given, batch.get("mask"))
+        losses = self.watch.losses(self.objective, batch, latents, keys, given)
         loss = (losses * batch["weight"] if "weight" in batch else losses).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(keys))
         return loss
@@ -206,8 +207,11 @@ class StyleLoRA(L.LightningModule):
     def _bank_losses(self, batch: dict) -> Tensor:
         """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
         latents = batch["mean"] * self.scaling_factor
-        given, mask = self._given(batch), batch.get("mask")
-        return bank_losses(self.unet, self.scheduler, latents, batch["sha256"], given, mask).mean(1).cpu()
+        return self.watch.bank_losses(self.global_step, batch, latents, self._given(batch)).mean(1).cpu()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop before a step of what is not a number."""
+        self.watch.check_step(self.global_step + 1, self.trainer.precision_plugin)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Add the adapter to its average after each step, before callbacks save it."""
@@ -216,6 +220,7 @@ class StyleLoRA(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Validate the average, if there is one; callbacks that save afterwards save it, too."""
+        self.watch.check_weights(self.global_step)
         self.average.show()
         self._samples = self._sampling_is_due()  # once, for Ctrl-C may change it while pictures are drawn
 
@@ -252,7 +257,8 @@ class StyleLoRA(L.LightningModule):
         return optimizer_of(self.optimizer, self.unet, self.text_encoder, *rates)
 
     def adapter_layers(self) -> dict[str, Layer]:
-        """Return a copy of the adapter's tensors, layer by layer; of its average, if there is one."""
+        """Return a copy of the adapter's tensors, layer by layer; of its average, if there is one; all are numbers."""
+        self.watch.check_weights(self.global_step)
         with self.average.shown():
             return trained_layers(named_adapters(self.unet, self.text_encoder))
 
@@ -262,6 +268,7 @@ class StyleLoRA(L.LightningModule):
         with self.average.shown(False):
             checkpoint["state_dict"] = adapter_state(self)
         checkpoint["average"] = self.average.state_dict()
+        check_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Refuse a checkpoint with other layers, which `strict_loading = False` would load in part.

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from stylelora.base.conditioning import encode_texts
 from stylelora.base.load import load_text_encoder, load_tokenizer, load_vae, part_hash, read_config
+from stylelora.base.numbers import bad_places, check_numbers
 from stylelora.base.token_limit import say_cut_off
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
@@ -162,7 +163,11 @@ class Cache:
         return load_text_encoder(self.base).to(self.device)
 
     def _encode_text(self, text: str, encoder: nn.Module) -> dict[str, Tensor]:
-        return {"text": encode_texts(self._tokenizer, encoder, [text], self.clip_skip).text[0].cpu()}
+        found = encode_texts(self._tokenizer, encoder, [text], self.clip_skip).text
+        check_numbers(
+            found, [repr(text)], "the text embedding", "the base's text encoder is at fault: give another base"
+        )
+        return {"text": found[0].cpu()}
 
 
 @torch.no_grad()
@@ -172,6 +177,7 @@ def _encode_picture(picture: Picture, view: View, vae: nn.Module) -> dict[str, T
         raise InputError(f"{picture.path} has changed since this run began; start it again")
     pixels = to_tensor(view.of(reading.image))[None].to(vae.device).float() / 127.5 - 1
     posterior = vae.encode(pixels).latent_dist
+    check_numbers(posterior.mean, [str(picture.path)], "the latent", "replace the picture, or give another base")
     return {"mean": posterior.mean[0].cpu(), "std": posterior.std[0].cpu()}
 
 
@@ -195,7 +201,8 @@ def read(path: Path) -> dict[str, Tensor] | None:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if (file.metadata() or {}).get("sha256") == _checksum(path, tensors):
+            whole = (file.metadata() or {}).get("sha256") == _checksum(path, tensors)
+            if whole and not any(bad_places(tensors)):  # else it is computed again, and then refused with its name
                 return tensors
     except FileNotFoundError:
         return None

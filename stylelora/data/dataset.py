@@ -181,8 +181,8 @@ class StyleDataset:
 
         Returns:
             `mean`, `std` (B, C, h, w) of the latents, `text` (B, T, D), `empty_text` (1, T, D), float32, without the
-            last two if texts are not cached; lists `row`, `sha256` and `caption` of each picture; with masks `mask`
-            (B, 1, h, w).
+            last two if texts are not cached; lists `row`, `sha256`, `file` and `caption` of each picture; with masks
+            `mask` (B, 1, h, w).
         """
         members = getattr(self, side)
         pick = [self.samples[row] for row in rows] if side == "train" else rows
@@ -215,4 +215,5 @@ def read_batch(
     batch = {name: torch.stack([latent[name] for latent in latents]) for name in ("mean", "std")}
     if cache.keeps_texts:
         batch |= {"text": cache.texts(captions), "empty_text": cache.texts([""])}
-    return batch | {"row": rows, "sha256": [picture.sha256 for picture in pictures], "caption": list(captions)}
+    known = {"sha256": [picture.sha256 for picture in pictures], "file": [str(picture.path) for picture in pictures]}
+    return batch | {"row": rows, **known, "caption": list(captions)}

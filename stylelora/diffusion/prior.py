@@ -72,7 +72,8 @@ def make_prior(
         texts = [prompts[i % len(prompts)] for i in some]
         start = initial_noise([f"prior {i}" for i in some], shape).to(cache.device)
         given = Conditioning(cache.texts(texts)).to(cache.device)
-        pictures = decode(vae, denoise(unet, scheduler, start, given, empty, num_inference_steps, guidance_scale))
+        latents = denoise(unet, scheduler, start, given, empty, num_inference_steps, guidance_scale)
+        pictures = decode(vae, latents, [f"{text!r} (number {i})" for i, text in zip(some, texts, strict=True)])
         for i, text, picture in zip(some, texts, pictures, strict=True):
             write(folder / f"{i:04d}.txt", text)
             save_png(to_pil(picture), folder / f"{i:04d}.png")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stylelora.base.conditioning import Conditioning, predict
+from stylelora.base.numbers import check_numbers
 from stylelora.diffusion import noise
 
 
@@ -99,8 +100,27 @@ def walk(
 
 
 @torch.no_grad()
-def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int = 8) -> Tensor:
-    """Decode scaled latents (B, C, h, w) into pictures, uint8 (B, 3, H, W)."""
+def decode(vae: torch.nn.Module, latents: Tensor, named: Sequence[str] | None = None, batch_size: int = 8) -> Tensor:
+    """Decode scaled latents into pictures.
+
+    Args:
+        vae: the base's.
+        latents: float (B, C, h, w).
+        named: what each picture is of, such as its prompt and seed, for messages.
+        batch_size: pictures decoded at once.
+
+    Returns:
+        pictures, uint8 (B, 3, H, W).
+
+    Raises:
+        InputError: a latent, or what it is decoded to, is not a number, which would become a black picture.
+    """
+    named = [f"picture {number}" for number in range(len(latents))] if named is None else named
+    drawn = "the base or its LoRA is at fault: lower the weights or the guidance scale, or train at a lower rate"
+    check_numbers(latents, named, "the latent", drawn)
     scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-    images = [vae.decode(part).sample.float() for part in scaled.split(batch_size)]
-    return ((torch.cat(images).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    images = torch.cat([vae.decode(part).sample.float() for part in scaled.split(batch_size)])
+    check_numbers(
+        images, named, "the picture", "its latent is one, so the base's autoencoder is at fault: give another"
+    )
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

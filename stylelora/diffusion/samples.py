@@ -50,13 +50,16 @@ class Sampler:
         if any(index not in self._base_images for index in batch["index"]):
             with adapter_disabled(unet, text_encoder):
                 contents = given(batch, "content_"), given(batch, "negative_")
-                self._base_images |= dict(zip(batch["index"], self._pictures(unet, batch, *contents), strict=True))
+                drawn = self._pictures(unet, batch, *contents, "content")
+                self._base_images |= dict(zip(batch["index"], drawn, strict=True))
         base_images = torch.stack([self._base_images[index] for index in batch["index"]])
-        images = self._pictures(unet, batch, given(batch), given(batch, "negative_"))
+        images = self._pictures(unet, batch, given(batch), given(batch, "negative_"), "prompt")
         names = [batch[name] for name in ("index", "place", "prompt", "content", "seed")]
         return SampleBatch(*names, images, base_images)
 
-    def _pictures(self, unet: nn.Module, batch: dict, prompts: Conditioning, negative: Conditioning) -> Tensor:
+    def _pictures(
+        self, unet: nn.Module, batch: dict, prompts: Conditioning, negative: Conditioning, shown: str
+    ) -> Tensor:
         steps, scale = batch["num_inference_steps"], batch["guidance_scale"]
         steps = self.num_inference_steps if steps is None else steps
         scale = self.guidance_scale if scale is None else scale
@@ -64,4 +67,5 @@ class Sampler:
         start = initial_noise(batch["seed"], batch["latent_shape"]).to(device)
         latents = denoise(unet, self.scheduler, start, prompts, negative, steps, scale)
         self._vae = (self._vae or load_vae(self.base)).to(device)
-        return decode(self._vae, latents)
+        named = [f"{text!r} (seed {seed})" for text, seed in zip(batch[shown], batch["seed"], strict=True)]
+        return decode(self._vae, latents, named)

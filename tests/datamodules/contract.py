@@ -77,7 +77,7 @@ class StyleContract:
 
     def test_a_training_batch(self, data):
         batch = next(iter(data.train_dataloader()))
-        assert set(batch) == {"mean", "std", "text", "empty_text", "row", "sha256", "caption"}
+        assert set(batch) == {"mean", "std", "text", "empty_text", "row", "sha256", "file", "caption"}
         self.check_latents(batch, data.train, BATCH)
 
     def test_a_held_out_batch(self, data):
@@ -95,6 +95,7 @@ class StyleContract:
         assert batch["text"].dtype == torch.float32
         assert len(batch["row"]) == count
         assert batch["sha256"] == [members[row % len(members)].sha256 for row in batch["row"]]
+        assert batch["file"] == [str(members[row % len(members)].path) for row in batch["row"]]
 
     def test_tensors_belong_to_their_picture(self, data):
         batch = next(iter(data.train_dataloader()))
