@@ -9,7 +9,7 @@ import lightning.pytorch as L
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins import CheckpointIO
 
-from stylelora.files import check_local, write
+from stylelora.files import about, check_local, write
 from stylelora.records import InputError
 from stylelora.runs.checkpoint import read_checkpoint, save_checkpoint
 
@@ -51,6 +51,11 @@ class OwnFiles:
         """Check a checkpoint before anything is loaded; Lightning would import the classes that it names."""
         if (path := self.config[self.config.subcommand].get("ckpt_path")) not in (None, "best", "last"):
             read_checkpoint(path)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Name the run's folder where a library does not say which file it could not write."""
+        with about(self.config[subcommand].trainer.default_root_dir):
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Read and write checkpoints our way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import lightning.pytorch as L
 
 from stylelora.console.stopping import STOPPING, reason
+from stylelora.files import write
 from stylelora.records import Endpoint, InputError, Metric
 from stylelora.runs.card import write_card
 from stylelora.runs.loggers import log_outcome
 from stylelora.runs.result import write_result
+
+log = logging.getLogger(__name__)
 
 
 class WriteResult(L.Callback):
@@ -83,6 +87,12 @@ class WriteResult(L.Callback):
         del pl_module
         if self.started is None:
             return
+        try:
+            self._end(trainer, exception)
+        except OSError as refused:  # a full disk may be what stopped it: that is what is to be said
+            log.warning("result.json could not be written: %s", refused)
+
+    def _end(self, trainer: L.Trainer, exception: BaseException) -> None:
         if isinstance(exception, InputError) and self.before is not None:
             self._take_back(trainer)
         elif STOPPING.asked is not None:
@@ -95,7 +105,7 @@ class WriteResult(L.Callback):
         """Leave what was there before this run, which has made nothing."""
         if trainer.is_global_zero:
             file = Path(trainer.default_root_dir, "result.json")
-            file.write_bytes(self.before) if self.before else file.unlink(missing_ok=True)
+            write(file, self.before) if self.before else file.unlink(missing_ok=True)
 
     def _write(self, trainer: L.Trainer, status: str, error: str | None) -> None:
         if not trainer.is_global_zero:

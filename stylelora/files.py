@@ -49,10 +49,22 @@ _REASONS = {
 }
 
 
+#: Errors that say nothing of the file in question, but of the machine.
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ESTALE}
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Tell whether any other file could have met with an error, too, so that this one is not to blame."""
+    nowhere = isinstance(error, FileNotFoundError) and error.filename is None  # for temporary files
+    return isinstance(error, OSError) and (error.errno in _OF_THE_MACHINE or nowhere)
+
+
 def reason(error: OSError) -> str | None:
     """Return one sentence about what the operating system refused, with the path; None if nobody can act on it."""
     if error.errno not in _REASONS:
         return None
+    if error.errno == errno.ENOENT and error.filename is None:  # tempfile's, of all folders that it knows
+        return f"{error.strerror}; make room in one of them, or name another with TMPDIR"
     wrong, help_ = _REASONS[error.errno]
     return f"{wrong.format(error.filename or 'a file')}; {help_}"
 
@@ -164,6 +176,19 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and its folders, sorted; links to folders are not followed.
+
+    Raises:
+        OSError: if a folder cannot be read; `rglob` would leave it out.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    return sorted(Path(root, name) for root, _, names in os.walk(folder, onerror=stop) for name in names)
 
 
 def remove_abandoned(folder: Path, pattern: str = "*", older: float = 3600) -> None:

@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import sys
+import threading
 import warnings
 
 from stylelora.console.stopping import STOPPING
@@ -30,12 +31,19 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()  # a bar for each load of a 30 ms model
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_wanted)
+    threading.excepthook = _said_elsewhere
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")  # --help_all becomes --help
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # the cache is read fast enough
     warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # held_out 0, which is said
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # of a run that is resumed
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # small sets have few steps
+
+
+def _said_elsewhere(thread: threading.ExceptHookArgs) -> None:
+    """Leave errors of the system, such as a full disk, to who waits for a thread: TensorBoard's raises them again."""
+    if not isinstance(thread.exc_value, OSError):
+        threading.__excepthook__(thread)
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:

@@ -34,15 +34,16 @@ def check_png(path: Path) -> None:
     check_writable(path)
 
 
-def save_png(image: Image.Image, path: Path, pnginfo: PngInfo | None = None) -> None:
+def save_png(image: Image.Image, path: Path, pnginfo: PngInfo | None = None, sync: bool = True) -> None:
     """Write a picture as a PNG, whole or not at all.
 
     Args:
         image: picture.
         path: file to write or replace; folders above it are made.
         pnginfo: texts in the file.
+        sync: as of `replacing`.
     """
-    with replacing(path) as file:
+    with replacing(path, sync) as file:
         image.save(file, "PNG", pnginfo=pnginfo)
 
 

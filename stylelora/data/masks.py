@@ -18,6 +18,7 @@ from stylelora.data.cache import Cache, View, read, write
 from stylelora.data.reading import SUFFIXES, read_picture
 from stylelora.data.scan import upright_size
 from stylelora.distributed import gather_objects
+from stylelora.files import files_below
 from stylelora.records import InputError, Picture, some
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Masks:
         folder, there = Path(self.source), defaultdict(list)
         if not folder.is_dir():
             raise InputError(f"data.masks is {self.source}, but there is no such folder; give one of masks, or {ALPHA}")
-        for file in sorted(folder.rglob("*")):
+        for file in files_below(folder):
             if file.suffix.lower() in SUFFIXES:
                 there[file.relative_to(folder).with_suffix("")].append(file)
         names = {one: one.path.relative_to(root) for one in pictures}

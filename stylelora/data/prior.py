@@ -19,6 +19,7 @@ from stylelora.data.folders import Described, find_subsets, read_captions
 from stylelora.data.reading import SUFFIXES
 from stylelora.data.scan import check_decodable, read_pictures
 from stylelora.distributed import gather_objects
+from stylelora.files import files_below
 from stylelora.records import InputError, Picture, some
 from stylelora.seeds import generator
 
@@ -106,7 +107,7 @@ class PriorPictures:
     def lacking(self) -> bool:
         """Return whether the folder holds no picture."""
         root = Path(self.options.root)
-        return not (root.is_dir() and any(file.suffix.lower() in SUFFIXES for file in root.rglob("*")))
+        return not (root.is_dir() and any(file.suffix.lower() in SUFFIXES for file in files_below(root)))
 
     def scan(self, trigger: str) -> None:
         """Find the pictures.

@@ -20,6 +20,7 @@ import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stylelora.data.srgb import eight_bits, lay_on, opaque_colour, to_srgb
+from stylelora.files import is_of_the_machine
 from stylelora.records import InputError
 from stylelora.texts import printable
 
@@ -133,6 +134,10 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
             image, opacity = to_srgb(image, opened.info.get("icc_profile", b""), notes)
         warned = [w.message for w in warned if w.category is not Image.DecompressionBombWarning]  # max_pixels covers it
         _heed([*map(_one_line, warned), *printed], notes)
+    except OSError as error:
+        if is_of_the_machine(error):
+            raise
+        raise InputError(f"{printable(path)} {_reason(error)}") from error
     except Exception as error:  # on broken files Pillow raises almost anything, from zlib.error to KeyError
         raise InputError(f"{printable(path)} {_reason(error)}") from error
     if opacity is not None and opacity.getextrema()[0] < 255:

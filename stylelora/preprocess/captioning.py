@@ -25,6 +25,7 @@ from stylelora.data.captions import (
     words_of,
 )
 from stylelora.data.reading import open_picture
+from stylelora.files import append
 from stylelora.preprocess.normalise import Row
 from stylelora.records import InputError
 from stylelora.texts import printable, read_text
@@ -196,14 +197,11 @@ def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path
             known |= dict([json.loads(line)])
     names = {row.source: hashlib.sha256(f"{key} {row.sha256}".encode()).hexdigest() for row in rows}
     left = [row for row in rows if names[row.source] not in known]
-    with memory.open("a", encoding="utf-8") as log:
-        for start in tqdm(
-            range(0, len(left), BATCH), f"asking {key.split()[0]}", unit="batch", disable=None if left else True
-        ):
-            some = left[start : start + BATCH]
-            images = [open_picture(folder / row.file_name) for row in some]
-            for row, answer in zip(some, captioner(images), strict=True):
-                known[names[row.source]] = answer
-                log.write(f"\n{json.dumps([names[row.source], answer])}\n")
-            log.flush()
+    asking, hidden = f"asking {key.split()[0]}", None if left else True
+    for start in tqdm(range(0, len(left), BATCH), asking, unit="batch", disable=hidden):
+        some = left[start : start + BATCH]
+        images = [open_picture(folder / row.file_name) for row in some]
+        answers = {names[row.source]: answer for row, answer in zip(some, captioner(images), strict=True)}
+        append(memory, "".join(f"\n{json.dumps(one)}\n" for one in answers.items()))
+        known |= answers
     return [known[names[row.source]] for row in rows]

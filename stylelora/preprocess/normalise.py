@@ -17,8 +17,10 @@ from pathlib import Path
 
 from PIL.Image import Image, Resampling
 
+from stylelora.data.images import save_png
 from stylelora.data.reading import read_picture
 from stylelora.data.scan import read_census
+from stylelora.files import append, write
 from stylelora.preprocess.duplicates import perceptual_hash
 from stylelora.preprocess.quality import Grid, native_grid, sharpness, to_native
 from stylelora.records import InputError
@@ -132,14 +134,13 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
         the row; for an unusable picture, a rejected one with the reason.
     """
     target = folder / output_name(name)
-    try:
+    pixels = b""
+    with contextlib.suppress(OSError):  # processed again, which reports what is wrong
         if known and known.file_name and known.key == row_key(file_sha256(source), conversion):
             pixels = (known_in / known.file_name).read_bytes()
-            if hashlib.sha256(pixels).hexdigest() == known.sha256:
-                target.write_bytes(pixels)
-                return known
-    except OSError:
-        pass  # processed again, which reports what is wrong
+    if known and hashlib.sha256(pixels).hexdigest() == known.sha256:
+        write(target, pixels, sync=False)
+        return known
     try:
         reading = read_picture(source, conversion.background)
         image, grid = resized(reading.image, conversion)
@@ -152,7 +153,7 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
         notes += (
             f"pixel art of {grid.size[0]}x{grid.size[1]} enlarged {grid.cell} times: reduced to its original pixels",
         )
-    image.save(target, "PNG")
+    save_png(image, target, sync=False)  # the row, which comes later, has its hash
     return Row(
         source=name,
         verdict="converted" if notes else "accepted",
@@ -204,11 +205,10 @@ def normalise_all(
     jobs = [(root / name, name, folder, conversion, *known.get(name, (None, folder))) for name in sources]
     rows: dict[str, Row] = {}
     bar = tqdm(total=len(jobs), desc="converting pictures", unit="picture", disable=None)  # None: only on a terminal
-    with (folder / ROWS).open("a", encoding="utf-8") as log, bar:
+    with bar:
         for row in _run(jobs, workers if len(jobs) >= FEW else 1):
             rows[row.source] = row
-            log.write("\n" + json.dumps(asdict(row)) + "\n")  # after its PNG: a row promises a whole picture
-            log.flush()
+            append(folder / ROWS, f"\n{json.dumps(asdict(row))}\n")  # after its PNG: a row promises a whole picture
             bar.update()
     return [rows[name] for name in sources]
 

@@ -12,6 +12,7 @@ from stylelora.base.load import load_tokenizer, resolve_base
 from stylelora.data.captions import Caption, beside, check_template
 from stylelora.data.srgb import opaque_colour
 from stylelora.data.styles import STYLES, Style
+from stylelora.files import write
 from stylelora.preprocess.captioning import Captioning, CaptionOptions, find_captions, load_captioners
 from stylelora.preprocess.census import Entry, page, table
 from stylelora.preprocess.find import LISTINGS, Found, find_files, is_paper
@@ -121,7 +122,7 @@ def preprocess(
         report = target.with_name(f"{target.name}.census.html")
         blocking = {problem.name for entry in entries for problem in entry.problems} - {*allow, *drop}
         if (strict and blocking) or not any(entry.used for entry in entries):
-            report.write_text(page(entries, settings, partial, written=False), encoding="utf-8")
+            write(report, page(entries, settings, partial, written=False))
             raise InputError(
                 f"{target} was not written, see {report}: do what is advised for each problem, or accept them with "
                 f"--allow {','.join(name for name in ADVICE if name in blocking)}, or drop their pictures with --drop"

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stylelora.data.scan import CENSUS, read_census
+from stylelora.files import write
 from stylelora.preprocess.census import Entry, as_json, page
 from stylelora.preprocess.normalise import file_sha256
 from stylelora.records import InputError
@@ -62,16 +63,14 @@ def write_training_set(entries: Sequence[Entry], settings: dict, folder: Path) -
         texts[Path(row.file_name).with_suffix(".txt").name] = entry.trained + "\n"
     texts["metadata.jsonl"] = "\n".join(lines) + "\n"
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write(folder / name, text)
     written = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(texts.items())}
     written |= {entry.row.file_name: entry.row.sha256 for entry in entries if entry.used}
     census = as_json(entries, settings) | {"written": written}
-    whole = folder / f"{CENSUS}.part"  # a partial census must not look finished
-    whole.write_text(json.dumps(census, indent=1) + "\n")  # ASCII: names may not be valid Unicode
     for path in folder.iterdir():
-        if path.name not in written and path != whole:
+        if path.name not in written:
             path.unlink()
-    whole.rename(folder / CENSUS)
+    write(folder / CENSUS, json.dumps(census, indent=1) + "\n")  # ASCII: names may not be valid Unicode
 
 
 def put_in_place(folder: Path, target: Path) -> None:

@@ -102,18 +102,21 @@ def test_two_runs_do_not_mix(raw):
 
 
 def die_at(step, at):
-    """Let this process be killed at the n-th call of a method of Path."""
-    calls, real = itertools.count(), getattr(Path, step)
+    """Let this process be killed at the n-th call of a function of os, or else of a method of Path."""
+    place = os if step == "replace" else Path
+    calls, real = itertools.count(), getattr(place, step)
 
-    def dying(self, *args, **kwargs):
+    def dying(*args, **kwargs):
         if next(calls) == at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, *args, **kwargs)
+        return real(*args, **kwargs)
 
-    setattr(Path, step, dying)
+    setattr(place, step, dying)
 
 
-@pytest.mark.parametrize("death", [("write_text", 0), ("write_text", 5), ("unlink", 0), ("rename", 0), ("rename", 1)])
+@pytest.mark.parametrize(
+    "death", [("replace", 3), ("replace", 9), ("replace", 14), ("unlink", 3), ("rename", 0), ("rename", 1)]
+)
 def test_killed_while_the_set_is_put_together(raw, death):
     """A child dies at the n-th call of a step; after the same command again all is as without."""
     want = files(run(raw))
