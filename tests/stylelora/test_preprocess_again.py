@@ -114,9 +114,7 @@ def die_at(step, at):
     setattr(place, step, dying)
 
 
-@pytest.mark.parametrize(
-    "death", [("replace", 3), ("replace", 9), ("replace", 14), ("unlink", 3), ("rename", 0), ("rename", 1)]
-)
+@pytest.mark.parametrize("death", [("replace", 3), ("replace", 9), ("replace", 14), ("rename", 0)])
 def test_killed_while_the_set_is_put_together(raw, death):
     """A child dies at the n-th call of a step; after the same command again all is as without."""
     want = files(run(raw))
