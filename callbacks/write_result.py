@@ -14,6 +14,7 @@ from stylelora.files import write
 from stylelora.records import Endpoint, InputError, Metric
 from stylelora.runs.card import write_card
 from stylelora.runs.loggers import log_outcome
+from stylelora.runs.pictures import say_kept
 from stylelora.runs.result import write_result
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,8 @@ class WriteResult(L.Callback):
         else:
             cancelled = isinstance(exception, KeyboardInterrupt)  # a notebook's
             self._write(trainer, "cancelled" if cancelled else "failed", f"{type(exception).__name__}: {exception}")
+        if trainer.is_global_zero:
+            say_kept(Path(trainer.default_root_dir))
 
     def _take_back(self, trainer: L.Trainer) -> None:
         """Leave what was there before this run, which has made nothing."""

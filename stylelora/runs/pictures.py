@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from stylelora.data.images import labelled_grid, save_png, to_pil, to_tensor
-from stylelora.files import write
+from stylelora.files import append, write
 from stylelora.runs.infotext import infotext
 
 BASE = "base"  # name of the condition without adapters
@@ -20,7 +21,9 @@ AXES = ("label", "method", "guidance_scale", "strength")
 
 
 def save_picture(row: dict, root: Path) -> dict:
-    """Save a picture as a PNG with its generation settings as metadata.
+    """Save a picture as a PNG with its generation settings as metadata, and list it in `pictures.jsonl`.
+
+    A run that ends early has its pictures listed in the order they were made; one that ends well lists them anew.
 
     Args:
         row: settings, `image`, uint8 (3, H, W), and `index`, position of the prompt and of the condition.
@@ -33,13 +36,25 @@ def save_picture(row: dict, root: Path) -> dict:
     name = "pictures/{:03d}-{:02d}.png".format(*row["index"])
     height, width = row["image"].shape[1:]
     save_png(to_pil(row["image"]), root / name, pnginfo=_described(record, width, height))
-    return {"index": row["index"], "file_name": name, **record}
+    saved = {"index": row["index"], "file_name": name, **record}
+    append(root / "pictures.jsonl", _lines([saved]))
+    return saved
 
 
 def write_lines(rows: list[dict], path: Path) -> None:
     """Write records as JSON Lines, without their `index`."""
+    write(path, _lines(rows))
+
+
+def _lines(rows: list[dict]) -> str:
     records = [{name: value for name, value in row.items() if name != "index"} for row in rows]
-    write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def say_kept(root: Path) -> None:
+    """Say which pictures a run that ends early has made."""
+    if (file := root / "pictures.jsonl").is_file():
+        print(f"{len(read_lines(file))} pictures are in {root / 'pictures'}, listed in {file}", file=sys.stderr)
 
 
 def read_lines(path: Path) -> list[dict]:
