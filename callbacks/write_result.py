@@ -13,9 +13,11 @@ from stylelora.console.stopping import STOPPING, reason
 from stylelora.files import write
 from stylelora.records import Endpoint, InputError, Metric
 from stylelora.runs.card import write_card
+from stylelora.runs.folder import adapter_file
 from stylelora.runs.loggers import log_outcome
 from stylelora.runs.pictures import say_kept
 from stylelora.runs.result import write_result
+from stylelora.runs.verify import check_adapters
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ class WriteResult(L.Callback):
 
     def __init__(self) -> None:
         self.started: float | None = None
-        self.before: bytes | None = None  # the earlier result of a resumed run; None: this one has made something
+        self.before = b""  # the earlier result of a resumed run, until that trains
+        self.made = self.trained = False  # whether there is anything of this run, or an adapter
         self.epoch: int | None = None
         self.step: int | None = None
         self.warning = ""
@@ -44,7 +47,7 @@ class WriteResult(L.Callback):
         del pl_module
         if stage != "validate" and self.started is None:
             self.begin(trainer)
-        self.before = None
+        self.made = True
 
     def begin(self, trainer: L.Trainer) -> None:
         """Start the clock and write that the run is running: that is what a run leaves that is killed.
@@ -55,6 +58,22 @@ class WriteResult(L.Callback):
         self.before = file.read_bytes() if file.is_file() else b""
         self._write(trainer, "running", None)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on the earlier result does not hold."""
+        del trainer, pl_module
+        self.before = b""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Try what was saved, on the device of the training.
+
+        Raises:
+            InputError: if that is no adapter.
+        """
+        self.trained = trainer.global_step > 0
+        if hasattr(pl_module, "adapter_layers") and trainer.is_global_zero and self.trained:
+            files = [adapter_file(Path(trainer.default_root_dir), which) for which in ("", "-last")]
+            check_adapters([file for file in files if file.is_file()], pl_module.unet)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep this validation's metrics if its adapter is kept."""
         if trainer.sanity_checking:
@@ -64,7 +83,14 @@ class WriteResult(L.Callback):
             self.epoch, self.step = trainer.current_epoch, trainer.global_step
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write success, and the model card."""
+        """Write success, and the model card.
+
+        Raises:
+            InputError: if nothing was trained.
+        """
+        if not self.trained:
+            done = f"the run has its {trainer.global_step} steps already; raise max_steps or max_epochs"
+            raise InputError(f"nothing was trained: {done if trainer.global_step else 'its time was over'}")
         self.warning = getattr(getattr(pl_module, "kept", None), "warning", "")
         self._write(trainer, "success", None)
         if trainer.is_global_zero:
@@ -86,7 +112,7 @@ class WriteResult(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write what stopped the run; of input that is refused before there is anything, leave nothing."""
         del pl_module
-        if self.started is None:
+        if self.started is None or not trainer.is_global_zero:
             return
         try:
             self._end(trainer, exception)
@@ -94,21 +120,17 @@ class WriteResult(L.Callback):
             log.warning("result.json could not be written: %s", refused)
 
     def _end(self, trainer: L.Trainer, exception: BaseException) -> None:
-        if isinstance(exception, InputError) and self.before is not None:
-            self._take_back(trainer)
-        elif STOPPING.asked is not None:
+        file = Path(trainer.default_root_dir, "result.json")
+        if isinstance(exception, InputError) and self.before:
+            write(file, self.before)
+        elif isinstance(exception, InputError) and not self.made:
+            file.unlink(missing_ok=True)
+        elif STOPPING.asked is not None and isinstance(exception, SystemExit):
             self._write(trainer, "cancelled", reason(STOPPING.asked))
         else:
             cancelled = isinstance(exception, KeyboardInterrupt)  # a notebook's
             self._write(trainer, "cancelled" if cancelled else "failed", f"{type(exception).__name__}: {exception}")
-        if trainer.is_global_zero:
-            say_kept(Path(trainer.default_root_dir))
-
-    def _take_back(self, trainer: L.Trainer) -> None:
-        """Leave what was there before this run, which has made nothing."""
-        if trainer.is_global_zero:
-            file = Path(trainer.default_root_dir, "result.json")
-            write(file, self.before) if self.before else file.unlink(missing_ok=True)
+        say_kept(file.parent)
 
     def _write(self, trainer: L.Trainer, status: str, error: str | None) -> None:
         if not trainer.is_global_zero:

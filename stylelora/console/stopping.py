@@ -110,6 +110,16 @@ class Stopping:
         if self.interrupts > 1 or number not in self.waiting:
             raise Stopped(number, torn=number in self.waiting)
 
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Let signals wait for the end of a short block that must not be cut in two; a second Ctrl-C does not."""
+        before, self.waiting = self.waiting, numbers()
+        try:
+            yield
+        finally:
+            self.waiting = before
+        self.check()
+
     def check(self) -> None:
         """Stop here if that was asked and no longer waits.
 

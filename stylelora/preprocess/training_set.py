@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stylelora.console.stopping import STOPPING
 from stylelora.data.scan import CENSUS, read_census
 from stylelora.files import write
 from stylelora.preprocess.census import Entry, as_json, page
@@ -81,15 +82,16 @@ def put_in_place(folder: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     if old.exists():
         shutil.rmtree(old)
-    if target.exists():
-        if is_untouched(target):
-            target.rename(old)
-        else:
-            aside = free_name(target)
-            target.rename(aside)
-            print(f"{target} was changed by hand since it was written, so it was kept as {aside}")
-    folder.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    with STOPPING.finishing():
+        if target.exists():
+            if is_untouched(target):
+                target.rename(old)
+            else:
+                aside = free_name(target)
+                target.rename(aside)
+                print(f"{target} was changed by hand since it was written, so it was kept as {aside}")
+        folder.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def is_untouched(folder: Path) -> bool:

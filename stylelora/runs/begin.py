@@ -11,7 +11,7 @@ from typing import Any
 from stylelora.precision import check_precision
 from stylelora.runs.aside import set_aside
 from stylelora.runs.folder import run_folder
-from stylelora.runs.length import steps_over_epochs
+from stylelora.runs.length import check_length, steps_over_epochs
 from stylelora.runs.loggers import go_on, place_logger
 from stylelora.runs.slurm import unfinished_state
 from stylelora.runs.swapped import own_defaults
@@ -29,6 +29,7 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
     check_precision(config)
     if verb == "fit":
         steps_over_epochs(config.trainer, words)
+        check_length(config.trainer)
         own_defaults(config, words)
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
     folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs))
@@ -61,7 +62,7 @@ def begin(verb: str, trainer: Any, model: Any, config: dict) -> None:
     else:
         set_aside(folder, _inputs([config.get("model"), config.get("data"), config.get("clip_score"), checkpoint]))
     for callback in trainer.callbacks:
-        if hasattr(callback, "begin"):  # it writes that the run is running
+        if hasattr(callback, "begin") and verb != "validate":  # it writes that the run is running
             callback.begin(trainer)
     print(f"{verb} on {trainer.strategy.root_device}; look into {folder}", file=sys.stderr)
 

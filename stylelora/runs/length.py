@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stylelora.console.checks import pairs
+from stylelora.records import InputError
 
 
 def steps_over_epochs(trainer: Any, words: Sequence[str]) -> None:
@@ -22,3 +23,22 @@ def steps_over_epochs(trainer: Any, words: Sequence[str]) -> None:
             ignored = f"the config's max_epochs {trainer.max_epochs} does not apply"
             print(f"training for {trainer.max_steps} steps; {ignored}", file=sys.stderr)
         trainer.max_epochs = -1
+
+
+def check_length(trainer: Any) -> None:
+    """Refuse a training without a step, and say so if it measures nothing.
+
+    Args:
+        trainer: parsed options of the trainer.
+
+    Raises:
+        InputError: if nothing would be trained.
+    """
+    if nothing := [name for name in ("max_epochs", "max_steps", "limit_train_batches") if getattr(trainer, name) == 0]:
+        raise InputError(f"trainer.{nothing[0]} is 0, so nothing would be trained; give a number above 0")
+    if trainer.limit_val_batches == 0:
+        print(
+            "trainer.limit_val_batches is 0: nothing is measured, no samples are drawn, and the only adapter is the "
+            "last one, NAME-last.safetensors",
+            file=sys.stderr,
+        )
