@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
 import os
 import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import category
 
+from stylelora.data.unicode import plain, spellings
 from stylelora.records import InputError
-from stylelora.texts import parse_json, read_text
-
-log = logging.getLogger(__name__)
+from stylelora.texts import read_text
 
 #: Sources that generate captions with a network.
 MACHINES = ("blip", "retrieval")
@@ -40,9 +37,13 @@ class Caption:
 
 
 def beside(path: Path) -> list[Path]:
-    """List the caption files `a.png` may have: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, or upper case."""
+    """List the caption files `a.png` may have: `a.txt`, `a.caption`, `a.png.txt`, `a.png.caption`, or upper case.
+
+    Names are spelled as the picture's, in NFC and in NFD.
+    """
     endings = [case(ending) for ending in (".txt", ".caption") for case in (str.lower, str.upper)]
-    return [path.with_name(stem + ending) for stem in (path.stem, path.name) for ending in endings]
+    stems = [spelled for stem in (path.stem, path.name) for spelled in spellings(stem)]
+    return [path.with_name(stem + ending) for stem in stems for ending in endings]
 
 
 def caption_file(path: Path) -> str | None:
@@ -52,7 +53,7 @@ def caption_file(path: Path) -> str | None:
         InputError: if it is not UTF-8 text, or several caption files disagree.
     """
     there = [one for one in beside(path) if os.path.isfile(one)]  # unlike Path.is_file, never raises for long names
-    texts = {one.name: read_text(one) for one in there}
+    texts = {one.name: plain(read_text(one)) for one in there}
     if len({" ".join(text.split()) for text in texts.values()}) > 1:
         raise InputError(f"{' and '.join(texts)} differ; keep one of them")
     return next(iter(texts.values()), None)
@@ -62,43 +63,6 @@ def sidecar(path: Path) -> str | None:
     """Return the text of a picture's caption file on one line; raises like `caption_file`."""
     text = caption_file(path)
     return None if text is None else " ".join(text.split())
-
-
-def metadata(listings: Sequence[Path]) -> dict[Path, str]:
-    """Read files such as `metadata.jsonl` and `metadata.csv`: path of a picture -> its caption.
-
-    Rows have `file_name`, relative to the metadata file, and `text` or `caption`. Their `repeats` are left out.
-
-    Raises:
-        InputError: if a row lacks these fields, or two rows disagree about a picture.
-    """
-    captions: dict[Path, str] = {}
-    for listing in listings:
-        text, table = read_text(listing), listing.suffix.lower() == ".csv"
-        rows = csv.DictReader(io.StringIO(text, newline="")) if table else text.split("\n")
-        repeats = 0
-        for number, row in enumerate(rows, start=1 + table):
-            if isinstance(row, str) and not row.strip():
-                continue
-            try:
-                fields = row if table else parse_json(row, f"{listing} line {number}")
-                several, repeats = "texts" in fields, repeats + ("repeats" in fields)
-                path = Path(os.path.normpath(listing.parent / fields["file_name"]))
-                words = " ".join((fields.get("text") or fields.get("caption") or "").split())
-            except (KeyError, TypeError, AttributeError) as error:
-                raise InputError(f"{listing} line {number} has no file_name with a text; correct it") from error
-            if several:
-                raise InputError(
-                    f"{listing} line {number} has `texts`, but preprocess needs one `text`; give it, or train on the "
-                    "folder without preprocess"
-                )
-            if captions.setdefault(path, words) != words:
-                raise InputError(f"{listing} line {number} gives {path.name} another caption than before; keep one")
-        if repeats:
-            log.warning(
-                "%s gives %d pictures repeats, which are left out; write them into the new one", listing, repeats
-            )
-    return captions
 
 
 def words_of(name: str) -> str:
@@ -113,7 +77,7 @@ def whole_word(phrase: str) -> re.Pattern[str]:
 
 
 def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
-    """Clean a caption: strip line breaks, control characters, the trigger and unwanted phrases.
+    """Clean a caption: strip line breaks, control characters, what cannot be seen, the trigger and unwanted phrases.
 
     Args:
         text: original caption.
@@ -121,10 +85,10 @@ def clean(text: str, remove: Sequence[str] = (), trigger: str = "") -> str:
             absorb part of the style.
         trigger: the style's trigger word, prepended again in training.
     """
-    text = "".join(char if char.isprintable() else " " for char in text)
+    text = "".join(char if char.isprintable() or category(char) == "Cf" else " " for char in plain(text))
     for phrase in (*remove, trigger):
         if phrase:
-            text = whole_word(phrase).sub(" ", text)
+            text = whole_word(plain(phrase)).sub(" ", text)
     text = re.sub(r"\s+", " ", re.sub(r"(\s*,)+", ",", text))
     return text.strip(" ,;")
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stylelora.data.captions import caption_file
+from stylelora.data.listings import metadata
 from stylelora.data.reading import SUFFIXES
+from stylelora.data.unicode import alike, plain
 from stylelora.records import InputError, some
 from stylelora.texts import parse_json, printable, read_text
 
 log = logging.getLogger(__name__)
 
 LISTING = "metadata.jsonl"
+TABLE = "metadata.csv"
 #: Repeats above this are rather a year, as in `2024_sketches`, and are said.
 MANY = 200
 #: kohya's name for a folder of pictures: how often each is shown per epoch, and the caption of those without one.
@@ -122,22 +125,45 @@ def read_captions(subset: Subset) -> dict[str, Described]:
         texts = {name: caption_file(subset.folder / name) for name in subset.names}
         return {name: Described((text.strip(),)) for name, text in texts.items() if text is not None}
     found: dict[str, Described] = {}
+    names, known = {*subset.names}, {alike(name): name for name in subset.names}
     for number, line in enumerate(read_text(listing).split("\n"), start=1):  # splitlines would also break at U+2028
         if line.strip():
             name, described = _read_row(line, f"{listing} line {number}")
+            name = name if name in names else known.get(alike(name), name)
             if found.setdefault(name, described) != described:
                 raise InputError(f"{listing} line {number} describes {name} again; give one line several `texts`")
-    if lost := sorted(found.keys() - set(subset.names)):
+    if lost := sorted(found.keys() - names):
         raise InputError(
             f"{listing} names {len(lost)} missing pictures ({some(lost)}); run preprocess, or remove these lines"
         )
+    _compare(subset, found)
     return found
+
+
+def _compare(subset: Subset, found: dict[str, Described]) -> None:
+    """Compare what `metadata.jsonl` says with other files; the text files of preprocess have the trigger besides.
+
+    Raises:
+        InputError: if one has another caption for a picture.
+    """
+    names = {name.lower() for name in os.listdir(subset.folder)}
+    others: dict[str, tuple[str, str]] = {}
+    if any(name.endswith((".txt", ".caption")) for name in names):
+        texts = {name: caption_file(subset.folder / name) for name in found}
+        others = {name: (" ".join(text.split()), "the text file beside it") for name, text in texts.items() if text}
+    if TABLE in names:
+        listed = metadata([subset.folder / TABLE])
+        rows = {name: listed.get(alike(subset.folder / name)) for name in found}
+        others |= {name: (row.text, row.place) for name, row in rows.items() if row and row.text}
+    for name, (text, place) in others.items():
+        if not any(" ".join(one.split()) in text for one in found[name].texts):
+            raise InputError(f"{subset.folder / LISTING} has another caption for {name} than {place}; keep one")
 
 
 def _read_row(line: str, place: str) -> tuple[str, Described]:
     try:
         row = parse_json(line, place)
-        texts = tuple(text.strip() for text in (row["texts"] if "texts" in row else [row["text"]]))
+        texts = tuple(plain(text).strip() for text in (row["texts"] if "texts" in row else [row["text"]]))
         group = f"{int(row['group'], 16):064x}" if "group" in row else None
         name, repeats = row["file_name"] + "", row.get("repeats", 1)
     except InputError:

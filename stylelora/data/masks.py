@@ -17,6 +17,7 @@ from torch import Tensor
 from stylelora.data.cache import Cache, View, read, write
 from stylelora.data.reading import SUFFIXES, read_picture
 from stylelora.data.scan import upright_size
+from stylelora.data.unicode import alike
 from stylelora.distributed import gather_objects
 from stylelora.files import files_below
 from stylelora.records import InputError, Picture, some
@@ -56,8 +57,8 @@ class Masks:
             raise InputError(f"data.masks is {self.source}, but there is no such folder; give one of masks, or {ALPHA}")
         for file in files_below(folder):
             if file.suffix.lower() in SUFFIXES:
-                there[file.relative_to(folder).with_suffix("")].append(file)
-        names = {one: one.path.relative_to(root) for one in pictures}
+                there[alike(file.relative_to(folder).with_suffix(""))].append(file)
+        names = {one: alike(one.path.relative_to(root)) for one in pictures}
         chosen = {one: there.get(name.with_suffix("")) or there.get(Path(name.stem)) for one, name in names.items()}
         if missing := [str(names[picture]) for picture, files in chosen.items() if not files]:
             raise InputError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stylelora.data.unicode import plain
 from stylelora.records import InputError
 from stylelora.texts import parse_json, parse_toml, parse_yaml, printable, read_text
 
@@ -85,7 +86,7 @@ class SamplePrompt:
         record = {"prompt": record} if isinstance(record, str) else record
         if not isinstance(record, Mapping) or not isinstance(record.get("prompt"), str):
             raise InputError(f"{where} has no prompt; write a text, or a record with the keys prompt, width and so on")
-        text, given = _split(record["prompt"], where)
+        text, given = _split(plain(record["prompt"]), where)
         given += [(str(key), value) for key, value in record.items() if key != "prompt" and value is not None]
         values: dict[str, Any] = {}
         notes = []
@@ -97,7 +98,7 @@ class SamplePrompt:
             if known in NUMBERS:
                 values[known] = _number(known, value, f"{where}: {name}")
             elif known == "negative_prompt":
-                values[known] = str(value).strip()
+                values[known] = plain(str(value)).strip()
             else:
                 known = ", ".join(f"--{letter}" for letter in LETTERS) if short != name else ", ".join(LETTERS.values())
                 why = FOREIGN.get(name.lower(), f"it is no option of a prompt; these are {known}")

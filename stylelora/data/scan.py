@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from stylelora.data.captions import clean
 from stylelora.data.folders import Described, Subset, find_subsets, read_captions
 from stylelora.data.reading import open_picture
+from stylelora.data.unicode import plain
 from stylelora.data.wording import alternatives, has_alternatives
 from stylelora.records import InputError, Picture
 
@@ -120,7 +121,7 @@ def _described(part: Subset, trigger: str) -> list[tuple[Subset, str, Described]
     found = [(part, name, said if any(said.texts) else said._replace(texts=())) for part, name, said in found]
     if not part.token or all(said.texts for _, _, said in found):
         return found
-    token = clean(part.token.replace("_", " "), trigger=trigger) if trigger else part.token
+    token = clean(part.token.replace("_", " "), trigger=trigger) if trigger else plain(part.token)
     bare = sum(not said.texts for _, _, said in found)
     theirs = f"they get {token!r}, by the folder's name" if token else "theirs is the trigger, by the folder's name"
     log.warning("%d of %d pictures in %s have no caption; %s", bare, len(found), part.folder, theirs)

@@ -20,11 +20,12 @@ from stylelora.data.captions import (
     Caption,
     check_template,
     clean,
-    metadata,
     sidecar,
     words_of,
 )
+from stylelora.data.listings import Listed, metadata
 from stylelora.data.reading import open_picture
+from stylelora.data.unicode import alike, spellings
 from stylelora.files import append
 from stylelora.preprocess.normalise import Row
 from stylelora.records import InputError
@@ -145,7 +146,7 @@ def find_captions(
     found: dict[str, Caption] = {}
     why = {row.source: f"none in {', '.join(options.sources)}" for row in rows}
     listed = metadata(listings) if "metadata" in options.sources else {}
-    if lost := sorted(str(path) for path in listed if not os.path.isfile(path)):
+    if lost := sorted(str(path) for path in listed if not any(map(os.path.isfile, spellings(str(path))))):
         log.warning("captions of %d files that do not exist are ignored, such as %s", len(lost), printable(lost[0]))
     asking = list(rows)
     for source in options.sources:
@@ -166,20 +167,27 @@ def find_captions(
     return found, why
 
 
-def _written(source: str, path: Path, listed: dict[Path, str], options: CaptionOptions) -> str | InputError | None:
+def _written(source: str, path: Path, listed: dict[Path, Listed], options: CaptionOptions) -> str | InputError | None:
     """Return a caption from a source that needs no network."""
-    if source == "sidecar":
+    if source in ("sidecar", "metadata"):
         try:
-            return sidecar(path)
+            beside_it = sidecar(path) if "sidecar" in options.sources else None
         except InputError as error:
             return error
-    if source == "metadata":
-        return listed.get(Path(os.path.normpath(path)))
+        listing = listed.get(alike(path))  # none if the source is not asked for
+        if beside_it and listing and listing.text and not _agree(beside_it, listing.text, options):
+            what = f"the text file beside it has another caption than {listing.place}"
+            return InputError(f"{what}; keep one, or name one source with --captions")
+        return beside_it if source == "sidecar" else listing and listing.text
     fields = {"name": words_of(path.stem), "folder": words_of(path.parent.name)}
     template = {"filename": "{name}", "template": options.made.template}[source]
     if any(not words and f"{{{field}}}" in template for field, words in fields.items()):
         return None
     return template.format(**fields)
+
+
+def _agree(first: str, second: str, options: CaptionOptions) -> bool:
+    return clean(first, options.remove, options.trigger) == clean(second, options.remove, options.trigger)
 
 
 def _described(captioner: Captioner, key: str, rows: Sequence[Row], folder: Path) -> list[str | None]:

@@ -1,13 +1,12 @@
 """Captions from files, names and networks."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from stylelora.data.captions import clean, collapse_repeats, metadata, sidecar, words_of
+from stylelora.data.captions import clean, collapse_repeats, sidecar, words_of
 from stylelora.data.wording import shuffled_tags
 from stylelora.records import InputError
 
@@ -35,51 +34,6 @@ def test_what_is_not_utf8_is_refused(tmp_path):
         sidecar(tmp_path / "a.png")
 
 
-def test_metadata_of_a_folder_and_of_those_below(tmp_path):
-    (tmp_path / "sub").mkdir()
-    rows = [{"file_name": "a.png", "text": " a  cat"}, {"file_name": "sub/b.png", "caption": "a dog"}]
-    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    (tmp_path / "sub" / "metadata.csv").write_text('file_name,text\nc.png,"a red, round apple"\n')
-    want = {"a.png": "a cat", "sub/b.png": "a dog", "sub/c.png": "a red, round apple"}
-    listings = [tmp_path / "metadata.jsonl", tmp_path / "sub" / "metadata.csv"]
-    assert metadata(listings) == {tmp_path / name: text for name, text in want.items()}
-
-
-def test_metadata_as_people_write_it(tmp_path):
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "./x/../a.png", "text": "a\\u2028cat\u2028 here"}\n')
-    (tmp_path / "metadata.csv").write_text('file_name,caption\r\nb.png,"a cat\r\nthat sits"\r\n/abs/c.png,a dog\r\n')
-    found = metadata([tmp_path / "metadata.jsonl", tmp_path / "metadata.csv"])
-    want = {tmp_path / "a.png": "a cat here", tmp_path / "b.png": "a cat that sits", Path("/abs/c.png"): "a dog"}
-    assert found == want
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("metadata.jsonl", '{"file_name": "a.png", "text": "x"}\n{"file_name": "a'),
-        ("metadata.jsonl", '{"name": "a.png", "text": "x"}\n'),
-        ("metadata.jsonl", '["a.png", "x"]\n'),
-        ("metadata.jsonl", '{"file_name": "a.png", "text": 3}\n'),
-        ("metadata.jsonl", '{"file_name": "a.png", "text": "x"}\n{"file_name": "a.png", "text": "y"}'),
-        ("metadata.csv", "name,text\na.png,x\n"),
-    ],
-)
-def test_damaged_metadata_is_refused_with_its_line(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=rf"{name} line \d"):
-        metadata([tmp_path / name])
-
-
-def test_what_preprocess_leaves_out_of_metadata_is_said(tmp_path, caplog):
-    listing = tmp_path / "metadata.jsonl"
-    listing.write_text('{"file_name": "a.png", "text": "x", "repeats": 3}\n{"file_name": "b.png", "text": "y"}\n')
-    assert metadata([listing]) == {tmp_path / "a.png": "x", tmp_path / "b.png": "y"}
-    assert "gives 1 pictures repeats, which are left out" in caplog.text
-    listing.write_text('{"file_name": "a.png", "texts": ["x", "y"]}\n')
-    with pytest.raises(InputError, match=r"metadata.jsonl line 1 has `texts`, but preprocess needs one `text`"):
-        metadata([listing])
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -103,7 +57,7 @@ def test_words_of_a_file_name(name, words):
         ("a cat, WCSTYLE , on a mat", "a cat, on a mat"),
         ("a watercolor painting of a cat", "a cat"),
         ("a wcstyles cat", "a wcstyles cat"),
-        ("a\tcat\n\x00on\u200ba mat ,", "a cat on a mat"),
+        ("a\tcat\n\x00on\u2028a mat ,", "a cat on a mat"),
         ("wcstyle", ""),
     ],
 )

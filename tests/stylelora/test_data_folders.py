@@ -25,6 +25,8 @@ def kohya(pictures, tmp_path):
 
 
 def listing(folder, *rows):
+    for text in folder.glob("*.txt"):  # which say something else
+        text.unlink()
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

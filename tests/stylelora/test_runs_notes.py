@@ -39,6 +39,8 @@ def test_folders_are_counted_as_kohya_counts_them(tmp_path):
     rows = [
         {"file_name": f"{i}.bmp", "texts": ["a dog, red", "a dog, blue"], "repeats": 1 + (i == 0)} for i in range(4)
     ]
+    for text in (root / "3_dogs").glob("*.txt"):  # which say something else
+        text.unlink()
     (root / "3_dogs" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     dataset = StyleDataset(root, 0.0, Framing(64), Wording("zqx", tag_dropout=0.2, keep_tags=1), repeats=2)
     dataset.scan()
