@@ -26,7 +26,8 @@ def adamw_with_decay(
         the dict for `configure_optimizers`.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
+    fused = "mixed" not in str(module.trainer.precision)  # else Lightning clips no gradients
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=fused)
     total = module.trainer.estimated_stepping_batches
     if total == float("inf"):
         raise ValueError("the learning rate needs an end: set trainer.max_steps or trainer.max_epochs")
