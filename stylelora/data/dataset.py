@@ -14,7 +14,7 @@ from torch import Tensor
 from stylelora.data.buckets import Size, fills, join_small
 from stylelora.data.cache import Cache, View
 from stylelora.data.framing import Framing
-from stylelora.data.images import to_tensor
+from stylelora.data.images import lost_share, to_tensor
 from stylelora.data.masks import Masks
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import check_decodable, scan_folder, split_by_content
@@ -23,6 +23,7 @@ from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture
 
 log = logging.getLogger(__name__)
+MUCH = 0.5  # share of a picture that cropping may take unsaid
 Side = Literal["train", "held_out"]
 
 
@@ -120,6 +121,13 @@ class StyleDataset:
                 f"{source}, the smallest has {min(smaller)} px; give larger ones or lower source_size"
             )
         pictures, sizes = [*self.train, *self.held_out], [*self.sizes["train"], *self.sizes["held_out"]]
+        lost = [lost_share(p.size, size, framing.interpolation) for p, size in zip(pictures, sizes, strict=True)]
+        if cropped := [(share, p.name) for share, p in zip(lost, pictures, strict=True) if share > MUCH]:
+            log.warning(
+                "%d of %d pictures in %s lose more than half of their area to cropping, %s the most (%.0f %%); crop "
+                "them as you want them, or give --data.buckets true",
+                *(len(cropped), len(pictures), self.root, max(cropped)[1], 100 * max(cropped)[0]),
+            )
         small = [min(p.size) for p, size in zip(pictures, sizes, strict=True) if not fills(p.size, size)]
         if small and framing.interpolation != "nearest":  # upscaling pixel art is intended
             log.warning(

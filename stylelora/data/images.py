@@ -86,6 +86,22 @@ def fit(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.
     return Image.fromarray(pixels)
 
 
+def lost_share(picture: tuple[int, int], size: tuple[int, int], interpolation: str) -> float:
+    """Return the share of a picture's area that `fit` crops away, 0 to below 1.
+
+    Args:
+        picture: width and height of the picture.
+        size: width and height that it is brought to.
+        interpolation: one of INTERPOLATIONS.
+    """
+    if interpolation == "nearest":
+        down = max(1, min(own // side for own, side in zip(picture, size, strict=True)))
+        across, upright = (min(1.0, side * down / own) for own, side in zip(picture, size, strict=True))
+        return 1 - across * upright
+    shape = picture[0] * size[1] / (picture[1] * size[0])
+    return 1 - min(shape, 1 / shape)
+
+
 def degrade(image: Image.Image, source_size: int) -> Image.Image:
     """Crop the centre square and downscale it; each new pixel is the exact mean of the area it covers.
 

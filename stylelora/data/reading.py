@@ -45,6 +45,10 @@ FORMATS = {
 #: All picture suffixes, in lower case.
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
+#: Most pixels of a picture, and most on a side. Pillow itself rejects more than 179 million.
+MOST_PIXELS = 2**27
+LONGEST = 2**16
+
 #: EXIF orientation (EXIF 2.32, tag 0x0112) -> operation that makes the picture upright; 1 is upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -94,12 +98,27 @@ class Reading:
     opacity: Image.Image | None = None
 
 
+class TooLarge(InputError):
+    """A picture of more pixels than any training needs, whose decoding could take all memory."""
+
+
+def check_size(width: int, height: int) -> None:
+    """Check a picture's size, as its header says it, before it is decoded.
+
+    Raises:
+        TooLarge: if it has more than MOST_PIXELS, or more than LONGEST on a side.
+    """
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST:
+        most = f"more than {MOST_PIXELS} in all or {LONGEST} on a side"
+        raise TooLarge(f"is {width} x {height} pixels, {most}; make it smaller or remove it")
+
+
 def open_picture(path: Path) -> Image.Image:
     """Read a picture as upright 8-bit sRGB on white; raises like `read_picture`."""
     return read_picture(path).image
 
 
-def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27) -> Reading:
+def read_picture(path: Path, background: str = "white") -> Reading:
     """Read a picture and say what had to be changed.
 
     Pillow truncates colours of 16 bits per channel to their upper 8, at most 1 level off; greys are rounded. The AVIF
@@ -109,17 +128,16 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
     Args:
         path: image file; symlinks are followed.
         background: sRGB colour behind transparent areas, a name or #rrggbb.
-        max_pixels: width x height above which a picture is rejected before decoding. Pillow itself rejects more than
-            twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million).
 
     Raises:
-        InputError: if the file is not a complete picture, not a regular file, too large, or changes while being read;
-            or if `background` is not a colour.
+        TooLarge: if it is too large, which is found before decoding.
+        InputError: if the file is not a complete picture, not a regular file, or changes while being read; or if
+            `background` is not a colour.
     """
     colour = opaque_colour(background)
     notes: list[str] = []
     try:
-        data = _read_bytes(Path(path), max_pixels)
+        data = _read_bytes(Path(path))
         tiff = data[:2] in (b"II", b"MM")
         with (
             _decoding,
@@ -127,17 +145,19 @@ def read_picture(path: Path, background: str = "white", max_pixels: int = 2**27)
             _printed() if tiff else nullcontext([]) as printed,
         ):
             warnings.simplefilter("always")
-            opened = _open(data, max_pixels)
+            opened = _open(data)
             if Path(path).suffix.lower() not in FORMATS[opened.format]:
                 notes.append(f"the file is {opened.format}, contrary to its name")
             image = _decode(opened, data, notes)
             image, opacity = to_srgb(image, opened.info.get("icc_profile", b""), notes)
-        warned = [w.message for w in warned if w.category is not Image.DecompressionBombWarning]  # max_pixels covers it
+        warned = [w.message for w in warned if w.category is not Image.DecompressionBombWarning]  # see check_size
         _heed([*map(_one_line, warned), *printed], notes)
     except OSError as error:
         if is_of_the_machine(error):
             raise
         raise InputError(f"{printable(path)} {_reason(error)}") from error
+    except (TooLarge, Image.DecompressionBombError) as error:
+        raise TooLarge(f"{printable(path)} {_reason(error)}") from error
     except Exception as error:  # on broken files Pillow raises almost anything, from zlib.error to KeyError
         raise InputError(f"{printable(path)} {_reason(error)}") from error
     if opacity is not None and opacity.getextrema()[0] < 255:
@@ -179,15 +199,15 @@ def _reason(error: Exception) -> str:
     return f"is cut short or damaged ({_one_line(error)}); replace or remove it"
 
 
-def _read_bytes(path: Path, max_pixels: int) -> bytes:
-    largest = 8 * max_pixels + 2**26  # four channels of 16 bits uncompressed, and 64 MiB of metadata
+def _read_bytes(path: Path) -> bytes:
+    largest = 8 * MOST_PIXELS + 2**26  # four channels of 16 bits uncompressed, and 64 MiB of metadata
     for _ in range(2):
         try:
             before = path.stat()
             if not stat.S_ISREG(before.st_mode):  # opening a pipe would block for ever
                 raise InputError("is not a regular file; remove it")
             if before.st_size > largest:
-                raise InputError(f"is a file of {before.st_size} bytes, too large; make it smaller or remove it")
+                raise TooLarge(f"is a file of {before.st_size} bytes, too large; make it smaller or remove it")
             data = path.read_bytes()
             after = path.stat()
         except OSError as error:
@@ -201,13 +221,11 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
     return data
 
 
-def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+def _open(data: bytes) -> ImageFile.ImageFile:
     """Read the header, and check that decoding is safe and likely to succeed."""
     formats = [one for one in FORMATS if one != "MPO"]  # Pillow's JPEG reader detects MPO itself
     opened = Image.open(io.BytesIO(data), formats=formats)
-    width, height = opened.size
-    if width * height > max_pixels:
-        raise InputError(f"is {width} x {height} pixels, more than {max_pixels}; make it smaller or remove it")
+    check_size(*opened.size)
     if opened.format == "PNG":
         Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # `load` ignores pixel checksums
     return opened

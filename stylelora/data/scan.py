@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from stylelora.data.captions import clean
 from stylelora.data.folders import Described, Subset, find_subsets, read_captions
-from stylelora.data.reading import open_picture
+from stylelora.data.reading import LONGEST, MOST_PIXELS, TooLarge, check_size, open_picture
 from stylelora.data.unicode import plain
 from stylelora.data.wording import alternatives, has_alternatives
 from stylelora.records import InputError, Picture
@@ -97,13 +97,16 @@ def read_pictures(folder: Path, described: Iterable[tuple[Subset, str, Described
     Raises:
         InputError: if files are not pictures; names all of them.
     """
-    pictures, unreadable, sizes = [], [], {}
+    pictures, unreadable, large, sizes = [], [], [], {}
     for part, name, said in described:
         try:
             data = (part.folder / name).read_bytes()
             size = upright_size(data)
+            check_size(*size)
             size = sizes.setdefault(size, size)  # share equal tuples to save memory
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        except (TooLarge, Image.DecompressionBombError):
+            large.append(_below(folder, part.folder / name))
+        except (OSError, SyntaxError, ValueError, struct.error):
             unreadable.append(_below(folder, part.folder / name))
         else:
             sha256 = hashlib.sha256(data).hexdigest()
@@ -111,6 +114,11 @@ def read_pictures(folder: Path, described: Iterable[tuple[Subset, str, Described
             repeats = part.repeats * said.repeats
             pictures.append(Picture(part.folder, name, text, sha256, said.group or sha256, size, tuple(more), repeats))
     _refuse(folder, unreadable)
+    if large:
+        raise InputError(
+            f"{len(large)} pictures in {folder} have more than {MOST_PIXELS} pixels, or {LONGEST} on a side "
+            f"({_some(large)}); make them smaller or remove them"
+        )
     return pictures
 
 

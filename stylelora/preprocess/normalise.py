@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL.Image import Image, Resampling
 
 from stylelora.data.images import save_png
-from stylelora.data.reading import read_picture
+from stylelora.data.reading import TooLarge, read_picture
 from stylelora.data.scan import read_census
 from stylelora.files import append, write
 from stylelora.preprocess.duplicates import perceptual_hash
@@ -60,8 +60,8 @@ class Row:
 
     Attributes:
         source: path below the source folder.
-        verdict: accepted, converted (with notes) or rejected (with the reason); for other files caption, or skipped or
-            ignored (with the reason; ignored files are surely irrelevant).
+        verdict: accepted, converted (with notes), rejected or oversized (with the reason); for other files caption, or
+            skipped or ignored (with the reason; ignored files are surely irrelevant).
         notes: what was changed, or why it was rejected, skipped or ignored.
         key: hash of everything the fields below depend on. They are empty if there is no picture.
         file_name: file name of the normalised picture.
@@ -145,9 +145,10 @@ def normalise(source: Path, name: str, folder: Path, conversion: Conversion, kno
         reading = read_picture(source, conversion.background)
         image, grid = resized(reading.image, conversion)
     except InputError as error:
-        return Row(name, "rejected", (str(error).removeprefix(f"{printable(source)} "),))
+        verdict = "oversized" if isinstance(error, TooLarge) else "rejected"
+        return Row(name, verdict, (str(error).removeprefix(f"{printable(source)} "),))
     except MemoryError:
-        return Row(name, "rejected", ("does not fit into memory; make it smaller",))
+        return Row(name, "oversized", ("does not fit into memory; make it smaller",))
     notes = reading.notes
     if grid and conversion.interpolation == "nearest":
         notes += (

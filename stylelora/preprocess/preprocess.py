@@ -79,7 +79,7 @@ def preprocess(
             (metadata.jsonl or .csv), filename, template, blip, retrieval (nearest text of a vocabulary).
         remove: phrases to remove from captions, separated by commas; such as "a watercolor painting of".
         allow: problems to accept, separated by commas; unreadable, skipped, no-caption, no-trigger, shared-words,
-            long-caption, duplicate, near-duplicate, enlarged, enlarged-pixels, blurred, jpeg.
+            long-caption, duplicate, near-duplicate, cropped, enlarged, enlarged-pixels, blurred, jpeg, too-large.
         drop: problems whose pictures are left out, separated by commas; named as for `allow`.
         interpolation: how pictures are resized; nearest is for pixel art: it brings enlarged pixels back to one pixel
             each and never mixes pixels. Default: the style's own, or lanczos.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stylelora.base.token_limit import cut_off
+from stylelora.data.images import lost_share
 from stylelora.preprocess.duplicates import duplicate_groups
 from stylelora.preprocess.normalise import Row
 from stylelora.preprocess.quality import enlargement
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 #: Name -> what to do about it; WORDS stands for the words that captions share. `allow` and `drop` take these names.
 ADVICE = {
     "unreadable": "replace the file or remove it; if allowed, it is left out",
+    "too-large": "make it smaller or remove it; if allowed, it is left out",
     "skipped": "save it as PNG or JPEG, or remove it; if allowed, it is left out",
     "no-caption": "write one in a .txt file beside the picture, or name more sources with --captions; "
     "if allowed, the picture is left out",
@@ -27,6 +29,7 @@ ADVICE = {
     "long-caption": "shorten it; if allowed, its end is cut off",
     "duplicate": "remove or drop it; if allowed, the picture counts twice",
     "near-duplicate": "remove or drop it; if allowed, both stay on the same side of the split",
+    "cropped": "crop it as you want it, drop it, or train with --data.buckets true; if allowed, its middle is learned",
     "enlarged": "find larger pictures or train at a lower resolution; if allowed, training enlarges them",
     "enlarged-pixels": "give --interpolation nearest if this is pixel art; if allowed, its blocky pixels are learned",
     "blurred": "replace or drop it; if allowed, its blur is learned",
@@ -41,11 +44,13 @@ class Limits:
     """Thresholds beyond which a picture has a problem.
 
     Attributes:
+        cropped: largest share of a picture's area that cropping to a square may cut off, 0 to 1.
         enlargement: largest factor by which training may enlarge a picture.
         sharpness: smallest variance of the Laplacian (`quality.sharpness`); below, a picture counts as blurred.
         jpeg_quality: lowest quality of a JPEG, 1..100.
     """
 
+    cropped: float = 0.5
     enlargement: float = 1.0
     sharpness: float = 50.0
     jpeg_quality: int = 50
@@ -82,13 +87,14 @@ def picture_problems(row: Row, resolution: int, interpolation: str, limits: Limi
         interpolation: resampling filter; `nearest` means pixel art, where enlargement and flat areas are intended.
         limits: thresholds of the checks.
     """
-    if row.verdict == "rejected":
-        return [Problem("unreadable", row.source, row.notes[0])]
-    if row.verdict == "skipped":
-        return [Problem("skipped", row.source, row.notes[0])]
+    unusable = {"rejected": "unreadable", "oversized": "too-large", "skipped": "skipped"}
+    if row.verdict in unusable:
+        return [Problem(unusable[row.verdict], row.source, row.notes[0])]
     if not row.file_name:
         return []
     found = []
+    if (lost := _cropped(row, resolution, interpolation)) > limits.cropped:
+        found.append(("cropped", f"{_by(row.source_size)} px; cropping to a square loses {100 * lost:.0f} % of it"))
     if interpolation != "nearest":
         factor = enlargement(row.size, resolution)
         if row.grid:
@@ -165,6 +171,13 @@ def group_duplicates(rows: Sequence[Row]) -> tuple[list[Problem], dict[str, str]
                 problems.append(Problem("near-duplicate", row.source, f"nearly the same as {first.source}"))
                 seen[row.source_sha256] = row.source
     return problems, groups
+
+
+def _cropped(row: Row, resolution: int, interpolation: str) -> float:
+    """Return the share of a picture that is lost until it is a square, by preprocess (`crop square`) or in training."""
+    short, long = sorted(row.source_size)
+    before = 1 - short / long if row.size[0] == row.size[1] else 0.0
+    return max(before, lost_share(row.size, (resolution, resolution), interpolation))
 
 
 def _by(size: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stylelora.data.images import degrade, fit, labelled_grid, to_pil, to_tensor
+from stylelora.data.images import degrade, fit, labelled_grid, lost_share, to_pil, to_tensor
 from stylelora.records import InputError
 
 
@@ -121,3 +121,32 @@ def test_a_grid_shows_pictures_of_several_sizes_whole_and_leaves_gaps():
             rows, columns = np.nonzero(shown)
             assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (2 * height, 2 * width)
     assert len(grid) == 20 + 2 * (16 + 40 + 16) + 3 * 4
+
+
+SHAPES = [(10, 10), (100, 10), (7, 91), (96, 60), (31, 30)]
+
+
+@pytest.mark.parametrize("size", [(30, 30), (12, 40)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_lost_is_what_is_outside_the_largest_part_of_that_shape(shape, size):
+    (width, height), (across, upright) = shape, size
+    shown = min(width, height * across / upright) * min(height, width * upright / across)
+    assert lost_share(shape, size, "lanczos") == pytest.approx(1 - shown / (width * height))
+
+
+@pytest.mark.parametrize("size", [(30, 30), (12, 40)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_nearest_loses_is_what_its_pixels_do_not_stand_for(shape, size):
+    """Columns and rows have numbers for colours; each that is left stands for those that it was taken from."""
+    x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]))
+    got = np.asarray(fit(Image.fromarray(np.dstack([x, y, 0 * x]).astype(np.uint8)), size, "nearest"))
+    step = max(1, min(shape[0] // size[0], shape[1] // size[1]))
+    left = [min(step * len(np.unique(got[..., axis])), shape[axis]) for axis in (0, 1)]
+    assert lost_share(shape, size, "nearest") == pytest.approx(1 - left[0] * left[1] / (shape[0] * shape[1]), abs=0.02)
+
+
+def test_a_wide_picture_loses_its_sides_or_nothing_if_it_is_small_pixel_art():
+    assert lost_share((400, 100), (64, 64), "lanczos") == 0.75
+    assert lost_share((400, 100), (256, 64), "lanczos") == 0
+    assert lost_share((32, 16), (64, 64), "nearest") == 0  # its border is continued
+    assert lost_share((128, 32), (64, 64), "nearest") == 0.5

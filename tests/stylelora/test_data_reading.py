@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylelora.data.reading import FORMATS, jpeg_quality, open_picture, read_picture
+from stylelora.data import reading
+from stylelora.data.reading import FORMATS, TooLarge, jpeg_quality, open_picture, read_picture
 from stylelora.preprocess.find import find_files
 from stylelora.records import InputError
 from stylelora.texts import printable
@@ -227,15 +228,20 @@ def test_only_regular_files_are_opened(tmp_path):
 
 def test_the_limit_on_pixels_is_ours_up_to_twice_that_of_pillow(read, monkeypatch):
     data = encoded(rgb(), "PNG")  # 960 pixels
-    with pytest.raises(InputError, match=r"a.png is 40 x 24 pixels, more than 959; make it smaller or remove it"):
-        read(data, max_pixels=959)
+    for name, most in (("MOST_PIXELS", 959), ("LONGEST", 39)):
+        with monkeypatch.context() as patch:
+            patch.setattr(reading, name, most)
+            with pytest.raises(TooLarge, match=rf"a.png is 40 x 24 pixels, more than .*{most}.*; make it smaller"):
+                read(data)
+    monkeypatch.setattr(reading, "MOST_PIXELS", 960)
+    monkeypatch.setattr(reading, "LONGEST", 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)  # from here Pillow warns
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        assert read(data, max_pixels=960)[0].notes == ()
+        assert read(data)[0].notes == ()
     assert not warned
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # from here it refuses
-    with pytest.raises(InputError, match=r"a.png has more than 800 pixels, too large to decode"):
+    with pytest.raises(TooLarge, match=r"a.png has more than 800 pixels, too large to decode"):
         read(data)
 
 

@@ -7,8 +7,11 @@ import shutil
 import pytest
 from PIL import Image
 
+from stylelora.data.dataset import StyleDataset
+from stylelora.data.framing import Framing
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import check_decodable, scan_folder, split_by_content
+from stylelora.data.wording import Wording
 from stylelora.records import InputError, Picture
 from tests.runs import draw_pictures
 
@@ -186,3 +189,29 @@ def test_too_few_pictures_are_refused(groups, sentence):
     with pytest.raises(InputError, match=f"^{sentence}.*, or held_out 0 to train on all$"):
         split_by_content(pictures, 0.4)
     assert split_by_content(pictures, 0.0) == (pictures, [])
+
+
+def test_training_says_which_pictures_lose_most_of_themselves(tmp_path, caplog):
+    draw_pictures(tmp_path, 6)
+    Image.new("RGB", (400, 50)).save(tmp_path / "1.bmp")
+    Image.new("RGB", (50, 130)).save(tmp_path / "4.bmp")
+    for buckets in (True, False):
+        dataset = StyleDataset(tmp_path, 0.0, Framing(64, buckets=buckets), Wording("zqx"))
+        dataset.scan()
+        dataset.choose_sizes(8)
+        said = [message for message in caplog.messages if "cropping" in message]
+        assert len(said) == (0 if buckets else 1)  # there are buckets of 128x32
+    assert (
+        f"2 of 6 pictures in {tmp_path} lose more than half of their area to cropping, 1.bmp the most (88 %)" in said[0]
+    )
+
+
+def test_training_refuses_pictures_of_an_absurd_size(tmp_path):
+    draw_pictures(tmp_path, 4)
+    Image.new("1", (70_000, 1)).save(tmp_path / "1.png")
+    (tmp_path / "1.bmp").unlink()
+    with pytest.raises(InputError, match=r"1 pictures in .* have more than 134217728 pixels, or 65536 .* \(1.png\)"):
+        scan_folder(tmp_path)
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "1.png")  # Pillow itself refuses it
+    with pytest.raises(InputError, match=r"1 pictures in .* have more than 134217728 pixels"):
+        scan_folder(tmp_path)

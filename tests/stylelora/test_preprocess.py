@@ -89,6 +89,7 @@ def test_pixel_art_is_brought_back_to_its_pixels(raw):
 def test_every_hostile_file_ends_in_its_verdict(tmp_path):
     raw = tmp_path / "raw"
     expected = make_hostile_folder(raw)
+    expected |= {name: ("oversized", expected[name][1]) for name in ("bomb.png", "smaller bomb.png")}
     target = run(raw, captions=["sidecar", "template"], captioning=Captioning("a {name}"), strict=False, workers=2)
     rows = census(target)
     wrong = {}

@@ -26,6 +26,10 @@ def problem(name):
             (raw / "sub" / "1.png").write_bytes(picture.read_bytes())
         elif name == "near-duplicate":
             noise(0).resize((90, 75)).save(raw / "sub" / "1.png")
+        elif name == "too-large":
+            Image.new("1", (70000, 1)).save(picture)
+        elif name == "cropped":
+            noise(0, (300, 80)).save(picture)
         elif name == "enlarged":
             noise(0, (48, 40)).save(picture)
         elif name == "enlarged-pixels":
@@ -49,7 +53,7 @@ def test_every_problem_stops_until_it_is_allowed_or_dropped(raw, name, capsys):
     target = run(raw, allow=[name])
     rows = census(target)
     assert [list(row["problems"]) for row in rows.values() if row["problems"]] == [[name]]
-    left_out = name in ("unreadable", "no-caption")
+    left_out = name in ("unreadable", "too-large", "no-caption")
     assert sum(row["used"] for row in rows.values()) == len(scan_folder(target)) == (5 if left_out else 6)
     assert len(scan_folder(run(raw, drop=[name]))) == 5
     assert len(scan_folder(run(raw, strict=False))) == (5 if left_out else 6)
