@@ -145,8 +145,10 @@ def check_writable(path: Path | str) -> None:
             os.lstat(path)  # refuses a name that is too long
         with _made(path.parent, keep=False):
             partial = _beside(path)
-            partial.touch(exist_ok=False)
-            partial.unlink()
+            try:
+                partial.write_bytes(b"\0")  # a full disk may have room for names
+            finally:
+                partial.unlink(missing_ok=True)
 
 
 def append(path: Path | str, text: str) -> None:
@@ -162,8 +164,12 @@ def append(path: Path | str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, among_others: bool = False) -> Iterator[Path]:
     """Fill a new folder, which is there when the block has ended without an error.
+
+    Args:
+        path: the folder.
+        among_others: it may be there already; each of its new files then takes its place beside the others.
 
     Raises:
         OSError: with the path, whatever it was that failed.
@@ -173,7 +179,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             partial.mkdir()
             yield partial
-            os.replace(partial, path)
+            if not among_others:
+                os.replace(partial, path)
+            for file in files_below(partial) if among_others else ():
+                target = path / file.relative_to(partial)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lightning_modules.pretraining.schedule import adamw_with_decay
+from stylelora.files import new_folder
 
 DECODER_NOISE = 0.05  # standard deviation, relative to latents of unit variance
 
@@ -173,7 +174,8 @@ class MiniAutoencoder(L.LightningModule):
         self.vae.cpu().eval()
         if not self.hparams.decoder_only:
             self.settle(images)
-        self.vae.save_pretrained(Path(self.hparams.output))
+        with new_folder(Path(self.hparams.output), among_others=True) as output:
+            self.vae.save_pretrained(output)
 
     def settle(self, images: Tensor) -> None:
         """Normalise the latent channels with statistics of pictures, float (N, 3, H, W) in [-1, 1]."""

@@ -16,6 +16,7 @@ from stylelora.base.load import load_text_encoder, load_unet
 from stylelora.diffusion.loss import denoising_losses
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.files import new_folder
 from stylelora.pretraining.networks import mini_scheduler, mini_text_encoder, mini_unet
 
 
@@ -124,7 +125,7 @@ class MiniGenerator(L.LightningModule):
         from diffusers import StableDiffusionPipeline
 
         data, networks = self.trainer.datamodule, self.average.module.eval()
-        StableDiffusionPipeline(
+        pipeline = StableDiffusionPipeline(
             vae=data.vae,
             text_encoder=networks["text_encoder"],
             tokenizer=data.tokenizer,
@@ -133,4 +134,6 @@ class MiniGenerator(L.LightningModule):
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
-        ).save_pretrained(self.hparams.output)
+        )
+        with new_folder(Path(self.hparams.output), among_others=True) as output:
+            pipeline.save_pretrained(output)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.pretraining.schedule import adamw_with_decay
+from stylelora.files import new_folder
 from stylelora.pretraining.augment import flattened
 from stylelora.pretraining.networks import VOCAB_SIZE, mini_image_processor
 
@@ -102,10 +103,9 @@ class MiniScorer(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Save the scorer with its tokenizer and image processor."""
-        output = Path(self.hparams.output)
-        self.clip.save_pretrained(output)
-        self.trainer.datamodule.tokenizer.save_pretrained(output)
-        mini_image_processor().save_pretrained(output)
+        with new_folder(Path(self.hparams.output), among_others=True) as output:
+            for part in (self.clip, self.trainer.datamodule.tokenizer, mini_image_processor()):
+                part.save_pretrained(output)
 
 
 class MiniScorerNames(MiniScorer):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.pretraining.schedule import adamw_with_decay
+from stylelora.files import new_folder
 from stylelora.pretraining.networks import mini_image_processor
 
 
@@ -89,6 +90,6 @@ class MiniStyleEncoder(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Save the encoder with its image processor."""
-        output = Path(self.hparams.output)
-        self.encoder.save_pretrained(output)
-        mini_image_processor().save_pretrained(output)
+        with new_folder(Path(self.hparams.output), among_others=True) as output:
+            self.encoder.save_pretrained(output)
+            mini_image_processor().save_pretrained(output)

@@ -40,7 +40,11 @@ def locked(folder: Path) -> Iterator[None]:
     except BlockingIOError as error:
         raise InputError(f"another run is writing {folder}; wait for it or choose another output") from error
     else:
-        yield
+        try:
+            yield
+        except OSError:
+            print(f"what was done so far is in {folder}; the same command goes on from there")
+            raise
     finally:
         os.close(handle)
 

@@ -1,5 +1,6 @@
 """Files are there whole or not at all, whatever the system refuses, and the same content has the same bytes."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -74,6 +75,18 @@ def test_whatever_fails_leaves_the_older_file(tmp_path, monkeypatch, place):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("new.txt", "old")]
     write_file(tmp_path)
     assert (tmp_path / "new.txt").read_text() == "new"
+
+
+def test_files_of_a_folder_take_their_places_among_others(tmp_path):
+    files.write(tmp_path / "a" / "old.txt", "old")
+    files.write(tmp_path / "a" / "part" / "0.txt", "old")
+    for stop in (True, False):
+        with contextlib.suppress(KeyboardInterrupt), files.new_folder(tmp_path / "a", among_others=True) as folder:
+            files.write(folder / "part" / "0.txt", "new")
+            if stop:
+                raise KeyboardInterrupt
+        assert (tmp_path / "a" / "part" / "0.txt").read_text() == ("old" if stop else "new")
+    assert (tmp_path / "a" / "old.txt").read_text() == "old" and [*tmp_path.iterdir()] == [tmp_path / "a"]
 
 
 def test_an_error_while_the_content_is_made_leaves_the_older_file(tmp_path):
