@@ -26,9 +26,20 @@ class InputError(ValueError):
         raise error
 
 
+def on_one_line(text: str) -> str:
+    """Escape what is not printable: line breaks, what a terminal would obey, bytes of names that are not UTF-8."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def shown(name: object) -> str:
+    """Return a name as a message can show it: on one line, not longer than 200 letters."""
+    text = on_one_line(str(name))
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def some(names: Iterable[str]) -> str:
-    """Shorten a list for an error message to its first three, and the number of further ones."""
-    names = list(names)
+    """Shorten a list for an error message to its first three, and the number of further ones; on one line."""
+    names = [shown(name) for name in names]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(names[:3]) or "nothing") + more
 

@@ -17,7 +17,7 @@ from typing import Any
 from stylelora.records import InputError
 
 MOST_BYTES = 2**29  # of a text file; a list of a million captions has half of it
-MOST_VALUES = 10**6  # of YAML, each alias counted as what it stands for
+MOST_VALUES = 10**5  # of YAML, each alias counted as what it stands for
 DEEPEST = 100  # lists and mappings in one another
 SPECIAL = {
     stat.S_IFIFO: "named pipe",
@@ -114,7 +114,7 @@ def parse_yaml(text: str, name: str) -> Any:
     """Return what a YAML text holds; arguments and errors are as of `parse_json`.
 
     Raises:
-        InputError: also if it is deeper than 100, or longer than a million values, or stands for itself.
+        InputError: also if it is deeper than 100, or longer than 100000 values, or stands for itself.
     """
     import yaml
 

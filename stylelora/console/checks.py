@@ -9,8 +9,8 @@ from pathlib import Path
 from stylelora.console.renamed import new_place
 from stylelora.console.verbs import VERBS
 from stylelora.files import check_local
-from stylelora.records import InputError
-from stylelora.texts import read_yaml
+from stylelora.records import InputError, on_one_line
+from stylelora.texts import is_text, read_yaml
 
 MEANT = {"train": "fit", "sample": "predict", "generate": "predict", "evaluate": "test", "prepare": "preprocess"}
 
@@ -33,6 +33,16 @@ def check_verb(word: str) -> None:
         question = f", did you mean '{MEANT[word]}'?" if word in MEANT else meant(word, list(VERBS))
         known = f"verbs are {', '.join(VERBS)}"
         raise InputError(f"there is no verb {word!r}{question + ' The' if question else '; the'} {known}")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse words that are not UTF-8, such as names of files: no config could hold them.
+
+    Raises:
+        InputError: if one is none.
+    """
+    if bad := next((word for word in words if not is_text(word)), None):
+        raise InputError(f"{on_one_line(bad)} is not UTF-8; give another, or rename the file")
 
 
 def pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

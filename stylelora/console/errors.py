@@ -15,7 +15,7 @@ from stylelora.console.renamed import new_option, new_place
 from stylelora.console.screens import options_of
 from stylelora.console.verbs import SECTIONS, TRAINER
 from stylelora.files import reason
-from stylelora.records import InputError
+from stylelora.records import InputError, on_one_line
 
 REFUSED = re.compile(
     r"Option '([\w.]+)' is not accepted|not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)"
@@ -53,6 +53,10 @@ def sentence(error: Exception, words: Sequence[str], function: str | None = None
         words: the command line.
         function: module of the function behind the verb; None: Lightning runs it.
     """
+    return on_one_line(_sentence(error, words, function))
+
+
+def _sentence(error: Exception, words: Sequence[str], function: str | None) -> str:
     message = str(error)
     if package := next((name for name in PACKAGES if f"{name}." in message and not _is_installed(name)), None):
         return f"{package} is not installed; install it with: pip install {PACKAGES[package]}"

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from stylelora.console.checks import check_files, check_verb
+from stylelora.console.checks import check_files, check_verb, check_words
 from stylelora.console.verbs import EXAMPLES, SECTIONS, SHOWN, TRAINER, VERBS
 
 WIDTH = 100
@@ -49,6 +49,7 @@ def answer(words: list[str], function: str | None, defaults: Path) -> str | None
     """
     if not words or words[0] in HELP:
         return usage()
+    check_words(words)
     check_verb(words[0])
     if HELP & {*words}:
         import yaml

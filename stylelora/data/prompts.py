@@ -98,6 +98,8 @@ class SamplePrompt:
             if known in NUMBERS:
                 values[known] = _number(known, value, f"{where}: {name}")
             elif known == "negative_prompt":
+                if isinstance(value, bool) or not isinstance(value, str | int | float):
+                    raise InputError(f"{where}: {name} is {value}; give a text")
                 values[known] = plain(str(value)).strip()
             else:
                 known = ", ".join(f"--{letter}" for letter in LETTERS) if short != name else ", ".join(LETTERS.values())

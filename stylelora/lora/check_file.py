@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,15 @@ from torch import Tensor
 from stylelora.base.strangers import PICKLED
 from stylelora.lora.factors import Layer
 from stylelora.lora.names import TEXT_ENCODER, is_text, module_name
+from stylelora.lora.patterns import with_patterns
 from stylelora.records import InputError
+from stylelora.texts import check_is_file, parse_json
 
 #: Where diffusers looks for the LoraConfig of the adapter; without it, it takes alpha = rank.
 CONFIG = "lora_adapter_metadata"
+# A LoRA of every layer in float32 has less than 2 GB at rank 128, and some 400 layers of at most 7 tensors.
+MOST_BYTES, MOST_TENSORS = 2**34, 20_000
+MOST_ALPHA = 1e30  # float32 ends at 3e38
 # LoRA initialisations that change the base's weights, so that the file alone does not determine the update.
 _REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -32,7 +37,9 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if os.path.lexists(path):  # also of a link to nowhere
+        check_is_file(path)
+    else:
         if path.with_suffix(".bin").is_file():
             raise InputError(f"{path.parent} has only a pickle, {path.stem}.bin; save it as safetensors with PEFT.")
         near = difflib.get_close_matches(path.name, [one.name for one in path.parent.glob("*.safetensors")], 1)
@@ -45,7 +52,11 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             "made it."
         )
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise InputError(f"{path} has {size} bytes, more than any LoRA.")
         with safe_open(path, framework="pt", device="cpu") as file:
+            if (count := len(file.keys())) > MOST_TENSORS:
+                raise InputError(f"{path} has {count} tensors, more than any LoRA.")
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file, or is damaged ({error}).") from error
@@ -107,10 +118,10 @@ def said_alpha(config: Mapping[str, Any] | None, layer: str, rank: int, source: 
     """
     if config is None or config.get("lora_alpha") is None:
         return None
-    said = _of_layer(config, "rank_pattern", layer, source) or config.get("r", rank)
+    said = _of_layer(config, "rank_pattern", layer) or config.get("r", rank)
     if said != rank:
         raise InputError(f"{source} says rank {said}, but its weights have rank {rank}.")
-    alpha = _of_layer(config, "alpha_pattern", layer, source)
+    alpha = _of_layer(config, "alpha_pattern", layer)
     alpha = check_alpha(config["lora_alpha"] if alpha is None else alpha, source)
     return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
@@ -121,10 +132,7 @@ def configs_of(header: Mapping[str, str], source: str) -> dict[str, dict[str, An
     Raises:
         InputError: the entry is unreadable, or describes something else than a plain LoRA.
     """
-    try:
-        config = json.loads(header.get(CONFIG, "{}"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{source} has an unreadable header entry {CONFIG} ({error}).") from error
+    config = parse_json(header.get(CONFIG, "{}"), f"{source}: the header entry {CONFIG}")
     if not isinstance(config, dict | None):
         raise InputError(f"{source} has an unreadable header entry {CONFIG} (a {type(config).__name__}).")
     config = config or {}
@@ -136,7 +144,7 @@ def configs_of(header: Mapping[str, str], source: str) -> dict[str, dict[str, An
         found[""] = config
     for one in found.values():
         check_plain(one, source)
-    return found
+    return {part: with_patterns(one, source) for part, one in found.items()}
 
 
 def check_plain(config: Mapping[str, Any], source: str) -> None:
@@ -160,20 +168,14 @@ def check_alpha(value: object, source: str) -> float:
     Raises:
         InputError: it is no finite number above 0.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST_ALPHA:
         raise InputError(f"{source} has alpha {value!r}, which is not a number above 0.")
     return float(value)
 
 
-def _of_layer(config: Mapping[str, Any], pattern: str, layer: str, source: str) -> Any:
+def _of_layer(config: Mapping[str, Any], pattern: str, layer: str) -> Any:
     """Return the value of a PEFT pattern for a layer; None if no pattern matches."""
-    from peft.utils.other import get_pattern_key
-
-    patterns = config.get(pattern) or {}
     # A pattern of the text encoder is written for the names of transformers 4, or of 5.
     names = (layer.removeprefix(TEXT_ENCODER), module_name(layer, ())) if is_text(layer) else (layer,)
-    try:
-        found = [patterns.get(get_pattern_key(patterns, name)) for name in names]
-        return next((value for value in found if value is not None), None)
-    except (AttributeError, TypeError, re.error) as error:
-        raise InputError(f"{source} has an unreadable {pattern} ({error}).") from error
+    found = (config[pattern].value(name) for name in names)
+    return next((value for value in found if value is not None), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from torch import Tensor
 from stylelora.lora.check_file import CONFIG, check_plain, configs_of, layer_from, read_file, said_alpha
 from stylelora.lora.factors import Layer
 from stylelora.lora.names import MODELS, TEXT_ENCODER, is_text, layer_of, split_key
+from stylelora.lora.patterns import with_patterns
 from stylelora.lora.products import is_product, product, with_kernels
 from stylelora.records import InputError, some
+from stylelora.texts import read_object
 
 log = logging.getLogger(__name__)
 
@@ -154,12 +155,9 @@ def _read_folders(path: Path, alpha: float | None) -> LoRAFile:
 
 
 def _peft_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-        check_plain(config, str(path))
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not a LoraConfig of PEFT ({error}).") from error
-    return config
+    config = read_object(path)
+    check_plain(config, str(path))
+    return with_patterns(config, str(path))
 
 
 @functools.cache

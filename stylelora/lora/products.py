@@ -21,6 +21,7 @@ from stylelora.records import InputError
 _WIDE = re.compile(r"(^|\.)conv_?(1|2|in|out)$|samplers\.0\.conv$")
 _LOHA = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
 _LOKR = {f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")}
+MOST_NUMBERS = 2**28  # of a factor, 1 GiB
 SD2_TEXT = 1024  # width of SD 2's text embeddings; SD 2 has linear proj_in and proj_out, SD 1 has convolutions
 
 
@@ -93,6 +94,9 @@ def _hadamard(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:
 def _kronecker(tensors: Mapping[str, Tensor]) -> tuple[Factors, int]:
     """(U1 D1) (x) (U2 D2) = (U1 (x) U2) (D1 (x) D2)."""
     (first, rank1), (second, rank2) = (_side(tensors, i) for i in (1, 2))
+    sizes = [one.numel() * other.numel() for one, other in ((first.up, second.up), (first.down, second.down))]
+    if max(sizes) > MOST_NUMBERS:
+        raise RuntimeError(f"{max(sizes)} numbers, more than any layer has")
     return Factors(torch.kron(first.up, second.up), torch.kron(first.down, second.down)), rank1 or rank2 or 0
 
 

@@ -21,7 +21,7 @@ def step(function):
 
 
 def make(steps, here, given):
-    """Carry out steps in `here`; `{name}` in texts stands for what is `given` to all entries."""
+    """Carry out steps in `here`; `{name}` in texts stands for what is `given`, `{long}` for a long name."""
     for name, *words in steps:
         STEPS[name](here, *(filled(word, here, given) for word in words))
 
@@ -33,7 +33,7 @@ def filled(word, here, given):
     if isinstance(word, dict):
         return {key: filled(one, here, given) for key, one in word.items()}
     if isinstance(word, str):
-        for name, value in {"here": here, **given}.items():
+        for name, value in {"here": here, "long": "a" * 300, **given}.items():
             word = word.replace(f"{{{name}}}", str(value))
     return word
 
@@ -156,7 +156,8 @@ def tensors(here, name, changes):
 @step
 def many(here, name, count, key, shape):
     """Write a safetensors file of many tensors; `key` has a {} for their number."""
-    save_file({key.format(i): torch.ones(shape) for i in range(count)}, fresh(here, name))
+    empty = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header(here, name, json.dumps({key.format(i): empty for i in range(count)}))
 
 
 @step
@@ -166,6 +167,19 @@ def notes(here, name, changes):
         state, before = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in changes.items()}
     save_file(state, fresh(here, name), metadata=before | texts)
+
+
+@step
+def lora(here, name, changes={}, config={}, notes={}):  # noqa: B006
+    """Write a LoRA of one layer with PEFT's names; a shape or a list of numbers replaces a tensor, null removes it."""
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    state = {f"{layer}.lora_A.weight": torch.ones(2, 32), f"{layer}.lora_B.weight": torch.ones(32, 2)}
+    for key, value in changes.items():
+        key = key.replace("LAYER", layer)
+        made = None if value is None else torch.tensor(value["is"]) if isinstance(value, dict) else torch.ones(value)
+        state = {one: tensor for one, tensor in (state | {key: made}).items() if tensor is not None}
+    full = {f"unet.{key}": value for key, value in ({"r": 2, "lora_alpha": 2} | config).items()}
+    save_file(state, fresh(here, name), metadata={"lora_adapter_metadata": json.dumps(full), **notes})
 
 
 @step

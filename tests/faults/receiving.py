@@ -50,9 +50,9 @@ def prompts(given, path):
 @receiver
 def pictures(given, path):
     """Scan a folder of pictures to train on."""
-    from stylelora.data.scan import scan_folder
+    from datamodules import StyleDataModule
 
-    scan_folder(path)
+    StyleDataModule(path, resolution=64, trigger="zq").dataset.scan()
 
 
 @receiver

@@ -88,7 +88,7 @@ def test_bad_header_is_refused(file, tmp_path, config, sentence):
 
 @pytest.mark.parametrize(
     ("entry", "sentence"),
-    [("{", "unreadable header entry")],
+    [("{", "header entry lora_adapter_metadata is not JSON")],
 )
 def test_damaged_header_is_refused(file, tmp_path, entry, sentence):
     save_file(load_file(file), tmp_path / "bad.safetensors", metadata={CONFIG: entry})
