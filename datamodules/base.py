@@ -33,6 +33,7 @@ from stylelora.data.styles import Style
 from stylelora.data.wording import Wording
 from stylelora.diffusion.prior import make_prior
 from stylelora.records import InputError, Picture
+from stylelora.texts import check_is_folder
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class StyleDataModule(L.LightningDataModule):
             raise InputError(f"{' and '.join(low)} must be at least 1")
         style = self.style or Style(name="", trigger="")
         folder = style.folder if root is None else Path(root)
+        check_is_folder(folder, "the data folder")
         made = (read_census(folder) or {}).get("settings", {})
         self.style_name = style.name if root is None else folder.resolve().name
         self.licence = style.licence if root is None else stated_licence(folder)

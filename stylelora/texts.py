@@ -7,6 +7,7 @@ a billion values, brackets a million deep, one key twice. Everything here is rea
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -50,6 +51,21 @@ def check_is_file(path: Path) -> None:
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
         raise InputError(f"{printable(path)} is a {SPECIAL.get(kind, 'something else')}, not a file; give a file")
+
+
+def check_is_folder(path: Path, what: str) -> None:
+    """Check that a path, after its links, is a folder.
+
+    Args:
+        path: of a folder.
+        what: is in it, for errors.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not os.path.isdir(path):  # unlike Path.is_dir, never raises, be a name too long or a link its own target
+        there = "is no folder" if os.path.lexists(path) else "does not exist"
+        raise InputError(f"{what} {printable(path)} {there}; give one with pictures")
 
 
 def read_text(path: Path) -> str:
@@ -107,6 +123,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Return what a TOML text holds; arguments and errors are as of `parse_json`."""
     import tomllib
 
+    if re.search(rf"(?<![\w\"'-])(?:[\w\"'-]++\s*+\.\s*+){{{DEEPEST}}}", text):  # they take quadratic time
+        raise InputError(f"{name} is not TOML that can be read: a key has more than {DEEPEST} parts")
     return _parsed(lambda: tomllib.loads(text), text, name, "TOML")
 
 

@@ -24,6 +24,7 @@ from stylelora.records import InputError, Picture
 
 log = logging.getLogger(__name__)
 MUCH = 0.5  # share of a picture that cropping may take unsaid
+MOST_SAMPLES = 10**7  # of an epoch; their order takes 80 MB
 Side = Literal["train", "held_out"]
 
 
@@ -74,7 +75,14 @@ class StyleDataset:
         pictures = scan_folder(self.root, wording.wildcards, wording.trigger if wording.adds_trigger else "")
         self.train, self.held_out = split_by_content(pictures, self.held_out_share)
         shown = [self.repeats * picture.repeats for picture in self.train]
-        self.samples = [index for turn in range(max(shown)) for index, count in enumerate(shown) if count > turn]
+        if sum(shown) > MOST_SAMPLES:
+            raise InputError(
+                f"repeats make an epoch of {sum(shown)} pictures of those in {self.root}; give at most "
+                f"{MOST_SAMPLES}, and more epochs instead"
+            )
+        left, self.samples = list(range(len(shown))), []
+        for turn in range(max(shown)):
+            self.samples += (left := [index for index in left if shown[index] > turn])
         if not self.held_out:
             log.warning(
                 "held_out is 0: all %d pictures in %s are trained on, and none is left to measure skill with",

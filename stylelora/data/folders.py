@@ -23,6 +23,7 @@ LISTING = "metadata.jsonl"
 TABLE = "metadata.csv"
 #: Repeats above this are rather a year, as in `2024_sketches`, and are said.
 MANY = 200
+MOST = 10**6
 #: kohya's name for a folder of pictures: how often each is shown per epoch, and the caption of those without one.
 _REPEATED = re.compile(r"0*([1-9]\d*)_(.+)", re.DOTALL)
 
@@ -98,6 +99,8 @@ def find_subsets(root: Path) -> list[Subset]:
         raise InputError(f"{root / LISTING} describes no pictures beside it; move its lines into {some(parts)}")
     if others := inside.keys() - parts:
         log.warning("folders in %s that are not called N_name are left out: %s", root, some(sorted(others)))
+    if absurd := [name for name in parts if repeats_of(name) > MOST]:
+        raise InputError(f"{root / absurd[0]} is named for {repeats_of(absurd[0])} repeats; give at most {MOST}")
     if many := [name for name in parts if repeats_of(name) > MANY]:
         log.warning("%s in %s: its pictures are shown %d times per epoch", many[0], root, repeats_of(many[0]))
     return [Subset(root / name, inside[name], repeats_of(name), match[2]) for name, match in parts.items()]
@@ -121,7 +124,7 @@ def read_captions(subset: Subset) -> dict[str, Described]:
         InputError: if a file cannot be read, or a line is wrong or for no picture.
     """
     listing = subset.folder / LISTING
-    if not listing.is_file():
+    if not os.path.lexists(listing):
         texts = {name: caption_file(subset.folder / name) for name in subset.names}
         return {name: Described((text.strip(),)) for name, text in texts.items() if text is not None}
     found: dict[str, Described] = {}
@@ -171,10 +174,10 @@ def _read_row(line: str, place: str) -> tuple[str, Described]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         form = '{"file_name": ..., "text": ...} or {"file_name": ..., "texts": [..., ...]}'
         raise InputError(f"{place} is not {form}; correct it") from error
-    if "texts" in row and ("text" in row or isinstance(row["texts"], str) or not all(texts) or not texts):
+    if "texts" in row and ("text" in row or not isinstance(row["texts"], list) or not all(texts) or not texts):
         raise InputError(
             f"{place} needs a list of captions as `texts`, none empty, and no `text` beside it; correct it"
         )
-    if type(repeats) is not int or repeats < 1:
-        raise InputError(f"{place} has repeats {json.dumps(repeats)}; give a whole number of at least 1")
+    if type(repeats) is not int or not 1 <= repeats <= MOST:
+        raise InputError(f"{place} has repeats {json.dumps(repeats)}; give a whole number from 1 to {MOST}")
     return name, Described(texts, repeats, group)

@@ -137,7 +137,7 @@ def read_picture(path: Path, background: str = "white") -> Reading:
     colour = opaque_colour(background)
     notes: list[str] = []
     try:
-        data = _read_bytes(Path(path))
+        data = picture_bytes(Path(path))
         tiff = data[:2] in (b"II", b"MM")
         with (
             _decoding,
@@ -199,7 +199,12 @@ def _reason(error: Exception) -> str:
     return f"is cut short or damaged ({_one_line(error)}); replace or remove it"
 
 
-def _read_bytes(path: Path) -> bytes:
+def picture_bytes(path: Path) -> bytes:
+    """Return the bytes of a picture's file.
+
+    Raises:
+        InputError: if it is no plain file, empty, too large, or changes while being read; without its name.
+    """
     largest = 8 * MOST_PIXELS + 2**26  # four channels of 16 bits uncompressed, and 64 MiB of metadata
     for _ in range(2):
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import json
 import logging
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,35 +16,50 @@ from PIL import ExifTags, Image
 
 from stylelora.data.captions import clean
 from stylelora.data.folders import Described, Subset, find_subsets, read_captions
-from stylelora.data.reading import LONGEST, MOST_PIXELS, TooLarge, check_size, open_picture
+from stylelora.data.reading import LONGEST, MOST_PIXELS, TooLarge, check_size, open_picture, picture_bytes
 from stylelora.data.unicode import plain
 from stylelora.data.wording import alternatives, has_alternatives
 from stylelora.records import InputError, Picture
+from stylelora.texts import read_json
 
 log = logging.getLogger(__name__)
 
 #: Report that `preprocess` writes beside the pictures, and the marker that identifies it.
 CENSUS = "census.json"
 WRITTEN_BY = "stylelora preprocess 1"  # stored in the census, so that a foreign file is not mistaken for one
+MOST_LICENCE = 2**16  # letters of a licence that are read for its first line
+SETTINGS = ("trigger", "interpolation", "kernel", "template")  # texts that training takes from it
 
 
 def read_census(folder: Path) -> dict | None:
-    """Read the census of a finished `preprocess` run; None if there is none."""
+    """Read the census of a finished `preprocess` run; None if there is none.
+
+    Raises:
+        InputError: if it was changed to what `preprocess` does not write.
+    """
+    file = folder / CENSUS
+    if not os.path.lexists(file):
+        return None
     try:
-        census = json.loads((folder / CENSUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        census = read_json(file)
+    except InputError as error:
+        log.warning("%s; what it says is not used", error)
         return None
     if not isinstance(census, dict) or census.get("written_by") != WRITTEN_BY:
         return None
-    if "kernel" in census["settings"]:  # old name of interpolation
-        census["settings"]["interpolation"] = census["settings"].pop("kernel")
+    settings = census.setdefault("settings", {})
+    if not isinstance(settings, dict) or any(not isinstance(settings.get(one, ""), str | None) for one in SETTINGS):
+        raise InputError(f"{file} has settings that preprocess does not write; run it again, or remove the file")
+    if "kernel" in settings:  # old name of interpolation
+        settings["interpolation"] = settings.pop("kernel")
     return census
 
 
 def stated_licence(folder: Path) -> str:
     """Return the first line of a folder's licence file, such as LICENSE.txt; empty if there is none."""
     for file in filter(Path.is_file, sorted(folder.glob("LICEN[CS]E*"))):
-        return (file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[0].strip()
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            return (opened.read(MOST_LICENCE).strip().splitlines() or [""])[0].strip()
     return ""
 
 
@@ -100,7 +115,7 @@ def read_pictures(folder: Path, described: Iterable[tuple[Subset, str, Described
     pictures, unreadable, large, sizes = [], [], [], {}
     for part, name, said in described:
         try:
-            data = (part.folder / name).read_bytes()
+            data = picture_bytes(part.folder / name)
             size = upright_size(data)
             check_size(*size)
             size = sizes.setdefault(size, size)  # share equal tuples to save memory

@@ -30,10 +30,10 @@ def read(config: Mapping[str, Any], path: Path) -> list[Setting]:
     processes = config["config"]["process"]
     if len(processes) != 1 or not isinstance(processes[0], Mapping):
         raise InputError(f"{path} has {len(processes)} processes; give one file per training")
-    process = processes[0]
+    process = {str(name): value for name, value in processes[0].items()}
     _refuse_others(process, path)
-    settings = [Setting(name, name, value) for name, value in config.items() if name != "config"]
-    settings += [Setting(name, name, value) for name, value in config["config"].items() if name != "process"]
+    settings = [Setting(str(name), str(name), value) for name, value in config.items() if name != "config"]
+    settings += [Setting(str(name), str(name), value) for name, value in config["config"].items() if name != "process"]
     sample, word = process.get("sample") or {}, str(process.get("trigger_word") or "")
     for name, value in process.items():
         if name == "datasets":

@@ -68,11 +68,9 @@ def _content(path: Path) -> Mapping[str, Any]:
         InputError: if it is none, or holds no settings.
     """
     kind = path.suffix.lower()
-    if kind == ".toml":
-        return kohya_read.toml(path)
-    if kind not in (".json", ".yaml", ".yml"):
+    if kind not in (".toml", ".json", ".yaml", ".yml"):
         raise InputError(f"{path} ends with {kind or 'nothing'}; {_KNOWN}")
-    config = read_json(path) if kind == ".json" else read_yaml(path)
+    config = {".toml": kohya_read.toml, ".json": read_json}.get(kind, read_yaml)(path)
     if not isinstance(config, dict) or not config:
         raise InputError(f"{path} holds no settings; {_KNOWN}")
     return config

@@ -10,6 +10,7 @@ from stylelora.migration.dialects import recognise
 from stylelora.migration.report import HEADINGS, lines_of, nested, report, written
 from stylelora.migration.rows import Status
 from stylelora.records import InputError
+from stylelora.texts import printable, understood
 
 
 def migrate(file: str, output: str | None = None) -> None:
@@ -30,7 +31,9 @@ def migrate(file: str, output: str | None = None) -> None:
     if target.resolve() == path.resolve():
         raise InputError(f"{target} is the file that is read; give output another name")
     dialect, config = recognise(path)
-    lines = lines_of(dialect, dialect.read(config, path))
+    with understood(printable(path), f"correct what {dialect.name} would not write so"):
+        settings = dialect.read(config, path)
+    lines = lines_of(dialect, settings)
     ours = nested(lines)
     prompts = [prompt for line in lines for prompt in line.answer.prompts]
     if prompts:

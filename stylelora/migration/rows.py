@@ -14,6 +14,7 @@ from stylelora.records import InputError
 
 #: Values of a setting that is not used.
 OFF = (None, False, "", 0, "0", "none", "None", [], {})
+NAMELESS = "a setting"  # in errors about a value, until its setting is known
 _SECRET = re.compile(r"token$|api_key|secret|password", re.I)
 
 
@@ -145,12 +146,10 @@ class Row:
             return Answer(Status.TAKEN, "as here")
         try:
             found = self.convert(setting.value, settings)
-        except (ValueError, TypeError, SyntaxError) as error:
-            raise (
-                InputError.within(error)
-                if isinstance(error, InputError)
-                else InputError(f"{setting.shown()} makes no sense; correct it")
-            ) from error
+        except InputError as error:
+            raise InputError(str(error).replace(NAMELESS, setting.name, 1)) from error
+        except (ValueError, TypeError, SyntaxError, AttributeError, LookupError, ArithmeticError) as error:
+            raise InputError(f"{setting.shown()} makes no sense; correct it") from error
         if isinstance(found, Answer):
             return found
         if self.status is Status.UNSUPPORTED:
@@ -211,7 +210,7 @@ def number(value: Any, name: str = "") -> float:
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found) or isinstance(value, bool):
-        raise InputError(f"{name or 'a setting'} is {value!r}; it must be a number")
+        raise InputError(f"{name or NAMELESS} is {value!r}; it must be a number")
     return found
 
 
@@ -223,7 +222,7 @@ def whole(value: Any, name: str = "") -> int:
     """
     found = number(value, name)
     if found != int(found):
-        raise InputError(f"{name or 'a setting'} is {value!r}; it must be a whole number")
+        raise InputError(f"{name or NAMELESS} is {value!r}; it must be a whole number")
     return int(found)
 
 
@@ -237,7 +236,7 @@ def yes(value: Any, name: str = "") -> bool:
         return bool(value)
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    raise InputError(f"{name or 'a setting'} is {value!r}; it must be true or false")
+    raise InputError(f"{name or NAMELESS} is {value!r}; it must be true or false")
 
 
 def nothing(value: Any, settings: Settings) -> None:

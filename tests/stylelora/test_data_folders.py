@@ -148,7 +148,7 @@ def test_a_listing_may_hold_several_captions_and_repeats(pictures, tmp_path):
         ({"texts": ["a"], "text": "b"}, "and no `text` beside it"),
         ({"texts": ["a", 1]}, "line 1 is not"),
         ({"texts": None}, "line 1 is not"),
-        ({"text": "a", "repeats": 0}, "line 1 has repeats 0; give a whole number of at least 1"),
+        ({"text": "a", "repeats": 0}, "line 1 has repeats 0; give a whole number from 1 to 1000000"),
         ({"text": "a", "repeats": 1.5}, "line 1 has repeats 1.5; give"),
         ({"text": "a", "repeats": True}, "line 1 has repeats true; give"),
         ({"text": "a", "repeats": None}, "line 1 has repeats null; give"),

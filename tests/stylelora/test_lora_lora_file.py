@@ -82,7 +82,7 @@ BAD_KOHYA = {
 def test_a_kohya_file_that_cannot_be_read_whole_is_refused(tmp_path, case):
     state, sentence = BAD_KOHYA[case]
     file = written(tmp_path / "bad.safetensors", state)
-    with pytest.raises(InputError, match=f"bad.safetensors .*{sentence}"):
+    with pytest.raises(InputError, match=f"bad.safetensors.*{sentence}"):
         read_adapter(file)
 
 
@@ -102,9 +102,9 @@ BAD_DIFFUSERS = {
     "bad alphas": (peft(), {"alpha_pattern": {"to_q": 0}}, "alpha 0, which is not a number above 0"),
     "rank": (peft(), {"r": 4}, "says rank 4, but its weights have rank 2"),
     "ranks": (peft(), {"rank_pattern": {"to_q": 3}}, "says rank 3, but its weights have rank 2"),
-    "list": (peft(), {"rank_pattern": ["to_q"]}, "rank_pattern is unreadable"),
-    "number": (peft(), {"alpha_pattern": 3}, "alpha_pattern is unreadable"),
-    "regex": (peft(), {"alpha_pattern": {"(": 3}}, "alpha_pattern is unreadable"),
+    "list": (peft(), {"rank_pattern": ["to_q"]}, ": rank_pattern is unreadable"),
+    "number": (peft(), {"alpha_pattern": 3}, ": alpha_pattern is unreadable"),
+    "regex": (peft(), {"alpha_pattern": {"(": 3}}, ": alpha_pattern is unreadable"),
     "dora's header": (peft(), {"use_dora": True, "use_rslora": True}, "uses use_dora, which cannot be blended"),
     "bias's header": (peft(), {"lora_bias": True}, "uses lora_bias"),
     "pissa": (peft(), {"init_lora_weights": "pissa_niter_4"}, "uses pissa_niter_4"),
@@ -117,7 +117,7 @@ def test_a_diffusers_file_that_cannot_be_read_whole_is_refused(tmp_path, case):
     config = {"lora_alpha": 2, "r": 2, "use_dora": False, "init_lora_weights": "gaussian", "rank_pattern": {}}
     config = {f"unet.{key}": value for key, value in (config | changes).items() if value is not None}
     file = written(tmp_path / "bad.safetensors", state, {CONFIG: json.dumps(config)})
-    with pytest.raises(InputError, match=f"bad.safetensors .*{sentence}"):
+    with pytest.raises(InputError, match=f"bad.safetensors.*{sentence}"):
         read_adapter(file)
 
 
