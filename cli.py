@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stylelora.console import bound_yaml, call, quiet
 from stylelora.console.errors import sentence
+from stylelora.console.family import together
 from stylelora.console.screens import answer
-from stylelora.console.stopping import STOPPING
 from stylelora.console.verbs import FUNCTIONS
 from stylelora.runs.resume import command_line
 
@@ -82,7 +82,7 @@ def main(args: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     function = FUNCTIONS.get(words[0] if words else "")
     try:
-        with STOPPING.listening():
+        with together():
             if said := answer(words, function, DEFAULTS):
                 return print(said)
             quiet()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from lightning.pytorch.strategies.launchers import subprocess_script
 
 from callbacks import progress
+from stylelora.console.family import DEVICES, mark_as_parent
 from stylelora.console.stopping import CTRL_C, STOPPING, numbers
 from stylelora.runs.resume import resume_command
 from stylelora.runs.slurm import queue_again
@@ -26,6 +28,15 @@ class StopOnSignal(L.Callback):
     def __init__(self) -> None:
         self.listening = contextlib.ExitStack()
         self.trains = False
+
+    def begin(self, trainer: L.Trainer) -> None:
+        """See to it that no device waits for one that is gone.
+
+        Lightning's observer kills the first process, too, which then says and writes nothing.
+        """
+        del trainer
+        mark_as_parent()
+        subprocess_script._launch_process_observer = DEVICES.watch
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen, in Lightning's place.

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
+from stylelora.console.family import DEVICES, DeviceLost
 from stylelora.console.stopping import STOPPING, reason
 from stylelora.files import write
 from stylelora.records import Endpoint, InputError, Metric
@@ -57,6 +58,7 @@ class WriteResult(L.Callback):
         self.started, file = time.monotonic(), Path(trainer.default_root_dir, "result.json")
         self.before = file.read_bytes() if file.is_file() else b""
         self._write(trainer, "running", None)
+        DEVICES.last_words = lambda error: self._end(trainer, error)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on the earlier result does not hold."""
@@ -120,13 +122,15 @@ class WriteResult(L.Callback):
             log.warning("result.json could not be written: %s", refused)
 
     def _end(self, trainer: L.Trainer, exception: BaseException) -> None:
-        file = Path(trainer.default_root_dir, "result.json")
-        if isinstance(exception, InputError) and self.before:
+        file, exception = Path(trainer.default_root_dir, "result.json"), DEVICES.cause(exception)
+        refused = isinstance(exception, InputError) and not isinstance(exception, DeviceLost)
+        number = getattr(exception, "number", STOPPING.asked) if isinstance(exception, SystemExit) else None
+        if refused and self.before:
             write(file, self.before)
-        elif isinstance(exception, InputError) and not self.made:
+        elif refused and not self.made:
             file.unlink(missing_ok=True)
-        elif STOPPING.asked is not None and isinstance(exception, SystemExit):
-            self._write(trainer, "cancelled", reason(STOPPING.asked))
+        elif number is not None:
+            self._write(trainer, "cancelled", reason(number))
         else:
             cancelled = isinstance(exception, KeyboardInterrupt)  # a notebook's
             self._write(trainer, "cancelled" if cancelled else "failed", f"{type(exception).__name__}: {exception}")

@@ -58,6 +58,7 @@ class Stopping:
         asked: the first signal that came; None: none did.
         waiting: signals that wait for now.
         advice: what a person can do about it, said at the end.
+        passes_on_to: process that ends this one, and so gets its signals.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,8 @@ class Stopping:
         self.process = 0
         self.interrupts = 0
         self.advice = ""
+        self.passes_on_to: int | None = None
+        self.lost: BaseException | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -105,6 +108,12 @@ class Stopping:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
+        if self.lost is not None:
+            self.asked = getattr(self.lost, "number", None)
+            raise self.lost
+        if self.passes_on_to is not None:
+            os.kill(self.passes_on_to, number)
+            return
         self.asked = self.asked or number
         self.interrupts += number == CTRL_C
         if self.interrupts > 1 or number not in self.waiting:
@@ -119,6 +128,12 @@ class Stopping:
         finally:
             self.waiting = before
         self.check()
+
+    def raise_in_main(self, error: BaseException) -> None:
+        """Raise an error in the main thread, from another, as soon as Python runs there."""
+        self.lost = error
+        if self.process == os.getpid():
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
     def check(self) -> None:
         """Stop here if that was asked and no longer waits.

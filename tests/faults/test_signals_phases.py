@@ -1,6 +1,5 @@
 """A signal in each phase of each verb: the exit code, the result, and what is kept."""
 
-import importlib
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ from safetensors.torch import load_file
 
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.pictures import read_lines
+from tests.faults.faulty import owner_of, plant
 from tests.raw import files, noise
 from tests.runs import ROOT, evaluation_words, fit_words, run_cli, same
 
@@ -22,22 +22,9 @@ other = sorted({*CODES} - {"SIGTERM"})
 
 def stop_at(monkeypatch, place, name, call=1):
     """Let a function of the program send this process a signal before a call of it."""
-    module, _, function = place.rpartition(".")
-    try:
-        owner = importlib.import_module(module)
-    except ModuleNotFoundError:
-        module, _, kind = module.rpartition(".")
-        owner = getattr(importlib.import_module(module), kind)
-    original, calls = getattr(owner, function), []
-
-    def sends(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            os.kill(os.getpid(), getattr(signal, name))
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(owner, function, sends)
-    return calls
+    owner, function = owner_of(place)
+    monkeypatch.setattr(owner, function, getattr(owner, function))  # to be taken back
+    plant(place, call, lambda: os.kill(os.getpid(), getattr(signal, name)))
 
 
 def stopped(name, status, said):
@@ -79,7 +66,7 @@ def test_fit(straight, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch, phas
     words = fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=2)
     place, call, state = FIT[phase]
     with monkeypatch.context() as patch:
-        assert stop_at(patch, place, name, call) is not None
+        stop_at(patch, place, name, call)
         status, said = run_cli(words)
     stopped(name, status, said)
     if state is None:
