@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -14,7 +15,7 @@ from stylelora.data.prompts import read_prompts
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file, run_folder
 from stylelora.runs.pictures import read_lines
-from stylelora.runs.start import ROOT, start
+from stylelora.runs.start import ROOT, start, stop_all
 from stylelora.studies.tables import (
     ORIGINAL_RESOLUTION,
     ORIGINAL_STYLES,
@@ -24,11 +25,13 @@ from stylelora.studies.tables import (
 )
 
 CONFIGS = ROOT / "configs"
+#: Question -> the configs of its trainings, below configs/.
+PATTERNS = {"styles": "train/mini/*.yaml", "resolution": "ablations/resolution/mini_*.yaml"}
 T = TypeVar("T")
 
 
 def study(question: Literal["styles", "resolution"]) -> None:
-    """Run a study on the embedded base and print its tables; runs that already have a result are skipped.
+    """Run a study on the embedded base and print its tables; finished runs are skipped, stopped ones go on.
 
     Args:
         question: which study: styles or resolution; styles is the four adapters and two blends
@@ -38,14 +41,25 @@ def study(question: Literal["styles", "resolution"]) -> None:
     Raises:
         InputError: if a run fails.
     """
+    try:
+        _answer(question)
+    except SystemExit:
+        stop_all()
+        folders = [run_folder(config, CONFIGS) for config in sorted(CONFIGS.glob(PATTERNS[question]))]
+        unfinished = [str(folder) for folder in folders if status_of(folder) != "success"]
+        print(f"\nnot finished: {', '.join(unfinished) or 'the test'}", file=sys.stderr)
+        raise
+
+
+def _answer(question: str) -> None:
     if question == "styles":
-        adapters = [adapter_file(folder) for folder in side_by_side(fit, "train/mini/*.yaml")]
+        adapters = [adapter_file(folder) for folder in side_by_side(fit, PATTERNS[question])]
         config = CONFIGS / "evaluate" / "mini.yaml"
         folder = run_folder(config, CONFIGS)
         run("test", config, folder, f"--trainer.devices={cores()}", adapters=adapters)
         print(ORIGINAL_STYLES, results(folder), f"\nlook at {folder / 'grid.png'}", sep="\n")
         return
-    folders = side_by_side(fit_and_test, "ablations/resolution/mini_*.yaml")
+    folders = side_by_side(fit_and_test, PATTERNS[question])
     print(ORIGINAL_RESOLUTION, resolution_table(folders), f"\nlook at {gallery(folders)}", sep="\n")
 
 
@@ -73,7 +87,11 @@ def side_by_side(work: Callable[[Path], T], pattern: str) -> list[T]:
         pattern: glob pattern of the configs, below configs/.
     """
     with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(work, sorted(CONFIGS.glob(pattern))))
+        try:
+            return list(pool.map(work, sorted(CONFIGS.glob(pattern))))
+        except SystemExit:
+            stop_all()  # the pool would wait for them
+            raise
 
 
 def cores() -> int:
@@ -81,6 +99,23 @@ def cores() -> int:
     import torch
 
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+def status_of(folder: Path) -> str | None:
+    """Return how a folder's run ended: success, failed or cancelled, or running; None: there is no run."""
+    file = folder / "result.json"
+    return json.loads(file.read_text())["status"] if file.is_file() else None
+
+
+def goes_on(config: Path, folder: Path) -> bool:
+    """Return whether a folder has a training with the config's present settings that was stopped, and its state."""
+    import yaml
+
+    used = folder / "config.yaml"
+    if status_of(folder) not in ("cancelled", "running") or not used.is_file():
+        return False
+    wanted = yaml.safe_load(config.read_text())
+    return any((folder / "checkpoints").glob("*.ckpt")) and _holds(yaml.safe_load(used.read_text()), wanted)
 
 
 def is_answered(config: Path, folder: Path, adapters: Sequence[Path] = ()) -> bool:
@@ -138,9 +173,14 @@ def run(verb: str, config: Path, folder: Path, *more: str, adapters: Sequence[Pa
     Raises:
         InputError: if the run fails.
     """
-    if is_answered(config, folder, adapters):
-        return
     words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
+    if verb == "fit" and goes_on(config, folder):
+        words = [verb, "--resume", str(folder)]
+    elif is_answered(config, folder, adapters):
+        return
     print("running", *words, flush=True)
-    if start(*words):
-        raise InputError(f"{verb} of {config.relative_to(ROOT)} failed; see its messages above")
+    code, name = start(*words), config.relative_to(ROOT)
+    if code in (129, 130, 143):
+        raise InputError(f"{verb} of {name} was stopped; run the same command again to continue")
+    if code or status_of(folder) != "success":
+        raise InputError(f"{verb} of {name} failed; see its messages above")

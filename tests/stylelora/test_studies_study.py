@@ -92,6 +92,40 @@ def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monk
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "goes_on"),
+    [
+        ("cancelled", True, True),
+        ("running", True, True),  # killed
+        ("cancelled", False, False),
+        ("failed", True, False),
+        ("success", True, False),
+    ],
+)
+def test_a_training_that_was_stopped_goes_on(tmp_path, monkeypatch, status, state, goes_on):
+    calls, config = [], study.CONFIGS / "quickstart.yaml"
+    monkeypatch.setattr(study, "start", lambda *words: calls.append(words) or 143)
+    settings = yaml.safe_load(config.read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 0, **settings}))
+    (tmp_path / "result.json").write_text(json.dumps({"status": status, "config": settings}))
+    (tmp_path / "checkpoints").mkdir()
+    if state:
+        (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert study.goes_on(config, tmp_path) == goes_on
+    if status != "success":
+        with pytest.raises(InputError, match="was stopped; run the same command again to continue"):
+            study.run("fit", config, tmp_path)
+        assert (calls[0] == ("fit", "--resume", str(tmp_path))) == goes_on
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings | {"trainer": {"max_epochs": 3}}))
+    assert not study.goes_on(config, tmp_path), "other settings"
+
+
+def test_exit_code_0_alone_is_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "start", lambda *words: 0)
+    with pytest.raises(InputError, match="failed"):
+        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
+
+
 def test_a_result_of_other_settings_adapters_or_prompts_is_no_answer(tmp_path, capsys):
     config, adapter, prompts = (tmp_path / name for name in ("run.yaml", "adapter.safetensors", "prompts.txt"))
     model = {"steps": 12, "weights": [[1, 0]], "adapters": ["a"]}
