@@ -59,5 +59,5 @@ def test_a_lost_device_ends_the_run(tiny_sd, tiny_clip, pictures, tmp_path, devi
 
 
 def alive(folder):
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True).stdout.splitlines()
     return [line for line in lines if str(folder) in line]

@@ -11,10 +11,11 @@ import time
 import pytest
 import yaml
 
+import cli
 from stylelora.runs.folder import adapter_file
 from stylelora.studies import study
 from tests.faults.test_signals_devices import alive
-from tests.runs import ROOT, fit_words, run_cli
+from tests.runs import ROOT, fit_words
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def configs(tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_study_stops_its_runs_and_says_what_is_unfinished(configs, tmp_path, name):
+def test_a_study_stops_its_runs_and_says_what_is_unfinished(configs, tmp_path, capfd, name):
     folders = [tmp_path / "runs" / "train" / "mini" / one for one in ("a", "b")]
 
     def stop():
@@ -63,8 +64,10 @@ def test_a_study_stops_its_runs_and_says_what_is_unfinished(configs, tmp_path, n
         os.kill(os.getpid(), getattr(signal, name))
 
     threading.Thread(target=stop, daemon=True).start()
-    status, said = run_cli(["study", "--question=styles"])
-    assert status == (143 if name == "SIGTERM" else 130)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", "--question=styles"])
+    said = capfd.readouterr().err
+    assert end.value.code == (143 if name == "SIGTERM" else 130)
     assert "not finished: runs/train/mini/a, runs/train/mini/b" in said
     assert "run the same command again to continue" in said
     assert not alive(tmp_path)
