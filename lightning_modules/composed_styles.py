@@ -46,6 +46,7 @@ from stylelora.lora.read import described, read_adapters
 from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError
 from stylelora.runs.pictures import BASE, NO_TRIGGER
+from stylelora.texts import quoted
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,8 @@ class ComposedStyles(L.LightningModule):
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
             }  # fmt: skip
             of = zip(batch["content"], batch["seed"], strict=True)
-            named = [f"{content!r} (seed {seed}, {settings['condition']})" for content, seed in of]
+            how = f"{settings['condition']}, guidance {condition.guidance_scale:g}"
+            named = [f"{quoted(content)} (seed {seed}, {how})" for content, seed in of]
             pictures = decode(self.vae, latents, named)
             samples = (batch[name] for name in ("index", "content", "negative_prompt", "seed"))
             for index, content, negative_prompt, seed, image in zip(*samples, pictures, strict=True):
@@ -270,7 +272,7 @@ class ComposedStyles(L.LightningModule):
             with added(self.unet, of_unet):
                 losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
             at_fault = "the picture, the base or a LoRA is at fault: give others"
-            check_numbers(losses, batch["caption"], f"the loss ({self.name(condition)})", at_fault)
+            check_numbers(losses, list(map(quoted, batch["caption"])), f"the loss ({self.name(condition)})", at_fault)
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
                 measured = {"condition": self.name(condition), "style": style, "sha256": sha256, "losses": row.tolist()}
                 rows.append({"index": (index, place), **measured})

@@ -220,7 +220,7 @@ class StyleLoRA(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Validate the average, if there is one; callbacks that save afterwards save it, too."""
-        self.watch.check_weights(self.global_step)
+        self.watch.check_weights(self.global_step, self.trainer.precision_plugin)
         self.average.show()
         self._samples = self._sampling_is_due()  # once, for Ctrl-C may change it while pictures are drawn
 

@@ -37,6 +37,11 @@ def printable(path: Path | str) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
+def quoted(text: str) -> str:
+    """Quote a text for a message; of a long one its first 80 letters."""
+    return repr(text if len(text) <= 80 else f"{text[:80]}...")
+
+
 def check_is_file(path: Path) -> None:
     """Check that a path, after its links, is a plain file; anything else may not end, or not be there.
 

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from stylelora.texts import quoted
+
 log = logging.getLogger(__name__)
-SHOWN = 80  # letters of a text in a message
 
 
 def cut_off(tokenizer: Any, text: str) -> int:
@@ -21,9 +22,8 @@ def say_cut_off(tokenizer: Any, texts: Iterable[str]) -> None:
     long = {text: count for text, count in counts.items() if count}
     if long:
         first, count = next(iter(long.items()))
-        shown = first if len(first) <= SHOWN else f"{first[:SHOWN]}..."
         log.warning(
             "%d of %d captions and prompts have more than %d tokens, and what comes after has no effect: %d tokens of "
-            "the first, %r; shorten them",
-            *(len(long), len(counts), tokenizer.model_max_length, count, shown),
+            "the first, %s; shorten them",
+            *(len(long), len(counts), tokenizer.model_max_length, count, quoted(first)),
         )

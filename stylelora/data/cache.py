@@ -31,6 +31,7 @@ from stylelora.data.reading import read_picture
 from stylelora.files import remove_abandoned, safetensors_bytes
 from stylelora.files import write as write_file
 from stylelora.records import InputError, Picture
+from stylelora.texts import quoted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -165,7 +166,7 @@ class Cache:
     def _encode_text(self, text: str, encoder: nn.Module) -> dict[str, Tensor]:
         found = encode_texts(self._tokenizer, encoder, [text], self.clip_skip).text
         check_numbers(
-            found, [repr(text)], "the text embedding", "the base's text encoder is at fault: give another base"
+            found, [quoted(text)], "the text embedding", "the base's text encoder is at fault: give another base"
         )
         return {"text": found[0].cpu()}
 

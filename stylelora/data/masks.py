@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from stylelora.data.cache import Cache, View, read, write
@@ -130,7 +131,7 @@ def _grey(picture: Picture, file: Path) -> str:
     data = file.read_bytes()
     try:
         size = upright_size(data)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as a mask; replace it") from error
     if size != picture.size:
         raise InputError(

@@ -17,6 +17,7 @@ from stylelora.diffusion.schedulers import own_scheduler
 from stylelora.files import write
 from stylelora.records import InputError
 from stylelora.seeds import seed_of
+from stylelora.texts import quoted
 
 log = logging.getLogger(__name__)
 #: Beside the pictures: what made them.
@@ -73,7 +74,7 @@ def make_prior(
         start = initial_noise([f"prior {i}" for i in some], shape).to(cache.device)
         given = Conditioning(cache.texts(texts)).to(cache.device)
         latents = denoise(unet, scheduler, start, given, empty, num_inference_steps, guidance_scale)
-        pictures = decode(vae, latents, [f"{text!r} (number {i})" for i, text in zip(some, texts, strict=True)])
+        pictures = decode(vae, latents, [f"{quoted(text)} (number {i})" for i, text in zip(some, texts, strict=True)])
         for i, text, picture in zip(some, texts, pictures, strict=True):
             write(folder / f"{i:04d}.txt", text)
             save_png(to_pil(picture), folder / f"{i:04d}.png")

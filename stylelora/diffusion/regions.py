@@ -36,7 +36,7 @@ def region_mask(region: str, height: int, width: int) -> Tensor:
     try:
         with Image.open(Path(region)) as image:
             grey = image.convert("L").resize((width, height), Image.Resampling.BOX)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(f"region {region!r} is not a picture; give one, or one of {', '.join(SIDES)}") from error
     return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255)[None, None]
 

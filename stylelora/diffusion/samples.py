@@ -14,6 +14,7 @@ from stylelora.diffusion.sample import decode, denoise, initial_noise
 from stylelora.lora.inject import adapter_disabled
 from stylelora.lora.text_encoder import TrainedTextEncoder
 from stylelora.records import SampleBatch
+from stylelora.texts import quoted
 
 
 class Sampler:
@@ -67,5 +68,5 @@ class Sampler:
         start = initial_noise(batch["seed"], batch["latent_shape"]).to(device)
         latents = denoise(unet, self.scheduler, start, prompts, negative, steps, scale)
         self._vae = (self._vae or load_vae(self.base)).to(device)
-        named = [f"{text!r} (seed {seed})" for text, seed in zip(batch[shown], batch["seed"], strict=True)]
+        named = [f"{quoted(text)} (seed {seed})" for text, seed in zip(batch[shown], batch["seed"], strict=True)]
         return decode(self._vae, latents, named)

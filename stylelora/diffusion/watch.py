@@ -21,8 +21,10 @@ from stylelora.diffusion.objective import Objective
 from stylelora.distributed import gather_objects
 from stylelora.lora.inject import adapter_disabled, adapter_parameters
 from stylelora.records import InputError, some
+from stylelora.texts import quoted
 
 TRAINING = "so the training is at fault: lower the learning rate"
+LEAST_SCALE = 2.0**-10  # a GradScaler begins at 2^16, so that 26 steps have been skipped
 SAVED = "what was saved before is as it was"
 
 
@@ -129,15 +131,21 @@ class Watch:
         said = said or f"{_named(seen)}): {self._weights() or f'losses are numbers and gradients are not, {TRAINING}'}"
         raise InputError(f"training stopped before step {step} ({said}; {SAVED}")
 
-    def check_weights(self, step: int) -> None:
-        """Look at the adapter's weights.
+    def check_weights(self, step: int, precision: Any = None) -> None:
+        """Look at the adapter's weights, and at a GradScaler, which halves its scale for each step that it skips.
 
         Args:
             step: number of steps made.
+            precision: Lightning's plugin for it.
 
         Raises:
-            InputError: one is not a number.
+            InputError: a weight is not a number, or the scaler skips all steps.
         """
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and scaler.get_scale() < LEAST_SCALE:
+            raise InputError(
+                f"training stopped after step {step}: all steps lately had gradients that are not numbers, {TRAINING}"
+            )
         if said := self._weights():
             raise InputError(f"training stopped after step {step}: {said}; {SAVED}")
 
@@ -158,7 +166,7 @@ class Watch:
         if bad := bad_weights(self.model, trained=False):
             return f"weights of the base are not numbers ({some(bad)}), {base}: get it again, or give another"
         if bad := bad_rows(one.given.text):
-            named = some(repr(one.captions[row]) for row in bad)
+            named = some(quoted(one.captions[row]) for row in bad)
             whose = f"{base}: give another" if getattr(self.model, "text_encoder", None) is None else TRAINING
             return f"the text embedding of {named} is not a number, {whose}"
         with adapter_disabled(self.model):

@@ -116,7 +116,10 @@ def read_lora(path: Path | str, alpha: float | None = None) -> LoRAFile:
 
 
 def _layer(given: dict[str, Tensor], layer: str, name: str, path: Path) -> Layer:
-    return product(given, layer, name, str(path)) if is_product(given) else layer_from(given, name, str(path))
+    one = product(given, layer, name, str(path)) if is_product(given) else layer_from(given, name, str(path))
+    if not all(torch.isfinite(factor.float()).all() for factor in (one.down, one.up)):  # unlike its tensors
+        raise InputError(f"{path} has weights in {name} whose product is too large for any number; lower them.")
+    return one
 
 
 def _by_layer(state: dict[str, Tensor], path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:

@@ -79,11 +79,14 @@ def write_lora(
         dtype: type of the weights.
 
     Raises:
-        InputError: there are no layers, their weights are not finite in this type, or the path does not suit.
+        InputError: there are no layers, their weights are not finite in this type, or all of a layer are 0 in it alone,
+            or the path does not suit.
         OSError: the file could not be written, or reads back different.
     """
     _check(path, layers, names)
     to = getattr(torch, dtype)
+    if faint := [name for name, one in layers.items() if _vanishes(one.down, to) or _vanishes(one.up, to)]:
+        raise InputError(f"weights in {some(faint)} are too small for {dtype} and would all be 0; write float32.")
     header = {key: value for key, value in metadata.items() if not _OF_FORMAT.fullmatch(key)} | {"format": "pt"}
     if names == "peft":
         return _write_folders(path, layers, header, to)
@@ -166,6 +169,10 @@ def _check(path: Path, layers: Mapping[str, Layer], names: str) -> None:
 
 def _finite(*tensors: Tensor) -> bool:
     return all(bool(torch.isfinite(one.float()).all()) for one in tensors)  # float8 has no isfinite of its own
+
+
+def _vanishes(tensor: Tensor, to: torch.dtype) -> bool:
+    return bool(tensor.float().any()) and not bool(tensor.to(to).float().any())
 
 
 def _write_folders(path: Path, layers: Mapping[str, Layer], header: Mapping[str, str], dtype: torch.dtype) -> None:

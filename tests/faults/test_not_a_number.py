@@ -17,7 +17,7 @@ from datamodules import StyleDataModule
 from lightning_modules import StyleLoRA
 from stylelora.data.cache import Cache, View, write
 from stylelora.data.scan import scan_folder
-from stylelora.diffusion import noise
+from stylelora.diffusion import noise, watch
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.sample import decode
 from stylelora.diffusion.watch import check_checkpoint
@@ -106,6 +106,19 @@ def test_gradients_that_are_none_are_the_trainings_unless_a_scaler_skips_the_ste
     module.training_step(batch_of(), 0).backward()
     poisoned_gradient(module)
     module.watch.check_step(1, SimpleNamespace(scaler=object()))
+
+
+def test_a_scaler_that_skips_every_step_ends_the_training(module):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-9)
+    module.watch.check_weights(3, SimpleNamespace(scaler=scaler))
+    with pytest.raises(InputError, match=r"after step 3: all steps lately had gradients that are not"):
+        module.watch.check_weights(3, SimpleNamespace(scaler=torch.amp.GradScaler("cpu", init_scale=2.0**-11)))
+
+
+def test_what_another_process_found_is_said_by_all(module, monkeypatch):
+    monkeypatch.setattr(watch, "gather_objects", lambda said: [said, "c.png; timesteps 3): the latent of c.png"])
+    with pytest.raises(InputError, match=r"step 1 \(c.png; timesteps 3\): the latent of c.png; what was saved"):
+        step(module, batch_of(), poisoned_gradient)
 
 
 def test_of_the_batches_of_a_step_the_one_at_fault_is_named(module):

@@ -126,3 +126,11 @@ def test_file_for_another_base_is_refused_and_leaves_the_unet_alone(file):
         pass
     assert all(torch.equal(value, before[name]) for name, value in wider.state_dict().items())
     assert all(parameter.requires_grad for parameter in wider.parameters())
+
+
+def test_numbers_whose_product_is_none_are_refused(tmp_path):
+    name, large = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", 1e20
+    shapes = {"hada_w1_a": (320, 2), "hada_w1_b": (2, 320), "hada_w2_a": (320, 2), "hada_w2_b": (2, 320)}
+    save_file({f"{name}.{key}": torch.full(shape, large) for key, shape in shapes.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=f"has weights in {name} whose product is too large for any number"):
+        read_lora(tmp_path / "a.safetensors")

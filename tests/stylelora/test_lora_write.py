@@ -187,6 +187,15 @@ def test_a_diverged_adapter_is_not_saved(layers, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_adapter_that_would_be_0_in_half_precision_is_not_saved(layers, tmp_path):
+    layers[SD15_NAMES[0]] = dataclasses.replace(layers[SD15_NAMES[0]], up=layers[SD15_NAMES[0]].up * 1e-12)
+    with pytest.raises(InputError, match=r"too small for float16 and would all be 0; write float32"):
+        write_lora(tmp_path / "a.safetensors", layers, {}, dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+    layers[SD15_NAMES[0]] = dataclasses.replace(layers[SD15_NAMES[0]], up=layers[SD15_NAMES[0]].up * 0)
+    write_lora(tmp_path / "a.safetensors", layers, {}, dtype="float16")  # as a LoRA begins
+
+
 def fail_write(monkeypatch):
     def full_disk(descriptor):
         raise OSError("No space left on device")
