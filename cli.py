@@ -10,14 +10,13 @@ from stylelora.console import bound_yaml, call, quiet
 from stylelora.console.errors import sentence
 from stylelora.console.family import together
 from stylelora.console.screens import answer
-from stylelora.console.verbs import FUNCTIONS
+from stylelora.console.verbs import FUNCTIONS, TRAINED
 from stylelora.runs.resume import command_line
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULTS = CONFIGS / "defaults.yaml"
 PARSER = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False, "allow_abbrev": False}
 PARSER["usage"] = "%(prog)s [--config FILE] [--section.option VALUE ...]"  # the generated one fills two screens
-VERBS = ("fit", "validate", "test", "predict")
 
 
 def build_cli() -> type:
@@ -34,19 +33,20 @@ def build_cli() -> type:
     class StyleCLI(callbacks.OwnFiles, LightningCLI):
         """LightningCLI with the project's callbacks as named groups, and one folder per run."""
 
-        def __init__(self, words: list[str] | None = None, **kwargs: object) -> None:
-            self.words = words or []
+        def __init__(self, words: list[str] | None = None, allowed: frozenset = frozenset(), **kwargs: object) -> None:
+            self.words, self.allowed = words or [], allowed
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
-            options |= {"seed_everything_default": 0, "save_config_callback": callbacks.SaveConfig}
+            options |= {"args": words, "seed_everything_default": 0, "save_config_callback": callbacks.SaveConfig}
             options |= {"save_config_kwargs": {"save_to_log_dir": False}}
-            options |= {"parser_kwargs": dict.fromkeys(VERBS, PARSER) | {"exit_on_error": False, "allow_abbrev": False}}
+            strict = {"exit_on_error": False, "allow_abbrev": False}
+            options |= {"parser_kwargs": dict.fromkeys(TRAINED, PARSER) | strict}
             with contextlib.ExitStack() as self.held:
-                super().__init__(L.LightningModule, L.LightningDataModule, **options, **kwargs)
+                super().__init__(L.LightningModule, L.LightningDataModule, **options | kwargs)
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
             """Offer the verbs that every module here supports."""
-            return {verb: skipped for verb, skipped in LightningCLI.subcommands().items() if verb in VERBS}
+            return {verb: skipped for verb, skipped in LightningCLI.subcommands().items() if verb in TRAINED}
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             """Add callbacks as groups: a run file can change one number of them; a list it could only replace."""
@@ -59,13 +59,13 @@ def build_cli() -> type:
 
         def instantiate_classes(self) -> None:
             """Own the folder, once for all processes, before anything heavy is loaded."""
-            folder = Path(self.config[self.subcommand].trainer.default_root_dir)
-            self.held.enter_context(owned(folder, rank_zero_only.rank == 0))
+            self.held.enter_context(owned(self.config[self.subcommand].trainer.default_root_dir, rank_zero_only.rank))
             super().instantiate_classes()
 
         def before_fit(self) -> None:
             """See to what is in the folder already, before anything is encoded."""
-            begin(self.subcommand, self.trainer, self.model, self.config_dump)
+            of_run = self.trainer, self.model, self.datamodule, self.config_dump
+            self.trainer.callbacks.insert(0, callbacks.RecordSettings(*begin(self.subcommand, *of_run, self.allowed)))
 
         before_predict = before_test = before_validate = before_fit
 
@@ -89,8 +89,7 @@ def main(args: list[str] | None = None) -> None:
             bound_yaml()
             if function is not None:
                 return call(function, words[0], words[1:])
-            words, _ = command_line(words)
-            build_cli()(words, args=words)
+            build_cli()(*command_line(words))
     except Exception as error:  # a defect is raised again
         sys.exit(f"error: {sentence(error, words, function)}")
 

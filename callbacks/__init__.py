@@ -8,6 +8,7 @@ from callbacks.evaluate import Evaluate
 from callbacks.learning_rate import LearningRate
 from callbacks.own_files import OwnFiles as OwnFiles
 from callbacks.own_files import SaveConfig as SaveConfig
+from callbacks.record_settings import RecordSettings as RecordSettings
 from callbacks.sample_images import SampleImages
 from callbacks.save_adapter import SaveAdapter
 from callbacks.stop_on_signal import StopOnSignal

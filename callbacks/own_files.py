@@ -39,9 +39,15 @@ class SaveConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run's folder."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write all settings, also those that are null."""
-        del pl_module, stage
-        write(Path(trainer.default_root_dir, self.config_filename), self.parser.dump(self.config, skip_none=False))
+        """Write all settings, also those that are null; of a training without the checkpoint that it went on from.
+
+        So the file, given to `fit`, makes the whole run again.
+        """
+        del pl_module
+        config = self.config.clone()
+        if stage == "fit":
+            config.ckpt_path = None
+        write(Path(trainer.default_root_dir, self.config_filename), self.parser.dump(config, skip_none=False))
 
 
 class OwnFiles:

@@ -149,7 +149,7 @@ class StyleDataModule(L.LightningDataModule):
         chosen = choose_prompts(prompts or None, prompts_file, "prompts_file", negative_prompt, style.prompts)
         self.prompts = [one.without(self.trigger) if wording.adds_trigger else one for one in chosen]
         self.samples_per_prompt, self.sample_batch_size = samples_per_prompt, sample_batch_size
-        self.cache = Path(cache)
+        self.cache, self._scanned = Path(cache), False
 
     @property
     def train(self) -> list[Picture]:
@@ -170,13 +170,22 @@ class StyleDataModule(L.LightningDataModule):
         """Return the full caption or prompt of a content, trigger included."""
         return self.dataset.wording.caption(text)
 
+    def scan(self) -> None:
+        """Look into the folders; `prepare_data`, which comes next, does not look again."""
+        self.dataset.scan()
+        if self.prior.options.used and not self.prior.lacking:
+            self.prior.scan(self.trigger)
+        self._scanned = True
+
     def prepare_data(self) -> None:
         """Scan the folder and fill the cache, in the first process only; all errors and warnings come from here."""
         base = resolve_base(self.trainer.lightning_module.base)
         check_resolution(base, self.resolution)
         self._compare_resolution(base)
         check_prompts(self.prompts, base, [self.trainer.lightning_module.hparams.guidance_scale])
-        self.dataset.scan()
+        if not self._scanned:
+            self.dataset.scan()
+        self._scanned = False
         needed, given = self.batch_size * self.trainer.world_size, len(self.dataset.samples)
         if given < needed:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -125,6 +126,19 @@ def with_schedule(optimizer: Optimizer, lr_scheduler: Callable | None, total_ste
     if isinstance(schedule, ReduceLROnPlateau):
         setting |= {"interval": "epoch", "monitor": "val/loss"}
     return {"optimizer": optimizer, "lr_scheduler": setting}
+
+
+def go_to(schedule: LRScheduler | ReduceLROnPlateau, steps: int) -> None:
+    """Set a new schedule, and the learning rates of its optimiser, to where it is after some steps.
+
+    One that waits for measurements starts where it is.
+    """
+    if isinstance(schedule, ReduceLROnPlateau):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps without the optimiser's
+        for _ in range(steps):
+            schedule.step()
 
 
 def name_of(make: Callable) -> str:

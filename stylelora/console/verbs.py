@@ -99,6 +99,9 @@ SECTIONS = {
     ],
 }  # fmt: skip
 
+#: Verbs that Lightning runs.
+TRAINED = tuple(SECTIONS)
+
 #: Verb -> options of Lightning that it shows.
 SHOWN = {
     "fit": [option for option in TRAINER if option not in ("--resume_allow", "--ckpt_path")],

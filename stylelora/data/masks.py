@@ -75,6 +75,11 @@ class Masks:
             )
         self._found = {picture.path: (file, _grey(picture, file)) for picture, (file,) in chosen.items()}
 
+    @property
+    def sources(self) -> dict[Path, str]:
+        """Return of each picture what its mask is, with a hash."""
+        return {path: what for path, (_, what) in self._found.items()}
+
     def prepare(self, cache: Cache, wanted: Iterable[tuple[Picture, View]]) -> None:
         """Compute and store the masks that are not cached yet, and say how much of the pictures counts.
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stylelora.precision import check_precision
+from stylelora.records import InputError
 from stylelora.runs.aside import set_aside
 from stylelora.runs.folder import run_folder
+from stylelora.runs.go_on import Checkpoint, go_on
 from stylelora.runs.length import check_length, steps_over_epochs
-from stylelora.runs.loggers import go_on, place_logger
+from stylelora.runs.loggers import place_logger
+from stylelora.runs.resume import ALLOW, RESUME
+from stylelora.runs.settings import Changes, changes, check_adapter, settings_of_data, settings_of_run
 from stylelora.runs.slurm import unfinished_state
 from stylelora.runs.swapped import own_defaults
 
@@ -33,6 +38,8 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
         own_defaults(config, words)
     trainer, file = config.trainer, config.config[-1] if config.config else "unnamed"
     folder = Path(trainer.default_root_dir or run_folder(Path(str(file)), configs))
+    if config.get("ckpt_path") in ("best", "last"):
+        config.ckpt_path = str(folder / "checkpoints" / f"{config.ckpt_path}.ckpt")
     folder = folder / "validate" if verb == "validate" else folder
     if verb == "fit" and config.ckpt_path is None and (state := unfinished_state(folder)):
         config.ckpt_path = str(state)
@@ -42,29 +49,49 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
         place_logger(getattr(logger, "init_args", {}), folder, bool(config.get("ckpt_path")))  # booleans have none
 
 
-def begin(verb: str, trainer: Any, model: Any, config: dict) -> None:
-    """Make room for a run in its folder, or let it go on with what is there, and say where it works.
+def begin(
+    verb: str, trainer: Any, model: Any, data: Any, config: dict, allowed: Collection[str]
+) -> tuple[dict, Changes]:
+    """See to what is in the folder of a run already: move it aside, or go on with it; and say where the run works.
 
     Args:
         verb: of the command line.
         trainer: trainer of the run.
         model: its module.
+        data: its data module.
         config: settings of the run, as plain values.
+        allowed: settings that may differ from the checkpoint's.
+
+    Returns:
+        record of the run for its checkpoints, and what differs from the checkpoint that it goes on from.
+
+    Raises:
+        InputError: if it cannot go on from there, or the earlier run cannot be moved.
+        SystemExit: nothing is left to train, which is said.
     """
     for callback in trainer.callbacks:
         if hasattr(callback, "load_encoder"):  # a judge, which Lightning would look for after pictures are encoded
             callback.setup(trainer, model, verb)
-    if not trainer.is_global_zero:
-        return
     folder, checkpoint = Path(trainer.default_root_dir), config.get("ckpt_path")
-    if verb == "fit" and checkpoint is not None:
-        go_on(trainer.loggers, Path(checkpoint))
-    else:
-        set_aside(folder, _inputs([config.get("model"), config.get("data"), config.get("clip_score"), checkpoint]))
-    for callback in trainer.callbacks:
-        if hasattr(callback, "begin") and verb != "validate":  # it writes that the run is running
-            callback.begin(trainer)
-    print(f"{verb} on {trainer.strategy.root_device}; look into {folder}", file=sys.stderr)
+    settings = settings_of_run(config, trainer.world_size)
+    record, found = {"id": uuid.uuid4().hex, "settings": settings}, {}
+    if allowed and checkpoint is None:
+        raise InputError(f"{ALLOW} names settings that may differ from a checkpoint's; give {RESUME}, too")
+    if checkpoint is not None and verb in ("fit", "validate"):
+        saved = Checkpoint.read(Path(checkpoint))
+        if verb == "validate" and saved.id is not None:
+            check_adapter(changes(saved.settings | saved.found, settings | settings_of_data(model, None)))
+        elif verb == "fit":
+            record["id"], found = go_on(saved, trainer, model, data, settings, allowed)
+    if trainer.is_global_zero:
+        if verb != "fit" or checkpoint is None:
+            names = ("model", "data", "clip_score", "ckpt_path")
+            set_aside(folder, _inputs([config.get(name) for name in names]))
+        for callback in trainer.callbacks:
+            if hasattr(callback, "begin") and verb != "validate":  # it writes that the run is running
+                callback.begin(trainer)
+        print(f"{verb} on {trainer.strategy.root_device}; look into {folder}", file=sys.stderr)
+    return record, found
 
 
 def _inputs(value: Any, name: str = "") -> Iterator[Path]:

@@ -18,7 +18,7 @@ PATIENCE = 0.2  # seconds; another run may be removing its lock just now
 
 
 @contextlib.contextmanager
-def owned(folder: Path, first: bool = True) -> Iterator[None]:
+def owned(folder: Path | str, rank: int = 0) -> Iterator[None]:
     """Own the folder of a run, which is made if need be, within the block.
 
     The operating system releases the lock of a process that dies, however it does. A folder that was made for the run
@@ -26,16 +26,17 @@ def owned(folder: Path, first: bool = True) -> Iterator[None]:
 
     Args:
         folder: folder of the run.
-        first: whether this is the first process of the run, which owns it for all.
+        rank: number of this process among those of the run; the first owns it for all.
 
     Raises:
         InputError: if another run owns it, or nobody can write there.
     """
     from filelock import FileLock, Timeout
 
-    if not first:
+    if rank:
         yield
         return
+    folder = Path(folder)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

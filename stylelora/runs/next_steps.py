@@ -9,6 +9,7 @@ from pathlib import Path
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
+from stylelora.runs.resume import resume_command
 
 
 def next_steps(folder: Path, base: str = "mini") -> str:
@@ -35,6 +36,8 @@ def next_steps(folder: Path, base: str = "mini") -> str:
         kept = [sheet for sheet in sheets if sheet.stem == point(result["epoch"] or 0, result["step"] or 0)]
         lines.append(f"pictures  {(kept or sheets)[-1]}  (one sheet of samples per epoch)")
     lines.append(f"result    {folder / 'result.json'}")
+    if result.get("status") == "cancelled":
+        lines.append(f"go on     {resume_command(folder)}")
     if adapter.is_file():
         other = "" if base == "mini" else f" --model.base {shlex.quote(base)}"
         skip = metadata.get("ss_clip_skip", "1")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stylelora.console.checks import check_files
 from stylelora.records import InputError
 
 RESUME, ALLOW = "--resume", "--resume_allow"
@@ -17,11 +18,11 @@ class CommandLine(NamedTuple):
 
     Attributes:
         words: verb and options; a resumed run's config, folder and checkpoint are among them.
-        allowed: settings that may differ from those of the checkpoint; None: `--resume_allow` was not given.
+        allowed: settings that may differ from those of the checkpoint.
     """
 
     words: list[str]
-    allowed: frozenset[str] | None = None
+    allowed: frozenset[str] = frozenset()
 
 
 def command_line(words: Sequence[str]) -> CommandLine:
@@ -31,7 +32,7 @@ def command_line(words: Sequence[str]) -> CommandLine:
         InputError: if there is nothing to resume, or another option contradicts it.
     """
     rest, found = _taken_out(words, RESUME, ALLOW)
-    allowed = frozenset(filter(None, found[ALLOW].split(","))) if ALLOW in found else None
+    allowed = frozenset(filter(None, found.get(ALLOW, "").replace(" ", "").split(",")))
     if found and rest[0] != "fit":
         raise InputError(f"{next(iter(found))} is an option of fit; {rest[0]} has none of that name")
     if RESUME not in found:
@@ -46,7 +47,9 @@ def command_line(words: Sequence[str]) -> CommandLine:
         lacks = "has no config.yaml, so there is no run to resume" if folder.is_dir() else "is no folder of a run"
         raise InputError(f"{RESUME}: {folder} {lacks}")
     more = [f"--trainer.default_root_dir={folder}", f"--ckpt_path={last_checkpoint(folder)}"]
-    return CommandLine([rest[0], f"--config={folder / 'config.yaml'}", *rest[1:], *more], allowed)
+    config = f"--config={folder / 'config.yaml'}"
+    check_files([config])
+    return CommandLine([rest[0], config, *rest[1:], *more], allowed)
 
 
 def resume_command(folder: Path) -> str:

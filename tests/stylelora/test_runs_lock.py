@@ -61,7 +61,7 @@ def test_an_owner_leaves_nothing_but_what_it_wrote(tmp_path):
 
 
 def test_the_other_processes_of_a_run_leave_the_folder_to_the_first(tmp_path):
-    with owned(tmp_path), owned(tmp_path, first=False), pytest.raises(InputError), owned(tmp_path):
+    with owned(tmp_path), owned(tmp_path, rank=1), pytest.raises(InputError), owned(tmp_path):
         pass
 
 
