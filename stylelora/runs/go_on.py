@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import uuid
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from stylelora.runs.checkpoint import read_checkpoint
 from stylelora.runs.loggers import go_on as continue_loggers
 from stylelora.runs.resume import ALLOW
 from stylelora.runs.settings import Changes, changes, check_changes, check_names, said, serious, settings_of_data
+from stylelora.texts import read_yaml
 
 
 class Checkpoint(NamedTuple):
@@ -101,6 +103,7 @@ def go_on(
     if trainer.is_global_zero:
         if is_finished(folder):
             keep_copy(folder)
+        rename_adapter(folder)
         differing = f", with {said(differ)}" if differ else ""
         print(f"going on after step {saved.step} of {saved.file}{differing}", file=sys.stderr)
         continue_loggers(trainer.loggers, saved.file)
@@ -126,6 +129,17 @@ def is_finished(folder: Path) -> bool:
         return False
     except (OSError, ValueError, KeyError, TypeError):
         return True  # who knows
+
+
+def rename_adapter(folder: Path) -> None:
+    """Let the adapters of a run be named like its folder, which has got another name since."""
+    with contextlib.suppress(OSError, InputError, KeyError, TypeError):  # then they keep their names
+        old = Path(read_yaml(folder / "config.yaml")["trainer"]["default_root_dir"]).name
+        new = folder.resolve().name
+        own = re.compile(rf"{re.escape(old)}(-last|-epoch=.*)?\.(safetensors|md|preview\.png)")
+        for file in list(folder.iterdir()) if old not in ("", "..", new) else ():
+            if own.fullmatch(file.name):
+                file.rename(folder / f"{new}{file.name[len(old) :]}")
 
 
 def _check_left(saved: Checkpoint, folder: Path, trainer: Any) -> None:
