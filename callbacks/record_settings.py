@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -39,8 +40,10 @@ class RecordSettings(L.Callback):
         self.groups: list[list[dict]] = []
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Leave out the states of an optimiser and of a schedule that are others now."""
+        """Leave out states of an optimiser and a schedule that are others now; follow a folder that was moved."""
         del pl_module
+        for callback in trainer.checkpoint_callbacks:
+            _follow(checkpoint["callbacks"].get(callback.state_key, {}), callback.dirpath)
         if trainer.state.fn != "fit" or not self.options:
             return
         states = checkpoint["lr_schedulers"]
@@ -73,3 +76,16 @@ class RecordSettings(L.Callback):
         """Add the record."""
         del trainer, pl_module
         checkpoint["run"] = self.record
+
+
+def _follow(state: dict[str, Any], folder: str | None) -> None:
+    """Let the state of a ModelCheckpoint name its files where they are now; else it would take none for the best."""
+
+    def here(path: str) -> str:
+        moved = Path(folder or "", Path(path).name)
+        return str(moved) if path and moved.is_file() else path
+
+    if (best := here(state.get("best_model_path", ""))) != state.get("best_model_path", ""):
+        names = ("last_model_path", "kth_best_model_path")
+        state |= {name: here(state[name]) for name in names} | {"dirpath": folder, "best_model_path": best}
+        state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}

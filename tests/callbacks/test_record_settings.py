@@ -114,3 +114,30 @@ def test_without_a_change_nothing_is_touched(tmp_path):
     fit(tmp_path, Line(*make), epochs=1)
     resumed = fit(tmp_path, Line(*make), 2, {"trainer.max_epochs": (1, 2)}, resume=True)
     assert resumed[0] == straight[0][4:] and torch.equal(resumed[1].weight, straight[1].weight)
+
+
+def test_checkpoints_of_a_folder_that_was_moved_are_still_the_best(tmp_path):
+    """Else the next one would be saved as the best, whatever it is."""
+
+    def keeping(folder, epochs, resume=None):
+        class Scored(Line):
+            def on_train_epoch_end(self):
+                self.log("score", float(-self.current_epoch))  # the first is the best
+
+        best = L.callbacks.ModelCheckpoint(folder / "checkpoints", "best", monitor="score", mode="max")
+        last = L.callbacks.ModelCheckpoint(folder / "checkpoints", "last", monitor="step", mode="max")
+        trainer = L.Trainer(
+            default_root_dir=folder, callbacks=[best, last, RecordSettings({"id": "a"}, {})], max_epochs=epochs,
+            accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(Scored(adamw(0.1)), ckpt_path=resume)
+
+    keeping(tmp_path / "one", 2)
+    (tmp_path / "one").rename(tmp_path / "two")
+    keeping(tmp_path / "two", 3, tmp_path / "two" / "checkpoints" / "last.ckpt")
+    epochs = {
+        name: torch.load(tmp_path / "two" / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    }
+    assert epochs == {"best": 0, "last": 2}
+    assert not (tmp_path / "one").exists()

@@ -1,13 +1,7 @@
-"""A run's folder: one owner, nothing finished is lost, and it goes on as what it is, wherever it was moved."""
+"""A run goes on as what it is, in its folder, wherever that was moved, and over nothing that is finished."""
 
-import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -15,8 +9,9 @@ import yaml
 from safetensors.torch import load_file
 
 from stylelora.runs.folder import adapter_file
-from stylelora.runs.lock import LOCK, OWNER
-from tests.runs import ROOT, draw_pictures, fit_words, one_sentence, run_cli, same
+from tests.runs import draw_pictures, fit_words, one_sentence, run_cli, same
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +91,6 @@ def test_a_finished_run_with_nothing_left_is_not_touched(run, capsys):
         (["--data.trigger=other"], "data.trigger wcstyle, now other"),
     ],
 )
-@pytest.mark.slow
 def test_what_changed_since_is_refused_before_anything_is_done(options, told, run, tmp_path):
     before, cache = content(run), f"--data.cache={tmp_path / 'cache'}"
     status, said = run_cli(["fit", f"--resume={run}", "--trainer.max_epochs=2", cache, *options])
@@ -107,7 +101,6 @@ def test_what_changed_since_is_refused_before_anything_is_done(options, told, ru
     assert [path.name for path in run.parent.iterdir()] == ["moved"]
 
 
-@pytest.mark.slow
 def test_other_pictures_or_captions_are_refused(run, tmp_path):
     root = draw_pictures(tmp_path / "pictures")
     words = ["fit", f"--resume={run}", "--trainer.max_epochs=2", f"--data.root={root}"]
@@ -119,7 +112,6 @@ def test_other_pictures_or_captions_are_refused(run, tmp_path):
     assert status == 0 and f"data.root {root} (was" in said
 
 
-@pytest.mark.slow
 def test_what_is_allowed_takes_effect(run):
     options = ["--model.optimizer.lr=0.01", "--data.flip=true", "--trainer.max_epochs=2"]
     status, said = run_cli(["fit", f"--resume={run}", *options, "--resume_allow=lr"])
@@ -130,7 +122,6 @@ def test_what_is_allowed_takes_effect(run):
     assert rates(run) == {0.01}
 
 
-@pytest.mark.slow
 def test_the_config_of_a_resumed_run_trains_anew(run, straight, tmp_path):
     assert run_cli(["fit", f"--resume={run}", "--trainer.max_epochs=2"])[0] == 0
     before = content(run)
@@ -140,7 +131,6 @@ def test_the_config_of_a_resumed_run_trains_anew(run, straight, tmp_path):
     assert same(load_file(adapter_file(run)), load_file(adapter_file(straight)))
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_no_way_into_a_folder(run, straight, words, tmp_path):
     before, checkpoint = content(run), f"--ckpt_path={straight / 'checkpoints' / 'last.ckpt'}"
     status, said = run_cli([*words(run, epochs=3), checkpoint])
@@ -151,61 +141,3 @@ def test_a_checkpoint_of_another_run_is_no_way_into_a_folder(run, straight, word
     assert not (tmp_path / "new").exists()
     assert run_cli([*words(tmp_path / "new", epochs=3), checkpoint])[0] == 0
     assert content(run) == before
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (["--resume={there}/none"], "none is no folder of a run"),
-        (["--resume={there}"], "has no config.yaml, so there is no run to resume"),
-        (["--resume={run}"], "has no checkpoint yet, for the run ended before its first validation; start it again"),
-        (["--resume"], "--resume needs a folder"),
-        (["--resume={run}", "--ckpt_path=x"], "leave out --ckpt_path"),
-        (["--resume={run}", "--trainer.default_root_dir", "y"], "leave out --trainer.default_root_dir"),
-        (["--config=configs/quickstart.yaml", "--resume_allow=all", "--trainer.default_root_dir={there}/new"],
-         "--resume_allow names settings that may differ from a checkpoint's; give --resume, too"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_resumed_is_said(given, told, run, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    shutil.rmtree(run / "checkpoints")
-    status, said = run_cli(["fit", *(word.format(run=run, there=run.parent) for word in given)])
-    one_sentence(status, said)
-    assert told in said
-
-
-def test_resume_belongs_to_fit(run):
-    status, said = run_cli(["validate", f"--resume={run}"])
-    one_sentence(status, said)
-    assert "--resume is an option of fit" in said
-
-
-@pytest.mark.slow
-def test_two_runs_in_one_folder_and_one_that_is_killed(words, tmp_path):
-    folder = tmp_path / "runs" / "x"
-    command = [sys.executable, "cli.py", *words(folder, epochs=1000)]
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: (folder / "checkpoints" / "last.ckpt").is_file(), first)
-        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert second.returncode == 1
-        assert re.search(rf"error: {folder} belongs to .* \(process {first.pid} on .*, since 20", second.stderr)
-        assert second.stderr.count("\n") <= 2  # the seed is said first
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-    assert {LOCK, OWNER} <= {path.name for path in folder.iterdir()}
-    epochs = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 2
-    assert run_cli(["fit", f"--resume={folder}", f"--trainer.max_epochs={epochs}"])[0] == 0
-    assert json.loads((folder / "result.json").read_text())["status"] == "success"
-    assert not {LOCK, OWNER} & {path.name for path in folder.iterdir()}
-    assert os.listdir(folder.parent) == ["x"]  # it was not finished: no copy
-
-
-def until(done, process):
-    for _ in range(1200):
-        if done():
-            return
-        assert process.poll() is None, "ended too early"
-        time.sleep(0.25)
-    raise AssertionError("nothing happened")
