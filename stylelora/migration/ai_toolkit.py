@@ -164,7 +164,7 @@ TABLE: dict[str, Row] = {
     "train.skip_first_sample": ignored("the base's pictures stand beside the first samples"),
     "train.force_first_sample": unsupported("the base's pictures stand beside the first samples"),
     "train.disable_sampling": taken("", rules.no_samples),
-    "train.start_step": unsupported("resume a run of fit by --ckpt_path"),
+    "train.start_step": unsupported("go on with a run of fit by --resume"),
     "train.merge_network_on_save": _NOT_HERE,
     "train.free_u": _NOT_HERE,
     "train.xformers": ignored("PyTorch's attention (sdpa) is always used"),

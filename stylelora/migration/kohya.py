@@ -105,9 +105,9 @@ TABLE: dict[str, Row] = (
         "mem_eff_attn": ignored("PyTorch's attention (sdpa) is always used"),
         "seed": taken("seed_everything", as_whole, "draws differ from kohya's all the same"),
         "resume": unsupported("a state of accelerate cannot be read; start from its LoRA by model.init_from"),
-        "initial_epoch": unsupported("resume a run of fit by --ckpt_path"),
-        "initial_step": unsupported("resume a run of fit by --ckpt_path"),
-        "skip_until_initial_step": unsupported("resume a run of fit by --ckpt_path"),
+        "initial_epoch": unsupported("go on with a run of fit by --resume"),
+        "initial_step": unsupported("go on with a run of fit by --resume"),
+        "skip_until_initial_step": unsupported("go on with a run of fit by --resume"),
         # objective
         "min_snr_gamma": taken("model.objective.min_snr_gamma", above_0),
         "debiased_estimation_loss": taken("model.objective.debiased_estimation", objective.debiased),

@@ -83,7 +83,7 @@ def test_a_finished_run_with_nothing_left_is_not_touched(run, capsys):
         (["--model.optimizer.lr=0.01"], "model.optimizer.lr 0.001, now 0.01"),
         (["--model.rank=8"], "model.rank 4, now 8"),
         (["--model.target_modules=[to_q]"], "model.target_modules ['to_q', 'to_k'"),
-        (["--model.objective.snr_gamma=5"], "model.objective.snr_gamma null, now 5"),
+        (["--model.objective.min_snr_gamma=5"], "model.objective.min_snr_gamma null, now 5"),
         (["--data.batch_size=1"], "data.batch_size 2, now 1"),
         (["--trainer.precision=bf16-mixed"], "trainer.precision 32-true, now bf16-mixed"),
         (["--seed_everything=3"], "seed_everything 0, now 3"),
