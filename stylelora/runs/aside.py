@@ -10,15 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stylelora.files import new_folder
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file, free_name
 from stylelora.runs.lock import LOCK, OWNER, check_free
 
 #: What runs write. In a folder that may hold other things only these are moved; what tells of a run comes last.
 MADE = (
-    "checkpoints", "samples", "pictures", "validate", "test", "csv", "wandb", "hparams.yaml", "*tfevents*",
-    "clip_score.jsonl", "pictures.jsonl", "values.jsonl", "losses.jsonl", "grid.png", "grid-*.png", "evaluation.html",
-    "{name}.md", "{name}.preview.png", "{name}*.safetensors", "result.json", "config.yaml",
+    "checkpoints", "samples", "pictures", "validate", "validate.[0-9]*", "test", "test.[0-9]*", "csv", "wandb",
+    "hparams.yaml", "*tfevents*", "clip_score.jsonl", "pictures.jsonl", "values.jsonl", "losses.jsonl", "grid.png",
+    "grid-*.png", "evaluation.html", "{name}.md", "{name}.preview.png", "{name}*.safetensors",
+    "result.json", "config.yaml",
 )  # fmt: skip
 EARLIER = "earlier"  # sub-folder for earlier runs where there can be none beside the folder
 
@@ -77,18 +79,12 @@ def keep_copy(folder: Path) -> None:
     """
     real = folder.resolve()
     place = free_name(real / EARLIER) if _is_shared(real) else free_name(real)
-    partial = place.with_name(f".{place.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for entry in _made(real) if _is_shared(real) else _all(real):
-            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, partial / entry.name)
-        partial.rename(place)
-    except (OSError, shutil.Error) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(
-            f"the finished run in {folder} cannot be copied to {place}, where it would stay as it is: {error}"
-        ) from error
+        with new_folder(place) as partial:
+            for entry in _made(real) if _is_shared(real) else _all(real):
+                (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, partial / entry.name)
+    except shutil.Error as error:  # of a tree: each file with its reason
+        raise InputError(f"{folder} is finished, but cannot be copied to {place}: {error.args[0][0][2]}") from error
     print(f"{folder} is finished; as it is now it stays in {place}", file=sys.stderr)
 
 

@@ -80,7 +80,7 @@ def go_on(
         SystemExit: nothing is left to train, which is said.
     """
     folder, used = Path(trainer.default_root_dir), is_used(Path(trainer.default_root_dir))
-    if used and not _is_of(saved, folder):
+    if trainer.is_global_zero and used and not _is_of(saved, folder):
         raise InputError(
             f"{saved.file} is no checkpoint of the run in {folder}, which would be overwritten; name another folder "
             "with --trainer.default_root_dir"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from stylelora.files import check_local
 from stylelora.records import InputError
 
 #: The lock, and who holds it, in a file of its own since Windows lets nobody read a locked one. Both go with the run.
@@ -36,7 +37,7 @@ def owned(folder: Path | str, rank: int = 0) -> Iterator[None]:
     if rank:
         yield
         return
-    folder = Path(folder)
+    folder = check_local(folder)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

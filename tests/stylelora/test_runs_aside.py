@@ -139,3 +139,12 @@ def test_a_copy_of_a_finished_run_stays(tmp_path, capsys):
     assert tree(folder) == tree(tmp_path / "x.1") == tree(tmp_path / "x.2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.1", "x.2"]
     assert f"{folder} is finished; as it is now it stays in {tmp_path / 'x.1'}" in capsys.readouterr().err
+
+
+def test_a_copy_that_fails_leaves_nothing_and_changes_nothing(tmp_path):
+    folder = write(tmp_path / "x", *RUN)
+    before = tree(folder)
+    os.mkfifo(folder / "samples" / "pipe")
+    with pytest.raises(InputError, match=r"is finished, but cannot be copied to .*x\.1: .*pipe"):
+        keep_copy(folder)
+    assert tree(tmp_path) == {f"x/{name}": text for name, text in before.items()}

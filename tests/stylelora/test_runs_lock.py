@@ -73,6 +73,13 @@ def test_a_place_that_is_no_folder_is_said(where, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_of_another_machine_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no local file"), owned("s3://bucket/run"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_workers_of_a_killed_run_do_not_keep_its_lock(tmp_path):
     """A forked process has the parent's open files, so the lock too, unless it lets go of it."""
     with owned(tmp_path):
