@@ -109,7 +109,7 @@ def test_other_pictures_or_captions_are_refused(run, tmp_path):
     assert status == 1 and re.search(r"pictures \(\w+\), now \d pictures", said)
     (root / "7.txt").write_text("a thing with number 7")
     status, said = run_cli(words)  # the same, elsewhere
-    assert status == 0 and f"data.root {root} (was" in said
+    assert status == 0 and "with data.root /" in said
 
 
 def test_what_is_allowed_takes_effect(run):
