@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import torch
 
 from datamodules import EvaluationSet, StyleDataModule
+from stylelora.base.load import load_tokenizer
 
 
 def evaluation_set(shapes, tiny_sd, **options):
     style = StyleDataModule(root=shapes, resolution=128, trigger="s", batch_size=2, held_out=0.4, **options)
     data = EvaluationSet([style], prompts=["a cat"], batch_size=4)
-    module = SimpleNamespace(hparams=SimpleNamespace(base=str(tiny_sd)))
+    module = SimpleNamespace(hparams=SimpleNamespace(base=str(tiny_sd)), conditions=[], adapters=[])
+    module.tokenizer = load_tokenizer(tiny_sd)
     data.trainer = SimpleNamespace(lightning_module=module, world_size=1, global_rank=0)
     data.prepare_data()
     data.setup("test")
