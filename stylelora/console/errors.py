@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from stylelora.console.checks import meant
 from stylelora.console.renamed import new_option, new_place
 from stylelora.console.screens import options_of
+from stylelora.console.settings import about_settings
 from stylelora.console.verbs import SECTIONS, TRAINER
 from stylelora.files import reason
 from stylelora.records import InputError, on_one_line
@@ -62,8 +63,8 @@ def _sentence(error: Exception, words: Sequence[str], function: str | None) -> s
         return f"{package} is not installed; install it with: pip install {PACKAGES[package]}"
     if lacking := re.search(r"Requirement '.*' not met.*", message):
         return lacking.group()
-    if type(error).__name__ == "MisconfigurationException":
-        return " ".join(message.split())
+    if not isinstance(error, argparse.ArgumentError | InputError) and (said := about_settings(error)):
+        return said
     if not isinstance(error, argparse.ArgumentError):
         return refused_by_the_system(error) or str(InputError.within(error))
     if refused := REFUSED.search(message):

@@ -39,6 +39,8 @@ def compare(
     Raises:
         InputError: if runs or conditions cannot be compared.
     """
+    if margin is not None and not 0 < margin < float("inf"):
+        raise InputError(f"margin is {margin}; give a number above 0, in units of the primary metric")
     runs, conditions = ([one] if isinstance(one, str) else one for one in (runs, conditions))
     if len(runs) < 2 or (conditions is not None and len(conditions) != len(runs)):
         raise InputError("give at least two runs, and either no conditions or one per run")

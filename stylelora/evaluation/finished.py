@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from stylelora.metrics.nested import nested_interval
 from stylelora.metrics.skill import SKILL
 from stylelora.records import Estimate, InputError, Quantity
 from stylelora.runs.pictures import BASE, read_lines
+from stylelora.texts import read_object, understood
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def read_finished(folder: Path) -> Finished:
     if missing := [file.name for file in files if not file.is_file()]:
         said = f"{folder} has no {', '.join(missing)} so it is not a finished test"
         raise InputError(f"{said}; give folders written by `python cli.py test`, or run the test again")
-    try:
-        result = json.loads(files[0].read_text())
-        rows, losses, made = map(read_lines, files[1:])
-    except json.JSONDecodeError as error:
-        raise InputError(f"a file in {folder} is incomplete ({error}); run the test again") from error
+    with understood(f"what is in {folder}", "run the test again"):
+        return _read(folder, read_object(files[0]), *map(read_lines, files[1:]))
+
+
+def _read(folder: Path, result: dict, rows: list[dict], losses: list[dict], made: list[dict]) -> Finished:
     if result["status"] != "success":
         raise InputError(f"the test in {folder} ended as {result['status']}; run it again")
     if not rows or not made or "method" not in rows[0] or isinstance(rows[0]["values"], dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -71,6 +72,8 @@ def check_output(output: str, inputs: list[str]) -> None:
     Raises:
         InputError: if it does.
     """
+    if os.path.islink(output) and not os.path.exists(output):
+        raise InputError(f"{output} is a link that leads nowhere; give output another name")
     target = Path(output).resolve()
     for one in inputs:
         source = Path(one).resolve()

@@ -14,6 +14,7 @@ from torch import Tensor
 from stylelora.data.images import labelled_grid, save_png, to_pil, to_tensor
 from stylelora.files import append, write
 from stylelora.runs.infotext import infotext
+from stylelora.texts import parse_json, read_text
 
 BASE = "base"  # name of the condition without adapters
 NO_TRIGGER = ", no trigger"  # suffix of conditions whose prompts have no trigger words
@@ -59,7 +60,8 @@ def say_kept(root: Path) -> None:
 
 def read_lines(path: Path) -> list[dict]:
     """Read a file written by `write_lines`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = read_text(path).split("\n")  # splitlines would also break at U+2028
+    return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line]
 
 
 def write_grids(rows: list[dict], root: Path, columns: str) -> list[Path]:

@@ -11,6 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from stylelora.records import Quantity
+from tests.finished import write_finished
+
 STEPS = {}
 
 
@@ -187,3 +190,12 @@ def header(here, name, text, size=None, data=""):
     """Write a safetensors file with a header of one's own; `size` lies about its length."""
     head = text.encode()
     fresh(here, name).write_bytes(struct.pack("<Q", len(head) if size is None else size) + head + bytes.fromhex(data))
+
+
+@step
+def test_run(here, name):
+    """Write what a finished test leaves."""
+    clip = Quantity("clip_score", "tiny")
+    values = {"base": {clip: lambda i, j: 0.2 + i / 100}, "ink 1": {clip: lambda i, j: 0.3 + i * i / 1000}}
+    losses = {"base": lambda i: 1.0 + i, "ink 1": lambda i: 0.9 + i}
+    write_finished(Path(here, name), values, losses, prompts=5)

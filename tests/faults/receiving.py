@@ -78,3 +78,39 @@ def migrate(given, path):
 
     with contextlib.redirect_stdout(io.StringIO()):
         run(path, f"{Path(path).parent}/ours.yaml")
+
+
+@receiver
+def merge(given, words):
+    """Blend LoRA files into one."""
+    from stylelora.lora.merge import merge as run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(*words)
+
+
+@receiver
+def convert(given, words):
+    """Rewrite a LoRA file."""
+    from stylelora.lora.convert import convert as run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(*words)
+
+
+@receiver
+def compare(given, *words):
+    """Compare finished tests."""
+    from stylelora.evaluation.compare import compare as run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(*words)
+
+
+@receiver
+def interference(given, *words):
+    """Measure how two LoRA files interfere."""
+    from stylelora.evaluation.interference import interference as run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(*words)
