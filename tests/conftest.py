@@ -1,6 +1,7 @@
 """What all tests share: no network, one thread, one tiny checkpoint."""
 
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,3 +48,13 @@ def adapter_files(tiny_sd, tmp_path_factory):
         write_adapter(tiny_sd, folder / "ink.safetensors", 4, 10.0, ATTENTION, 1),
         write_adapter(tiny_sd, folder / "oil.safetensors", 2, 1.0, EVERYTHING, 2),
     ]
+
+
+@pytest.fixture
+def heard():
+    """Let this process hear signals that it was started to ignore, as `nohup` and a shell's `&` have it."""
+    ours = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from callbacks import EndTraining, StopOnSignal, WriteResult
 from datamodules.batches import EpochSampler, TrainingLoader
 
+pytestmark = pytest.mark.usefixtures("heard")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 

@@ -12,7 +12,7 @@ import torch
 from stylelora.runs.folder import adapter_file
 from tests.runs import ROOT, fit_words
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("heard")]
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 STEP = "stylelora.diffusion.objective.Objective.losses"
 

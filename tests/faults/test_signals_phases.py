@@ -11,8 +11,9 @@ from stylelora.runs.folder import adapter_file
 from stylelora.runs.pictures import read_lines
 from tests.faults.faulty import owner_of, plant
 from tests.raw import files, noise
-from tests.runs import ROOT, evaluation_words, fit_words, run_cli, same
+from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words, run_cli, same
 
+pytestmark = pytest.mark.usefixtures("heard")
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 SAID = {"SIGINT": "stopped with Ctrl-C", "SIGTERM": "stopped by SIGTERM", "SIGHUP": "stopped by SIGHUP"}
 
@@ -48,7 +49,7 @@ FIT = {
     "encoding": ("stylelora.data.cache._encode_picture", 3, False),
     "setting up": ("stylelora.data.dataset.StyleDataset.share", 1, False),
     "training": ("stylelora.diffusion.objective.Objective.losses", 7, True),
-    "measuring": ("lightning_modules.style_lora.bank_losses", 2, True),
+    "measuring": ("stylelora.diffusion.watch.bank_losses", 2, True),
     "sampling": ("stylelora.diffusion.samples.Sampler.draw", 1, True),
     "scoring": ("callbacks.clip_score.score_samples", 1, True),
     "writing a sheet": ("callbacks.sample_images.labelled_grid", 1, True),
@@ -120,8 +121,9 @@ def test_predict_keeps_and_lists_its_pictures(tiny_sd, adapter_files, tmp_path, 
     "place",
     ["stylelora.evaluation.measure_all.measure_content", "callbacks.evaluate.page", "callbacks.evaluate.write_grids"],
 )
-def test_test_keeps_and_lists_its_pictures(tiny_sd, tiny_clip, adapter_files, pictures, tmp_path, monkeypatch, place):
-    words = evaluation_words(tiny_sd, tiny_clip, adapter_files, [pictures, pictures], tmp_path / "run")
+def test_test_keeps_and_lists_its_pictures(tiny_sd, tiny_clip, adapter_files, tmp_path, monkeypatch, place):
+    roots = [draw_pictures(tmp_path / name, 45) for name in ("ink", "oil")]
+    words = evaluation_words(tiny_sd, tiny_clip, adapter_files, roots, tmp_path / "run")
     stop_at(monkeypatch, place, "SIGTERM")
     status, said = run_cli(words)
     stopped("SIGTERM", status, said)

@@ -17,7 +17,7 @@ from stylelora.studies import study
 from tests.faults.test_signals_devices import alive
 from tests.runs import ROOT, fit_words
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("heard")]
 
 
 def wait_for(found, seconds=240):
