@@ -9,6 +9,7 @@ import lightning.pytorch as L
 
 from stylelora.data.images import to_pil
 from stylelora.distributed import gather_rows
+from stylelora.files import append
 from stylelora.metrics.clip_score import CLIP_SCORE, score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
@@ -76,9 +77,7 @@ class CLIPScore(L.Callback):
             pl_module.log("val/clip_score_real", real)
         if rows and trainer.is_global_zero and trainer.state.fn == "fit":
             at = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-            lines = [json.dumps(at | row, ensure_ascii=False) + "\n" for row in rows]
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(lines)
+            append(self.path, "".join(json.dumps(at | row, ensure_ascii=False) + "\n" for row in rows))
 
     def _real_score(self, trainer: L.Trainer) -> float | None:
         """Score held-out pictures with their captions, once; None without such pictures."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -16,7 +17,6 @@ from stylelora import files
 from stylelora.console.errors import refused_by_the_system
 from stylelora.data.reading import read_picture
 from stylelora.records import InputError
-from stylelora.runs.checkpoint import read_checkpoint
 from tests.faults.refusing import check_sentence, is_whole
 from tests.runs import draw_pictures, fit_words, run_cli
 
@@ -47,7 +47,7 @@ def check_left(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["64k", "512k", "1500k", "3m", "4500k"])
+@pytest.mark.parametrize("size", ["64k", "512k", "3m", "6500k"])
 def test_a_disk_that_gets_full_and_then_has_room(disk, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch, size):
     folder = disk(f"size={size}")
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -64,7 +64,7 @@ def test_a_disk_that_gets_full_and_then_has_room(disk, tiny_sd, tiny_clip, pictu
     disk("size=20m")
     last = folder / "run" / "checkpoints" / "last.ckpt"
     again = ["fit", f"--resume={folder / 'run'}"] if last.is_file() else words
-    assert (size in ("64k", "512k", "1500k")) or read_checkpoint(last)["global_step"]
+    assert last.is_file() or size != "6500k"
     status, said = run_cli(again)
     assert status == 0, said
     assert {"last.ckpt", "run.safetensors", "run-last.safetensors", "run.md"} <= check_left(folder / "run")
@@ -86,14 +86,21 @@ def test_a_full_cache_and_a_read_only_folder(disk, tiny_sd, tiny_clip, pictures,
     check_sentence(said, folder, said)
 
 
+def limit_with(free):
+    """Return the limit under which so many files can still be opened."""
+    used = set(map(int, os.listdir("/proc/self/fd")))
+    unused = (number for number in itertools.count() if number not in used)
+    return next(itertools.islice(unused, free, None))
+
+
 @pytest.mark.slow
 def test_too_many_open_files(tiny_sd, tiny_clip, pictures, tmp_path):
-    """With no file, one, two ... that may be opened besides those that are; the first run opens what stays open."""
+    """With few that may be opened besides those that are; the first run opens what stays open."""
     assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "first"))[0] == 0
     limits, ended = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    for more in range(8):
+    for more in (0, 1, 3, 5, 40):
         folder = tmp_path / f"run {more}"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + more, limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit_with(more), limits[1]))
         try:
             status, said = run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder))
         finally:
