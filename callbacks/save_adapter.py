@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
 from stylelora.runs.notes import shared_name, thumbnail, training_notes
 from stylelora.runs.result import git_hash
+
+log = logging.getLogger(__name__)
 
 
 class SaveAdapter(L.Callback):
@@ -96,7 +99,10 @@ class SaveAdapter(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save the last adapter of a training that is stopped."""
         if was_stopped(trainer, exception) and trainer.state.fn == "fit" and trainer.optimizers and trainer.global_step:
-            self._save(trainer, pl_module, "-last", epoch_of_last_step(trainer))
+            try:
+                self._save(trainer, pl_module, "-last", epoch_of_last_step(trainer))
+            except OSError as refused:  # a full disk; the rest of the end is still to come
+                log.warning("the last adapter cannot be saved: %s", refused)
 
     def _save_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         where = point(trainer.current_epoch, trainer.global_step)

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from callbacks import progress
 from stylelora.console.family import DEVICES, mark_as_parent
 from stylelora.console.stopping import CTRL_C, STOPPING, numbers
+from stylelora.runs.folder import adapter_file
 from stylelora.runs.resume import resume_command
 from stylelora.runs.slurm import queue_again
 
@@ -94,14 +95,7 @@ class StopOnSignal(L.Callback):
         del pl_module
         if self.trains and STOPPING.asked is not None and isinstance(exception, SystemExit):
             exception.code = 128 + STOPPING.asked  # Lightning's own has none, which would be success
-            whole = progress.was_stopped(trainer, exception)
-            if whole:
-                self._save(trainer)
-            folder = Path(trainer.default_root_dir)
-            if any((folder / "checkpoints").glob("*.ckpt")):
-                what = f"step {trainer.global_step}" if whole else "what came after the last checkpoint"
-                saved = "is saved" if whole else "is lost"
-                STOPPING.advice = f"{what} {saved}; go on with: {resume_command(folder)}"
+            STOPPING.advice = self._saved(trainer, progress.was_stopped(trainer, exception))
             queue_again(STOPPING.asked)
         self._leave()
 
@@ -118,6 +112,20 @@ class StopOnSignal(L.Callback):
         """Let Lightning raise at its next safe place, unless no step is left: then the run just ends."""
         if STOPPING.asked is not None and not progress.is_trained(trainer):
             trainer._signal_connector.received_sigterm = True
+
+    def _saved(self, trainer: L.Trainer, whole: bool) -> str:
+        """Save the state if it is whole, and return what there is, and how the run goes on."""
+        folder, what = Path(trainer.default_root_dir), "what came after the last checkpoint is lost"
+        try:
+            if whole:
+                self._save(trainer)
+                what = f"step {trainer.global_step} is saved"
+        except OSError as refused:  # a full disk: what was there before still is
+            what += f", for its state cannot be saved: {refused}"
+        if not any((folder / "checkpoints").glob("*.ckpt")):
+            return what if whole else ""
+        kept = f", the adapter so far is {file}" if (file := adapter_file(folder)).is_file() else ""
+        return f"{what}{kept}; go on with: {resume_command(folder)}"
 
     def _save(self, trainer: L.Trainer) -> None:
         """Save the state, without waiting for other devices: they may be gone, and have the same."""

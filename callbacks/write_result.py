@@ -131,6 +131,7 @@ class WriteResult(L.Callback):
             file.unlink(missing_ok=True)
         elif number is not None:
             self._write(trainer, "cancelled", reason(number))
+            write_card(file.parent)
         else:
             cancelled = isinstance(exception, KeyboardInterrupt)  # a notebook's
             self._write(trainer, "cancelled" if cancelled else "failed", f"{type(exception).__name__}: {exception}")

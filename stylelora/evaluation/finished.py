@@ -94,6 +94,8 @@ def read_finished(folder: Path) -> Finished:
 
 
 def _read(folder: Path, result: dict, rows: list[dict], losses: list[dict], made: list[dict]) -> Finished:
+    if result["status"] == "running":
+        raise InputError(f"the test in {folder} is still running, or was killed; wait for it, or run it again")
     if result["status"] != "success":
         raise InputError(f"the test in {folder} ended as {result['status']}; run it again")
     if not rows or not made or "method" not in rows[0] or isinstance(rows[0]["values"], dict):
