@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MINI = Path(__file__).parent / "mini"
+MOST_SIDE = 8192  # px; sixteen times what Stable Diffusion 1.5 was made for
 ALIGNMENT = 64  # bytes; of the memory that PyTorch allocates
 
 
@@ -172,6 +173,10 @@ def check_resolution(base: Path, resolution: int) -> None:
         InputError: if not; the message names the nearest valid resolutions.
     """
     step = size_step(base)
+    if resolution > MOST_SIDE:
+        raise InputError(
+            f"resolution {resolution} is more than {MOST_SIDE} px; give what suits the base and the memory"
+        )
     if resolution < step or resolution % step:
         below = max(step, resolution // step * step)
         raise InputError(

@@ -18,6 +18,8 @@ from stylelora.records import InputError
 
 log = logging.getLogger(__name__)
 
+MOST_RANK = 2**14
+
 ADAPTER = "style"
 
 
@@ -64,6 +66,8 @@ def inject_lora(
     options.check_beside(dropout, alpha)
     names = _match(model, target_modules, where)
     ranks = options.ranks(names, rank, alpha)
+    if (highest := max((one for one, _ in ranks.values()), default=0)) > MOST_RANK:
+        raise InputError(f"LoRA rank {highest} is more than {MOST_RANK}, the width of any layer; give a lower rank.")
     if (scales := untied(ranks.values())) and not options.use_rslora:
         log.warning(
             "alpha is not the rank: the update of the %s is multiplied by %s, so another rank is another strength; "

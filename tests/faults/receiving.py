@@ -4,6 +4,9 @@ import contextlib
 import io
 from pathlib import Path
 
+from stylelora.console import bound_yaml
+from stylelora.console.screens import answer
+
 RECEIVERS = {}
 
 
@@ -114,3 +117,27 @@ def interference(given, *words):
 
     with contextlib.redirect_stdout(io.StringIO()):
         run(*words)
+
+
+@receiver
+def fit(given, here, *more):
+    """Build everything that a command line of `fit` names, and train nothing."""
+    import cli
+    from tests.runs import fit_words
+
+    class Built(cli.build_cli()):
+        def _run_subcommand(self, subcommand):
+            pass
+
+    words = fit_words(given["base"], given["clip"], given["pictures"], Path(here, "runs", "x"), *more)
+    bound_yaml()
+    answer(words, None, cli.DEFAULTS)
+    Built(words, args=words)
+
+
+@receiver
+def resolution(given, number):
+    """Check a resolution for a base."""
+    from stylelora.base.load import check_resolution
+
+    check_resolution(given["base"], number)

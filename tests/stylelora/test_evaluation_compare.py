@@ -236,7 +236,7 @@ def test_the_same_adapter_is_no_second_training_seed(tmp_path):
     ("name", "text", "said"),
     [
         ("losses.jsonl", None, "has no losses.jsonl so it is not a finished test"),
-        ("values.jsonl", '{"condition": "ba', "is incomplete"),
+        ("values.jsonl", '{"condition": "ba', "is not JSON"),
         ("values.jsonl", "", "no pictures"),
         ("values.jsonl", '{"condition": "base", "content": "a", "seed": 0, "values": {}}', "of an older version"),
         ("values.jsonl", '{"condition": "base", "method": "sum", "values": {"skill": 1}}', "of an older version"),
