@@ -5,6 +5,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from callbacks.clip_score import CLIPScore
 from callbacks.end_training import EndTraining
 from callbacks.evaluate import Evaluate
+from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import LearningRate
 from callbacks.own_files import OwnFiles as OwnFiles
 from callbacks.own_files import SaveConfig as SaveConfig
@@ -18,7 +19,7 @@ from callbacks.write_result import WriteResult
 #: Section of a config -> the callback it sets.
 GROUPS = {
     "checkpoint": ModelCheckpoint,
-    "last_checkpoint": ModelCheckpoint,
+    "last_checkpoint": LastCheckpoint,
     "end_training": EndTraining,
     "learning_rate": LearningRate,
     "sample_images": SampleImages,

@@ -38,6 +38,8 @@ class CLIPScore(L.Callback):
         self.rows: list[dict] = []
         self.real: float | None = None
         self.metrics: list[Metric] = []
+        self.path: Path | None = None
+        self.size: int | None = None  # of the file, bytes, when a checkpoint was saved
 
     def load_encoder(self, trainer: L.Trainer) -> ImageTextEncoder:
         """Load the judge."""
@@ -53,9 +55,16 @@ class CLIPScore(L.Callback):
         self.path = Path(trainer.default_root_dir, "clip_score.jsonl")
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            text = self.path.read_text(encoding="utf-8") if trainer.ckpt_path and self.path.is_file() else ""
-            kept = [one for one in text.split("\n") if one and json.loads(one)["step"] <= trainer.global_step]
-            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.truncate(min(self.size or 0, file.tell()))
+
+    def state_dict(self) -> dict[str, int]:
+        """Remember the size of the file in checkpoints."""
+        return {"size": self.path.stat().st_size if self.path is not None and self.path.is_file() else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore it from a checkpoint."""
+        self.size = state_dict["size"]
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, *_: object

@@ -20,7 +20,8 @@ class EndTraining(L.Callback):
         """Tell the progress bar how many epochs the steps take."""
         del pl_module
         self.by_steps = trainer.max_epochs == -1 and trainer.max_steps > 0
-        self._count_epochs(trainer, trainer.current_epoch)
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready  # of an epoch that is resumed
+        self._count_epochs(trainer, trainer.current_epoch, done)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what was validated."""
@@ -36,8 +37,9 @@ class EndTraining(L.Callback):
         if ends and self.validated != step and trainer.enable_validation:
             validate(trainer)
 
-    def _count_epochs(self, trainer: L.Trainer, begun: int) -> None:
-        """Tell the trainer how many epochs the steps take; a resumed run may have had shorter ones before."""
+    def _count_epochs(self, trainer: L.Trainer, begun: int, batches: int = 0) -> None:
+        """Tell the trainer how many epochs the steps take, after so many epochs and batches of the next."""
         steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)  # of an epoch
         if self.by_steps and steps:
-            trainer.fit_loop.max_epochs = begun + math.ceil((trainer.max_steps - trainer.global_step) / steps)
+            left = trainer.max_steps - trainer.global_step + math.ceil(batches / trainer.accumulate_grad_batches)
+            trainer.fit_loop.max_epochs = begun + math.ceil(left / steps)

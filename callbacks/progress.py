@@ -9,10 +9,15 @@ from stylelora.console.stopping import Stopped
 
 
 def validate(trainer: L.Trainer) -> None:
-    """Validate in the middle of a training, and leave Lightning's state of the batch as it was."""
-    first, trainer.validating = trainer._logger_connector._first_loop_iter, True
+    """Validate at the end of an epoch that was not validated."""
+    trainer.validating = True
     trainer.fit_loop.epoch_loop.val_loop.run()
-    trainer._logger_connector._first_loop_iter, trainer.training = first, True
+    trainer.training = True
+
+
+def validate_after_this_batch(trainer: L.Trainer) -> None:
+    """Let a validation follow that a run that is not stopped would not make."""
+    trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer.closes = None, 1, True
 
 
 def is_last_batch(trainer: L.Trainer) -> bool:
@@ -26,8 +31,11 @@ def is_step(trainer: L.Trainer) -> bool:
 
 
 def validates_next(trainer: L.Trainer) -> bool:
-    """Return whether a validation follows this batch within the epoch's loop."""
-    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+    """Return whether a validation belongs to this batch, whether or not the run is stopped here."""
+    stop, trainer.should_stop = trainer.should_stop, False
+    due = trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+    trainer.should_stop = stop
+    return due and not getattr(trainer, "closes", False)
 
 
 def is_trained(trainer: L.Trainer) -> bool:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from PIL import Image
+from torch import Tensor
 
 from callbacks.progress import epoch_of_last_step, was_stopped
 from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import save_png, to_pil
 from stylelora.data.scan import content_hash
+from stylelora.files import write
 from stylelora.lora.write import DType, write_lora
 from stylelora.records import InputError, SampleBatch
 from stylelora.runs.folder import adapter_file
@@ -22,6 +25,7 @@ from stylelora.runs.notes import shared_name, thumbnail, training_notes
 from stylelora.runs.result import git_hash
 
 log = logging.getLogger(__name__)
+KEPT = (".safetensors", ".preview.png")  # ends of the names of the kept adapter's files
 
 
 class SaveAdapter(L.Callback):
@@ -47,6 +51,27 @@ class SaveAdapter(L.Callback):
         self.sample: tuple[str, Image.Image] | None = None  # of this validation: its prompt and picture
         self.validated: tuple[int, float | None] = (-1, None)  # step of the last validation, and its skill
         self.saved = 0  # last step that `every_n_steps` saved
+        self.kept: dict[str, Tensor] = {}  # the kept adapter's files, by the ends of their names
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Bring back the kept adapter of a resumed run: the folder may have lost it, or hold one of a later step."""
+        del pl_module
+        if not trainer.is_global_zero or not self.kept:
+            return
+        for end in KEPT:
+            file, content = adapter_file(Path(trainer.default_root_dir)).with_suffix(end), self.kept.get(end)
+            if content is None:
+                file.unlink(missing_ok=True)
+            elif not file.is_file() or file.read_bytes() != content.numpy().tobytes():
+                write(file, content.numpy().tobytes())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Remember the kept adapter's files in checkpoints, whose own adapter is another."""
+        return self.kept
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Restore them from a checkpoint."""
+        self.kept = state_dict
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the step that a resumed run begins at as saved: no step of it has been made."""
@@ -79,6 +104,10 @@ class SaveAdapter(L.Callback):
             save_png(self.sample[1], preview)
         elif trainer.is_global_zero:
             preview.unlink(missing_ok=True)  # it would show another
+        if trainer.is_global_zero:
+            files = {end: adapter_file(Path(trainer.default_root_dir)).with_suffix(end) for end in KEPT}
+            held = {end: bytearray(file.read_bytes()) for end, file in files.items() if file.is_file()}
+            self.kept = {end: torch.frombuffer(content, dtype=torch.uint8) for end, content in held.items()}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Save the adapter every n steps."""
@@ -103,6 +132,11 @@ class SaveAdapter(L.Callback):
                 self._save(trainer, pl_module, "-last", epoch_of_last_step(trainer))
             except OSError as refused:  # a full disk; the rest of the end is still to come
                 log.warning("the last adapter cannot be saved: %s", refused)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the last adapter of a run that was resumed when all was done, if the folder lost it."""
+        if not adapter_file(Path(trainer.default_root_dir), "-last").is_file():
+            self.on_train_end(trainer, pl_module)
 
     def _save_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         where = point(trainer.current_epoch, trainer.global_step)

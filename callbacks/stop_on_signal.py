@@ -66,9 +66,7 @@ class StopOnSignal(L.Callback):
             return
         if by_hand and trainer.enable_validation:
             print("\nvalidating what there is; Ctrl-C again stops at once", file=sys.stderr)
-            self._save(trainer)
-            progress.validate(trainer)
-            trainer.should_stop = False  # or Lightning would validate, too
+            return progress.validate_after_this_batch(trainer)
         self._end(trainer)
 
     def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
@@ -91,7 +89,7 @@ class StopOnSignal(L.Callback):
         self._end(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save the state of a training that was stopped, and say how it goes on."""
+        """Say how a training that was stopped goes on; LastCheckpoint saves its state."""
         del pl_module
         if self.trains and STOPPING.asked is not None and isinstance(exception, SystemExit):
             exception.code = 128 + STOPPING.asked  # Lightning's own has none, which would be success
@@ -118,7 +116,8 @@ class StopOnSignal(L.Callback):
         folder, what = Path(trainer.default_root_dir), "what came after the last checkpoint is lost"
         try:
             if whole:
-                self._save(trainer)
+                for callback in trainer.checkpoint_callbacks:
+                    getattr(callback, "save_stopped", lambda _: None)(trainer)
                 what = f"step {trainer.global_step} is saved"
         except OSError as refused:  # a full disk: what was there before still is
             what += f", for its state cannot be saved: {refused}"
@@ -126,12 +125,3 @@ class StopOnSignal(L.Callback):
             return what if whole else ""
         kept = f", the adapter so far is {file}" if (file := adapter_file(folder)).is_file() else ""
         return f"{what}{kept}; go on with: {resume_command(folder)}"
-
-    def _save(self, trainer: L.Trainer) -> None:
-        """Save the state, without waiting for other devices: they may be gone, and have the same."""
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        if trainer.validating:  # so marked, Lightning begins the validation anew
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            marked = {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
-            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = marked
-        trainer.strategy.save_checkpoint(checkpoint, Path(trainer.default_root_dir, "checkpoints", "last.ckpt"))

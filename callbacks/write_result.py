@@ -37,6 +37,8 @@ class WriteResult(L.Callback):
         self.started: float | None = None
         self.before = b""  # the earlier result of a resumed run, until that trains
         self.made = self.trained = False  # whether there is anything of this run, or an adapter
+        self.seconds = 0.0  # that the run had taken before it was resumed
+        self.epochs: int | None = None  # once they are finished
         self.epoch: int | None = None
         self.step: int | None = None
         self.warning = ""
@@ -63,7 +65,7 @@ class WriteResult(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on the earlier result does not hold."""
         del trainer, pl_module
-        self.before = b""
+        self.before, self.epochs = b"", None
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Try what was saved, on the device of the training.
@@ -71,7 +73,7 @@ class WriteResult(L.Callback):
         Raises:
             InputError: if that is no adapter.
         """
-        self.trained = trainer.global_step > 0
+        self.trained, self.epochs = trainer.global_step > 0, self.epochs or trainer.current_epoch
         if hasattr(pl_module, "adapter_layers") and trainer.is_global_zero and self.trained:
             files = [adapter_file(Path(trainer.default_root_dir), which) for which in ("", "-last")]
             check_adapters([file for file in files if file.is_file()], pl_module.unet)
@@ -90,6 +92,8 @@ class WriteResult(L.Callback):
         Raises:
             InputError: if nothing was trained.
         """
+        if self.epochs is not None and not self.trained and b'"success"' not in self.before:
+            self.on_train_end(trainer, pl_module)  # killed after its last step
         if not self.trained:
             done = f"the run has its {trainer.global_step} steps already; raise max_steps or max_epochs"
             raise InputError(f"nothing was trained: {done if trainer.global_step else 'its time was over'}")
@@ -144,24 +148,35 @@ class WriteResult(L.Callback):
             Path(trainer.default_root_dir),
             status=status,
             error=error,
-            seconds=time.monotonic() - self.started,
+            seconds=self._seconds(),
             epoch=self.epoch,
             step=self.step,
             warning=self.warning,
-            epochs=trainer.current_epoch,
+            epochs=trainer.current_epoch if self.epochs is None else self.epochs,
             dataset=getattr(trainer.datamodule, "dataset_hash", None),
             metrics=self.kept_metrics,
             tests=self.tests,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the kept adapter's metrics in checkpoints."""
-        return {"epoch": self.epoch, "step": self.step, "metrics": [metric.as_record() for metric in self.kept_metrics]}
+        """Remember the kept adapter's metrics in checkpoints, and the time until then."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "metrics": [metric.as_record() for metric in self.kept_metrics],
+            "seconds": self._seconds(),
+            "epochs": self.epochs,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them from a checkpoint."""
         self.epoch, self.step = state_dict["epoch"], state_dict["step"]
         self.kept_metrics = [Metric.of_record(record) for record in state_dict["metrics"]]
+        self.seconds, self.epochs = state_dict["seconds"], state_dict["epochs"]
+
+    def _seconds(self) -> float:
+        """Return the wall time of the run, over all its parts."""
+        return self.seconds + time.monotonic() - (self.started or time.monotonic())
 
 
 def _offered(trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> list:

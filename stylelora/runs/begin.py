@@ -44,7 +44,7 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
     if verb == "fit" and config.ckpt_path is None and (state := unfinished_state(folder)):
         config.ckpt_path = str(state)
     trainer.default_root_dir = str(folder)
-    config.checkpoint.dirpath = config.last_checkpoint.dirpath = str(folder / "checkpoints")
+    config.checkpoint.dirpath = str(folder / "checkpoints")
     for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
         place_logger(getattr(logger, "init_args", {}), folder, bool(config.get("ckpt_path")))  # booleans have none
 

@@ -106,7 +106,7 @@ def go_on(
         rename_adapter(folder)
         differing = f", with {said(differ)}" if differ else ""
         print(f"going on after step {saved.step} of {saved.file}{differing}", file=sys.stderr)
-        continue_loggers(trainer.loggers, saved.file)
+        continue_loggers(trainer.loggers, folder, saved.file)
     return saved.id if used and saved.id else uuid.uuid4().hex, differ
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import inspect
+import itertools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,28 +38,71 @@ def place_logger(init_args: Any, folder: Path, resumed: bool) -> None:
             init_args.id = runs[-1].name.rpartition("-")[2]
 
 
-def go_on(loggers: Sequence[Any], checkpoint: Path) -> None:
-    """Let a resumed run's loggers go on after the step of its checkpoint; what came later is run, and logged, again.
+def lengths(loggers: Sequence[Any], folder: Path) -> dict[str, int]:
+    """Return how long the logs in a run's folder are: rows of a CSVLogger's file, bytes of TensorBoard's.
 
-    CSVLogger deletes the file of an earlier run; TensorBoard would show both.
+    Args:
+        loggers: of the run; others than these two are left to their services.
+        folder: folder of the run.
+    """
+    rows = {file: _count(file) for file in _csv_files(loggers).values()}
+    events = {file: file.stat().st_size for file in _event_files(loggers)}
+    return {os.path.relpath(file, folder): length for file, length in (rows | events).items()}
+
+
+def go_on(loggers: Sequence[Any], folder: Path, checkpoint: Path) -> None:
+    """Bring a resumed run's logs back to where its checkpoint was saved; what came later is run, and logged, again.
 
     Args:
         loggers: loggers that have not logged yet.
-        checkpoint: what the run is resumed from; other words than a file are left to Lightning.
+        folder: folder of the run.
+        checkpoint: what the run is resumed from; it holds the `lengths` as `logs`; other words than
+            a file are left to Lightning.
     """
     if not checkpoint.is_file():
         return
-    step = read_checkpoint(checkpoint)["global_step"]
-    for logger in loggers:
-        file = Path(logger.log_dir or "", "metrics.csv") if hasattr(logger, "log_dir") else Path()
-        if hasattr(logger, "_flush_logs_every_n_steps") and file.is_file():
+    logs = read_checkpoint(checkpoint).get("logs", {})
+    for file in _event_files(loggers):
+        length = logs.get(os.path.relpath(file, folder), 0)
+        if not length:
+            file.unlink()  # begun later
+        elif length < file.stat().st_size:
+            os.truncate(file, length)
+    for index, file in _csv_files(loggers).items():
+        kept = file.with_suffix(".csv.kept")  # still there if the run is killed while CSVLogger deletes the file
+        if not file.is_file() and not kept.is_file():
+            continue
+        if file.is_file():
             with file.open(newline="", encoding="utf-8") as lines:
-                rows = [row for row in csv.DictReader(lines) if int(row["step"]) < step]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the deletion
-                logger.experiment.metrics = [{key: value for key, value in row.items() if value} for row in rows]
-        elif "purge_step" in getattr(logger, "_kwargs", {}) and logger._kwargs["purge_step"] is None:
-            logger._kwargs["purge_step"] = step + 1  # an option of TensorBoard's SummaryWriter
+                rows = list(itertools.islice(csv.reader(lines), logs.get(os.path.relpath(file, folder), 0) + 1))
+            with kept.open("w", newline="", encoding="utf-8") as lines:
+                csv.writer(lines).writerows(rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the deletion
+            writer = loggers[index].experiment
+        kept.replace(file)
+        with file.open(newline="", encoding="utf-8") as lines:
+            writer.metrics_keys = next(csv.reader(lines), [])
+
+
+def _csv_files(loggers: Sequence[Any]) -> dict[int, Path]:
+    """Return the file of each CSVLogger, by its place among the loggers."""
+    found = [(i, one) for i, one in enumerate(loggers) if hasattr(one, "_flush_logs_every_n_steps")]
+    return {index: Path(logger.log_dir, "metrics.csv") for index, logger in found}
+
+
+def _event_files(loggers: Sequence[Any]) -> list[Path]:
+    """Return the files of TensorBoard; a resumed run adds one."""
+    folders = [Path(logger.log_dir) for logger in loggers if hasattr(logger, "_default_hp_metric")]
+    return [file for folder in folders for file in folder.glob("events.out.tfevents.*")]
+
+
+def _count(file: Path) -> int:
+    """Return the number of rows of a CSV file."""
+    if not file.is_file():
+        return 0
+    with file.open(newline="", encoding="utf-8") as lines:
+        return max(0, sum(1 for _ in csv.reader(lines)) - 1)
 
 
 def log_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:
