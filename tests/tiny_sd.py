@@ -20,10 +20,18 @@ SD15_UNET = dict(
 TINY_UNET = SD15_UNET | dict(
     sample_size=8, block_out_channels=(16, 32, 32, 32), cross_attention_dim=32, norm_num_groups=8
 )
+SMALLEST_UNET = TINY_UNET | dict(
+    layers_per_block=1,
+    block_out_channels=(8, 16),
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    attention_head_dim=2,
+    norm_num_groups=4,
+)
 TINY_SD2_UNET = TINY_UNET | dict(attention_head_dim=(2, 4, 8, 8), use_linear_projection=True)
 
 
-def build_tiny_sd(folder: Path, sd2: bool = False) -> Path:
+def build_tiny_sd(folder: Path, sd2: bool = False, unet: dict | None = None) -> Path:
     """Write the checkpoint: 64 px pictures, 8x8 latents, the same weights each time; or in the layout of SD 2.x."""
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -33,7 +41,7 @@ def build_tiny_sd(folder: Path, sd2: bool = False) -> Path:
     tokenizer = train_tokenizer(["a watercolor painting of a red fox", "a cartoon of a small blue house"], 600)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(**(TINY_SD2_UNET if sd2 else TINY_UNET))
+        unet = UNet2DConditionModel(**(unet or (TINY_SD2_UNET if sd2 else TINY_UNET)))
         vae = AutoencoderKL(
             block_out_channels=(8, 16, 16, 16),
             down_block_types=("DownEncoderBlock2D",) * 4,
