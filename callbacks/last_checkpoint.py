@@ -111,7 +111,7 @@ class LastCheckpoint(Checkpoint):
         step, whole = trainer.global_step, trainer.num_training_batches
         position = Position.of(trainer.fit_loop, whole, trainer.accumulate_grad_batches)
         whole = position.batches >= whole
-        if position.batches == trainer.fit_loop.epoch_loop.batch_progress.current.processed > 0:
+        if position.batches == trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0:  # none has begun since
             if progress.validates_next(trainer):
                 done = "done" if whole else ""
                 position.validation = done if self.validated == step else "pending"
