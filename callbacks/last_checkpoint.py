@@ -98,10 +98,9 @@ class LastCheckpoint(Checkpoint):
         if self.stopped != trainer.global_step:
             self._save(trainer)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def save_stopped(self, trainer: L.Trainer) -> None:
         """Save the state of a training that was stopped, without waiting for other devices: they may be gone."""
-        del pl_module
-        if self.begun >= 0 and self.stopped != trainer.global_step and progress.was_stopped(trainer, exception):
+        if self.begun >= 0 and self.stopped != trainer.global_step:
             state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             trainer.strategy.save_checkpoint(state, self._file(trainer))
 
