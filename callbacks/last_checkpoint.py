@@ -39,15 +39,6 @@ class LastCheckpoint(Checkpoint):
         self.validated = self.stopped = -1  # steps of the last validation, and of a stop whose state is saved
         self.logged: dict[str, int] | None = None  # lengths of the logs before a stop, which logs its step once more
 
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict) -> None:
-        """Move the paths of other checkpoints along with the run's folder, or they would be forgotten."""
-        del pl_module
-        for callback in trainer.checkpoint_callbacks:
-            state = checkpoint["callbacks"].get(callback.state_key, {})
-            before, now = state.get("dirpath"), getattr(callback, "dirpath", None)
-            if before and now and str(before) != str(now):
-                checkpoint["callbacks"][callback.state_key] = _moved(state, str(before), str(now))
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave out the batches that were done; Lightning forgets it where a schedule asked for the run's length."""
         del pl_module
@@ -131,10 +122,3 @@ class LastCheckpoint(Checkpoint):
 
     def _file(self, trainer: L.Trainer) -> Path:
         return Path(trainer.default_root_dir, "checkpoints", "last.ckpt")
-
-
-def _moved(value: Any, before: str, now: str) -> Any:
-    """Return the state of a checkpoint callback with another folder in all its paths."""
-    if isinstance(value, dict):
-        return {_moved(key, before, now): _moved(one, before, now) for key, one in value.items()}
-    return now + value[len(before) :] if isinstance(value, str) and value.startswith(before) else value

@@ -43,7 +43,8 @@ class RecordSettings(L.Callback):
         """Leave out states of an optimiser and a schedule that are others now; follow a folder that was moved."""
         del pl_module
         for callback in trainer.checkpoint_callbacks:
-            _follow(checkpoint["callbacks"].get(callback.state_key, {}), callback.dirpath)
+            if (state := checkpoint["callbacks"].get(callback.state_key)) and "best_model_path" in state:
+                _follow(state, callback.dirpath)
         if trainer.state.fn != "fit" or not self.options:
             return
         states = checkpoint["lr_schedulers"]

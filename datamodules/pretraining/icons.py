@@ -45,7 +45,9 @@ class Icons(L.LightningDataModule):
     def views(self, rgba: torch.Tensor) -> torch.Tensor:
         """Turn icons uint8 (B, 4, H, W) into random training pictures float (B, 3, H, W) in [-1, 1]."""
         rgba = augment.random_outline(rgba, 0.3)
-        images = augment.flattened(rgba, augment.random_background(len(rgba), rgba.shape[-1], white=0.5))
+        images = augment.flattened(
+            rgba, augment.random_background(len(rgba), rgba.shape[-1], white=0.5, device=rgba.device)
+        )
         images = augment.random_affine(images, zoom=(0.5, 2.0), shift=0.3, degrees=10, p=0.3)
         images = augment.random_texture(augment.random_colour(augment.random_flip(images), 0.5), 0.3)
         return images * 2 - 1
@@ -57,10 +59,7 @@ class Icons(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Draw the views of a training batch where the model is: for a GPU, one process could not draw enough."""
         del dataloader_idx
-        if not isinstance(batch, torch.Tensor) or batch.dtype != torch.uint8:
-            return batch
-        with batch.device:
-            return self.views(batch)
+        return self.views(batch) if isinstance(batch, torch.Tensor) and batch.dtype == torch.uint8 else batch
 
     def val_dataloader(self) -> DataLoader:
         """256 pictures of unseen icon sets, float (B, 3, H, W) in [-1, 1]."""

@@ -109,12 +109,11 @@ class NamedLatents(Icons):
             return scenes, np.stack([draw(self.table.pixels[row], scene) for row, scene in part])
 
         for scenes, pixels in DataLoader(self.drawings(), 64, num_workers=self.num_workers, collate_fn=drawn):
-            with device:
-                images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
-                moved = augment.random_affine(images, zoom=(0.8, 1.0), shift=0.08, degrees=0, p=1.0)
-                still = torch.tensor([not scene.moved for scene in scenes]).view(-1, 1, 1, 1)
-                images = drawn_in(torch.where(still, images, moved), [scene.look for scene in scenes])
-                latents.append(vae.encode(images * 2 - 1).latent_dist.mean.cpu())
+            images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+            moved = augment.random_affine(images, zoom=(0.8, 1.0), shift=0.08, degrees=0, p=1.0)
+            still = torch.tensor([not scene.moved for scene in scenes], device=device).view(-1, 1, 1, 1)
+            images = drawn_in(torch.where(still, images, moved), [scene.look for scene in scenes])
+            latents.append(vae.encode(images * 2 - 1).latent_dist.mean.cpu())
         return torch.cat(latents)
 
     def load_vae(self) -> torch.nn.Module:

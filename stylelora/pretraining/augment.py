@@ -27,33 +27,35 @@ def flattened(rgba: Tensor, background: Tensor) -> Tensor:
 def random_outline(rgba: Tensor, p: float) -> Tensor:
     """Add a dark outline of one or two pixels to some icons, uint8 (B, 4, H, W), as in comics; icons lack it."""
     alpha = rgba[:, 3:].float()
-    wide = torch.rand(len(rgba), 1, 1, 1) < 0.5
+    wide = torch.rand(len(rgba), 1, 1, 1, device=rgba.device) < 0.5
     grown = torch.where(wide, F.max_pool2d(alpha, 5, 1, 2), F.max_pool2d(alpha, 3, 1, 1))
-    ink = torch.rand(len(rgba), 3, 1, 1) * 80
+    ink = torch.rand(len(rgba), 3, 1, 1, device=rgba.device) * 80
     share = alpha / 255
     outlined = torch.cat([rgba[:, :3] * share + ink * (1 - share), grown], 1).round().to(torch.uint8)
-    return torch.where(torch.rand(len(rgba), 1, 1, 1) < p, outlined, rgba)
+    return torch.where(torch.rand(len(rgba), 1, 1, 1, device=rgba.device) < p, outlined, rgba)
 
 
-def random_background(count: int, size: int, white: float) -> Tensor:
+def random_background(count: int, size: int, white: float, device: torch.device | str = "cpu") -> Tensor:
     """Draw backgrounds, float (B, 3, H, W) in 0..1: white with probability `white`, else a gradient of two colours."""
-    first, second = torch.rand(2, count, 3, 1, 1)
-    ramp = torch.linspace(0, 1, size)
-    ramp = torch.where(torch.rand(count, 1, 1, 1) < 0.5, ramp.view(1, 1, size, 1), ramp.view(1, 1, 1, size))
-    flat = (torch.rand(count, 1, 1, 1) < 0.7).float()
+    first, second = torch.rand(2, count, 3, 1, 1, device=device)
+    ramp = torch.linspace(0, 1, size, device=device)
+    ramp = torch.where(
+        torch.rand(count, 1, 1, 1, device=device) < 0.5, ramp.view(1, 1, size, 1), ramp.view(1, 1, 1, size)
+    )
+    flat = (torch.rand(count, 1, 1, 1, device=device) < 0.7).float()
     colour = first * flat + (first + (second - first) * ramp) * (1 - flat)
-    return torch.where(torch.rand(count, 1, 1, 1) < white, torch.ones(()), colour)
+    return torch.where(torch.rand(count, 1, 1, 1, device=device) < white, torch.ones(()), colour)
 
 
 def random_affine(images: Tensor, zoom: tuple[float, float], shift: float, degrees: float, p: float) -> Tensor:
     """Scale, shift and rotate each picture with probability `p`; border colours fill the revealed area."""
-    count = len(images)
-    scale = torch.empty(count).uniform_(*zoom)
-    angle = torch.empty(count).uniform_(-degrees, degrees).deg2rad()
-    move = torch.empty(count, 2).uniform_(-shift, shift)
-    keep = torch.rand(count) >= p
+    count, device = len(images), images.device
+    scale = torch.empty(count, device=device).uniform_(*zoom)
+    angle = torch.empty(count, device=device).uniform_(-degrees, degrees).deg2rad()
+    move = torch.empty(count, 2, device=device).uniform_(-shift, shift)
+    keep = torch.rand(count, device=device) >= p
     scale[keep], angle[keep], move[keep] = 1, 0, 0
-    theta = torch.zeros(count, 2, 3)
+    theta = torch.zeros(count, 2, 3, device=device)
     theta[:, 0, 0] = theta[:, 1, 1] = angle.cos() / scale
     theta[:, 0, 1] = -angle.sin() / scale
     theta[:, 1, 0] = angle.sin() / scale
@@ -63,7 +65,7 @@ def random_affine(images: Tensor, zoom: tuple[float, float], shift: float, degre
 
 
 def _some(images: Tensor, changed: Tensor, p: float) -> Tensor:
-    return torch.where(torch.rand(len(images), 1, 1, 1) < p, changed, images)
+    return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < p, changed, images)
 
 
 def random_texture(images: Tensor, p: float) -> Tensor:
@@ -75,9 +77,12 @@ def random_texture(images: Tensor, p: float) -> Tensor:
     for factor in (2, 4):
         mosaic = F.interpolate(F.avg_pool2d(images, factor), size=size, mode="nearest")
         images = _some(images, mosaic, p / 2)
-    grain = torch.randn(len(images), 1, size // 2, size // 2)
-    grain = F.interpolate(grain, size=size, mode="bilinear") * 0.6 + torch.randn(len(images), 1, size, size) * 0.4
-    images = _some(images, images + 0.12 * torch.rand(len(images), 1, 1, 1) * grain, p)
+    grain = torch.randn(len(images), 1, size // 2, size // 2, device=images.device)
+    grain = (
+        F.interpolate(grain, size=size, mode="bilinear") * 0.6
+        + torch.randn(len(images), 1, size, size, device=images.device) * 0.4
+    )
+    images = _some(images, images + 0.12 * torch.rand(len(images), 1, 1, 1, device=images.device) * grain, p)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return _some(images, blurred, p / 2).clamp(0, 1)
 
@@ -98,13 +103,15 @@ def busy_background(images: Tensor, share: float) -> Tensor:
         share: probability of using another picture.
     """
     behind = random_affine(images.roll(1, 0), zoom=(2.5, 4.0), shift=0.3, degrees=180, p=1.0)
-    return _some(random_background(len(images), images.shape[-1], white=0.5), behind, share)
+    return _some(random_background(len(images), images.shape[-1], white=0.5, device=images.device), behind, share)
 
 
 def random_colour(images: Tensor, p: float) -> Tensor:
     """Shuffle the colour channels of some pictures; keeps shapes and contrast."""
-    order = torch.rand(len(images), 3).argsort(1)
-    order = torch.where(torch.rand(len(images), 1) < p, order, torch.arange(3))
+    order = torch.rand(len(images), 3, device=images.device).argsort(1)
+    order = torch.where(
+        torch.rand(len(images), 1, device=images.device) < p, order, torch.arange(3, device=images.device)
+    )
     return images.gather(1, order[:, :, None, None].expand_as(images))
 
 
@@ -112,8 +119,8 @@ def random_tone(images: Tensor, p: float) -> Tensor:
     """Change brightness, contrast and saturation of some pictures. Keeps 0..1."""
     count = len(images)
     grey = images.mean(1, keepdim=True)
-    gain, saturation = torch.empty(2, count, 1, 1, 1).uniform_(0.5, 1.4)
-    offset = torch.empty(count, 1, 1, 1).uniform_(-0.2, 0.2)
+    gain, saturation = torch.empty(2, count, 1, 1, 1, device=images.device).uniform_(0.5, 1.4)
+    offset = torch.empty(count, 1, 1, 1, device=images.device).uniform_(-0.2, 0.2)
     changed = (grey + (images - grey) * saturation - 0.5) * gain + 0.5 + offset
     return _some(images, changed.clamp(0, 1), p)
 

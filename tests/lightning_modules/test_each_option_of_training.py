@@ -163,7 +163,7 @@ def test_v_prediction(built, tiny_sd, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_caption_dropout(built, monkeypatch, share):
     given = []
-    monkeypatch.setattr(Objective, "losses", lambda *all_: given.append(all_[5].text) or torch.zeros(len(all_[4])))
+    monkeypatch.setattr(Objective, "losses", lambda *all_, **_: given.append(all_[5].text) or torch.zeros(len(all_[4])))
     batch = training_batch(200)
     loss_of(built(caption_dropout=share), batch)
     dropped = [torch.equal(text, batch["empty_text"][0]) for text in given[0]]

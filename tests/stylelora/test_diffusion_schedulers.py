@@ -64,5 +64,5 @@ def test_others_stay_and_disturb_no_draws(base_with, kind):
 
 
 def test_one_that_cannot_sample_is_refused(base_with):
-    with pytest.raises(InputError, match=r"FlowMatchEulerDiscreteScheduler, the scheduler of .* does not suit"):
+    with pytest.raises(InputError, match=r"has a FlowMatchEulerDiscreteScheduler, which belongs to newer models"):
         own_scheduler(base_with("FlowMatchEulerDiscreteScheduler"), 4)
