@@ -39,10 +39,10 @@ def _board(folder: Path) -> list[tuple]:
 
 
 def _plain(value: object, key: str = "") -> object:
-    """Return a checkpoint as plain values that can be compared, without times, folders and lengths of logs."""
+    """Return a checkpoint as plain values that can be compared, without times, lengths of logs, and its record of id and folders."""
     if isinstance(value, dict):
         kept = value.items() if "dirpath" not in value else [("score", value["best_model_score"])]
-        return {name: _plain(one, name) for name, one in kept if name not in ("seconds", "logs", "zero_grad")}
+        return {name: _plain(one, name) for name, one in kept if name not in ("seconds", "logs", "zero_grad", "run")}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, torch.Tensor):

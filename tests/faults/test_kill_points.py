@@ -87,7 +87,8 @@ def test_a_run_that_was_killed_anywhere_ends_as_if_it_was_not(forks, words, stra
     tried = [one for one in points(events) if (copies / str(one) / "run").is_dir()][:POINTS]
     assert len(tried) >= 30
     wrong = {one: differences(wanted, resumed(forks, words, copies / str(one) / "run")) for one in tried}
-    assert not {f"{one} {events[one]}": found for one, found in wrong.items() if found}
+    bad = {f"{one} {events[one]}": found for one, found in wrong.items() if found}
+    assert not bad, json.dumps(bad, indent=1)
 
 
 @pytest.mark.slow
