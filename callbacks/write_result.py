@@ -98,11 +98,13 @@ class WriteResult(L.Callback):
             done = f"the run has its {trainer.global_step} steps already; raise max_steps or max_epochs"
             raise InputError(f"nothing was trained: {done if trainer.global_step else 'its time was over'}")
         self.warning = getattr(getattr(pl_module, "kept", None), "warning", "")
-        self._write(trainer, "success", None)
+        self._write(trainer, "running", None)  # the card shows it
         if trainer.is_global_zero:
             write_card(Path(trainer.default_root_dir))
             for logger in trainer.loggers:
                 log_outcome(logger, pl_module.hparams, self.kept_metrics, trainer.global_step)
+                logger.save()
+        self._write(trainer, "success", None)  # last: what says so has everything
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what the test measured."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.files import remove_abandoned
 from stylelora.precision import check_precision
 from stylelora.records import InputError
 from stylelora.runs.aside import set_aside
@@ -84,6 +85,8 @@ def begin(
         elif verb == "fit":
             record["id"], found = go_on(saved, trainer, model, data, settings, allowed)
     if trainer.is_global_zero:
+        for place in ("*", "*/*"):
+            remove_abandoned(folder, place, older=0)  # no other process writes here now
         if verb != "fit" or checkpoint is None:
             names = ("model", "data", "clip_score", "ckpt_path")
             set_aside(folder, _inputs([config.get(name) for name in names]))

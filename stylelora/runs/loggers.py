@@ -13,7 +13,6 @@ from typing import Any
 
 from PIL import Image
 
-from stylelora.files import remove_abandoned
 from stylelora.records import Metric
 from stylelora.runs.checkpoint import read_checkpoint
 
@@ -54,8 +53,6 @@ def lengths(loggers: Sequence[Any], folder: Path) -> dict[str, int]:
 def go_on(loggers: Sequence[Any], folder: Path, checkpoint: Path) -> None:
     """Bring a resumed run's logs back to where its checkpoint was saved; what came later is run, and logged, again.
 
-    What a killed run was about to write is deleted.
-
     Args:
         loggers: loggers that have not logged yet.
         folder: folder of the run.
@@ -65,7 +62,6 @@ def go_on(loggers: Sequence[Any], folder: Path, checkpoint: Path) -> None:
     if not checkpoint.is_file():
         return
     logs = read_checkpoint(checkpoint).get("logs", {})
-    remove_abandoned(folder, "**/*", older=0)
     for file in _event_files(loggers):
         length = logs.get(os.path.relpath(file, folder), 0)
         if not length:
