@@ -39,7 +39,7 @@ def _board(folder: Path) -> list[tuple]:
 
 
 def _plain(value: object, key: str = "") -> object:
-    """Return a checkpoint as plain values that can be compared, without times, log lengths and its run's id and folders."""
+    """Return a checkpoint as plain values to compare, without times, log lengths, and its run."""
     if isinstance(value, dict):
         kept = value.items() if "dirpath" not in value else [("score", value["best_model_score"])]
         return {name: _plain(one, name) for name, one in kept if name not in ("seconds", "logs", "zero_grad", "run")}
