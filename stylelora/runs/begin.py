@@ -85,7 +85,7 @@ def begin(
         elif verb == "fit":
             record["id"], found = go_on(saved, trainer, model, data, settings, allowed)
     if trainer.is_global_zero:
-        for place in ("*", "*/*"):
+        for place in ("*", "*/*", "*/*/*"):
             remove_abandoned(folder, place, older=0)  # no other process writes here now
         if verb != "fit" or checkpoint is None:
             names = ("model", "data", "clip_score", "ckpt_path")
