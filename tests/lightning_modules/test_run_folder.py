@@ -44,7 +44,8 @@ def test_a_checkpoint_holds_the_adapter_only(run):
     adapter = load_file(adapter_file(run, "-last"))
     assert len(names) == len(adapter) - sum(name.endswith(".alpha") for name in adapter) > 0
     assert all(".lora_A." in name or ".lora_B." in name for name in names)
-    assert (run / "checkpoints" / "last.ckpt").stat().st_size < 2**21
+    weights = adapter_file(run, "-last").stat().st_size  # with two moments each, and the file that is kept
+    assert (run / "checkpoints" / "last.ckpt").stat().st_size < 5 * weights
 
 
 def test_adapters_say_what_they_are(run, tiny_sd):
