@@ -30,6 +30,7 @@ class Checkpoint(NamedTuple):
         found: as of `settings_of_data`.
         step: finished optimiser steps.
         epochs: finished epochs.
+        logs: lengths of the logs, as of `stylelora.runs.loggers.lengths`.
     """
 
     file: Path
@@ -38,6 +39,7 @@ class Checkpoint(NamedTuple):
     found: dict
     step: int
     epochs: int
+    logs: dict[str, int]
 
     @classmethod
     def read(cls, file: Path) -> Checkpoint:
@@ -52,7 +54,7 @@ class Checkpoint(NamedTuple):
             whole = loop["epoch_loop.batch_progress"]["is_last_batch"]
             epochs = loop["epoch_progress"]["current"]["processed" if whole else "completed"]
             about = run.get("id"), run.get("settings", {}), run.get("found", {})
-            return cls(file, *about, content["global_step"], epochs)
+            return cls(file, *about, content["global_step"], epochs, content.get("logs", {}))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is not a checkpoint of fit; give checkpoints/last.ckpt of a run") from error
 
@@ -106,7 +108,7 @@ def go_on(
         rename_adapter(folder)
         differing = f", with {said(differ)}" if differ else ""
         print(f"going on after step {saved.step} of {saved.file}{differing}", file=sys.stderr)
-        continue_loggers(trainer.loggers, folder, saved.file)
+        continue_loggers(trainer.loggers, folder, saved.logs)
     return saved.id if used and saved.id else uuid.uuid4().hex, differ
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from PIL import Image
 
 from stylelora.records import Metric
-from stylelora.runs.checkpoint import read_checkpoint
 
 
 def place_logger(init_args: Any, folder: Path, resumed: bool) -> None:
@@ -50,18 +49,14 @@ def lengths(loggers: Sequence[Any], folder: Path) -> dict[str, int]:
     return {os.path.relpath(file, folder): length for file, length in (rows | events).items()}
 
 
-def go_on(loggers: Sequence[Any], folder: Path, checkpoint: Path) -> None:
+def go_on(loggers: Sequence[Any], folder: Path, logs: Mapping[str, int]) -> None:
     """Bring a resumed run's logs back to where its checkpoint was saved; what came later is run, and logged, again.
 
     Args:
         loggers: loggers that have not logged yet.
         folder: folder of the run.
-        checkpoint: what the run is resumed from; it holds the `lengths` as `logs`. Other words than a file are left to
-            Lightning.
+        logs: their `lengths` when the checkpoint was saved.
     """
-    if not checkpoint.is_file():
-        return
-    logs = read_checkpoint(checkpoint).get("logs", {})
     for file in _event_files(loggers):
         length = logs.get(os.path.relpath(file, folder), 0)
         if not length:
