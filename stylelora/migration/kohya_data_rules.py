@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stylelora.migration.rows import UNUSED, Answer, Settings, Status, number, whole, yes
+from stylelora.migration.rows import NAMELESS, UNUSED, Answer, Settings, Status, number, whole, yes
+from stylelora.records import InputError
 
 #: Hub id that is gone -> the same model elsewhere.
 MOVED = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
@@ -24,12 +25,14 @@ DTYPES |= {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "
 
 def base(value: Any, settings: Settings) -> Answer:
     """The base: a hub id, a folder or a file."""
+    if not isinstance(value, str):
+        raise InputError(f"{NAMELESS} is {value!r}; give a hub id, a folder or a file")
     if value in MOVED:
         return Answer(Status.EQUIVALENT, "that hub id is gone; this is the same model", {"model.base": MOVED[value]})
-    if str(value).lower().endswith((".ckpt", ".pt", ".bin")):
+    if value.lower().endswith((".ckpt", ".pt", ".bin")):
         note = "such files can run code when they are loaded; save the model as .safetensors and name that"
-        return Answer(Status.UNSUPPORTED, note, {"model.base": str(value)})
-    return Answer(Status.TAKEN, "", {"model.base": str(value)})
+        return Answer(Status.UNSUPPORTED, note, {"model.base": value})
+    return Answer(Status.TAKEN, "", {"model.base": value})
 
 
 def train_data_dir(value: Any, settings: Settings) -> Answer:
@@ -43,6 +46,8 @@ def resolution(value: Any, settings: Settings) -> Answer:
     """One number, `512,512`, or a list of two."""
     sides = value if isinstance(value, list) else str(value).split(",")
     sides = [whole(side, "resolution") for side in sides]
+    if len(sides) > 2:
+        raise InputError(f"resolution has {len(sides)} numbers; give one, or width and height")
     if len(set(sides)) == 1:
         return Answer(Status.TAKEN, "", {"data.resolution": sides[0]})
     side = 64 * max(1, round(math.sqrt(math.prod(sides)) / 64))

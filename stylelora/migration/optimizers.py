@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from stylelora.migration.rows import Answer, Setting, Settings, Status, number, whole
+from stylelora.migration.rows import NAMELESS, Answer, Setting, Settings, Status, number, whole
 from stylelora.records import InputError
 
 SCHEDULE = "stylelora.schedules.Schedule"
@@ -68,9 +68,18 @@ SHAPES = {
 
 
 def class_of(name: str) -> str:
-    """Return the class path of an optimiser; a dotted name is one, an unknown one is torch's, as kohya takes it."""
-    path = CLASSES.get(name.lower().replace("_", "").replace("-", ""))
-    return path or (name if "." in name else f"torch.optim.{name}")
+    """Return the class path of an optimiser; a dotted name is one, another may be torch's, as kohya takes it.
+
+    Raises:
+        InputError: if there is no such optimiser.
+    """
+    if path := CLASSES.get(name.lower().replace("_", "").replace("-", "")) or ("." in name and name):
+        return path
+    import torch
+
+    if not isinstance(getattr(torch.optim, name, None), type):
+        raise InputError(f"{NAMELESS} is {name!r}, which is no optimiser known here; correct it")
+    return f"torch.optim.{name}"
 
 
 def optimizer(name: str, init_args: Mapping[str, Any] | None = None) -> Answer:
@@ -79,6 +88,9 @@ def optimizer(name: str, init_args: Mapping[str, Any] | None = None) -> Answer:
     Args:
         name: the trainer's name of it; "": AdamW.
         init_args: arguments that the trainer passes by itself.
+
+    Raises:
+        InputError: if there is no such optimiser.
     """
     path = class_of(name or "AdamW")
     options = {PATH: path} | {f"{INIT}.{key}": value for key, value in (init_args or {}).items()}
