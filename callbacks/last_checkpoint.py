@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, every_n_minutes: float | None = 5.0) -> None:
-        if every_n_minutes is not None and not every_n_minutes >= 0:
+        if every_n_minutes is not None and not 0 <= every_n_minutes < math.inf:
             raise InputError(f"last_checkpoint.every_n_minutes is {every_n_minutes}; give a number from 0, or null")
         self.seconds = None if every_n_minutes is None else 60 * every_n_minutes
         self.saved = time.monotonic()

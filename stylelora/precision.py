@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from stylelora.records import InputError
@@ -28,7 +27,7 @@ def same_precision_everywhere() -> None:
 
 
 def check_precision(config: Any) -> None:
-    """Refuse a precision of the trainer that cannot do what it says, and steps that nothing could be learnt in.
+    """Refuse a precision of the trainer that cannot do what it says.
 
     Args:
         config: parsed command line; a model with a `base_dtype` trains an adapter, in float32.
@@ -36,11 +35,6 @@ def check_precision(config: Any) -> None:
     Raises:
         InputError: if so; the message says what to give instead.
     """
-    clip, steps = config.trainer.get("gradient_clip_val"), config.trainer.get("accumulate_grad_batches")
-    if isinstance(clip, int | float) and not 0 <= clip < math.inf:
-        raise InputError(f"trainer.gradient_clip_val is {clip}; give a number of at least 0")
-    if isinstance(steps, int) and steps < 1:
-        raise InputError(f"trainer.accumulate_grad_batches is {steps}; it must be at least 1")
     given, dtype = config.trainer.precision, config.model.get("init_args", {}).get("base_dtype")
     name = SHORT.get(str(given), str(given))
     if dtype and name in ("bf16-true", "16-true"):

@@ -8,14 +8,14 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from stylelora.console.checks import meant
 from stylelora.console.renamed import new_option, new_place
 from stylelora.console.screens import options_of
 from stylelora.console.settings import about_settings
 from stylelora.console.verbs import SECTIONS, TRAINER
-from stylelora.files import reason
+from stylelora.files import is_of_the_machine, reason
 from stylelora.records import InputError, on_one_line
 
 REFUSED = re.compile(
@@ -90,15 +90,24 @@ def _sentence(error: Exception, words: Sequence[str], function: str | None) -> s
 
 def refused_by_the_system(error: BaseException) -> str | None:
     """Return a sentence if what lies behind an error is a full disk, a denied access or the like, with the path."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _behind(error, "__context__"):  # whatever is said of a file that could not be opened or written
+        if is_of_the_machine(cause) and (said := reason(cause)):
+            return said
+        # Libraries in other languages, and workers, tell it as a text.
+        if told := [code for code in TOLD if os.strerror(code) in str(cause)]:
+            return reason(OSError(told[0], ""))
+    for cause in _behind(error, "__cause__"):
         if isinstance(cause, InputError):
             return None  # says it better
         if isinstance(cause, OSError) and (said := reason(cause)):
             return said
-        cause = cause.__cause__
-    # Libraries in other languages, and workers, tell it as a text.
-    return next((reason(OSError(code, "")) for code in TOLD if os.strerror(code) in str(error)), None)
+    return None
+
+
+def _behind(error: BaseException | None, link: str) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or getattr(error, link)
 
 
 def _is_installed(module: str) -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylelora.data.cache import Cache, View, read, write
-from stylelora.data.reading import SUFFIXES, read_picture
+from stylelora.data.reading import SUFFIXES, picture_bytes, read_picture
 from stylelora.data.scan import upright_size
 from stylelora.data.unicode import alike
 from stylelora.distributed import gather_objects
@@ -133,10 +133,10 @@ class Masks:
 
 def _grey(picture: Picture, file: Path) -> str:
     """Return what the mask is for the cache, after comparing its size with the picture's."""
-    data = file.read_bytes()
     try:
+        data = picture_bytes(file)
         size = upright_size(data)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (InputError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as a mask; replace it") from error
     if size != picture.size:
         raise InputError(

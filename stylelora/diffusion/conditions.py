@@ -14,7 +14,7 @@ from stylelora.base.conditioning import Conditioning
 from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, Blending, Prompt
 from stylelora.diffusion.prediction_sums import denoise_blend
 from stylelora.diffusion.regions import region_mask, regional_shares
-from stylelora.diffusion.sample import count_calls, denoise
+from stylelora.diffusion.sample import check_guidance, count_calls, denoise
 from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import METHODS
 from stylelora.lora.factors import Factors
@@ -139,8 +139,7 @@ def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
     mix, _ = condition.mix(adapters)
     options = condition.options
     options.check()
-    if not math.isfinite(condition.guidance_scale):
-        raise InputError(f"guidance_scale is {condition.guidance_scale}; it must be a number, such as 7.5")
+    check_guidance(condition.guidance_scale)
     if condition.method not in (methods := {**METHODS, **SAMPLING_METHODS}):
         raise InputError(f"no method is called {condition.method!r}; choose from {', '.join(methods)}")
     method = SAMPLING_METHODS.get(condition.method)

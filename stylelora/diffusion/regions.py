@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from stylelora.data.reading import check_size, picture_bytes
 from stylelora.records import InputError
 
 SIDES = ("left", "right", "top", "bottom")
@@ -34,9 +36,10 @@ def region_mask(region: str, height: int, width: int) -> Tensor:
         halves[region].fill_(1)  # a view of the mask
         return mask[None, None]
     try:
-        with Image.open(Path(region)) as image:
+        with Image.open(io.BytesIO(picture_bytes(Path(region)))) as image:
+            check_size(*image.size)
             grey = image.convert("L").resize((width, height), Image.Resampling.BOX)
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (InputError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"region {region!r} is not a picture; give one, or one of {', '.join(SIDES)}") from error
     return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255)[None, None]
 

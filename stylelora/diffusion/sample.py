@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from stylelora.base.conditioning import Conditioning, predict
 from stylelora.base.numbers import check_numbers
 from stylelora.diffusion import noise
+from stylelora.records import InputError
 
 
 def initial_noise(seeds: Sequence[int | str], shape: Sequence[int]) -> Tensor:
@@ -56,6 +58,16 @@ def denoise(
         return unconditional + guidance_scale * (conditional - unconditional)  # bf16 is too coarse for the difference
 
     return walk(unet, scheduler, start, num_inference_steps, predicted)
+
+
+def check_guidance(guidance_scale: float) -> None:
+    """Check a guidance scale.
+
+    Raises:
+        InputError: if it is negative, infinite or NaN.
+    """
+    if not 0 <= guidance_scale < math.inf:
+        raise InputError(f"guidance_scale is {guidance_scale}; it must be a number of at least 0, such as 7.5")
 
 
 def count_calls(scheduler: Any, num_inference_steps: int) -> int:

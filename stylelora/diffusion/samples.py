@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_vae
-from stylelora.diffusion.sample import decode, denoise, initial_noise
+from stylelora.diffusion.sample import check_guidance, decode, denoise, initial_noise
 from stylelora.lora.inject import adapter_disabled
 from stylelora.lora.text_encoder import TrainedTextEncoder
 from stylelora.records import SampleBatch
@@ -25,9 +25,13 @@ class Sampler:
         scheduler: any deterministic diffusers scheduler.
         num_inference_steps: denoising steps of prompts that name none.
         guidance_scale: guidance scale of prompts that name none.
+
+    Raises:
+        InputError: if the guidance scale is no number of at least 0.
     """
 
     def __init__(self, base: Path, scheduler: Any, num_inference_steps: int, guidance_scale: float) -> None:
+        check_guidance(guidance_scale)
         self.base, self.scheduler = base, scheduler
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         self._vae: nn.Module | None = None

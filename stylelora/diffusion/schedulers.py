@@ -58,6 +58,8 @@ def other_scheduler(path: str, like: Any, num_inference_steps: int) -> Any:
 
 
 def _check(scheduler: Any, num_inference_steps: int, what: str, advice: str) -> None:
+    if not 1 <= num_inference_steps <= (most := scheduler.config.num_train_timesteps):
+        raise InputError(f"num_inference_steps is {num_inference_steps}; give 1 to {most}")
     numbers = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
     try:
         with torch.random.fork_rng(devices=[]):

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from stylelora.lora.dropout import add_dropout
-from stylelora.lora.options import LoraOptions, matches, untied
+from stylelora.lora.options import MOST_RANK, LoraOptions, matches, untied
 from stylelora.lora.start import start_at_principal, start_at_zero
 from stylelora.records import InputError
 
 log = logging.getLogger(__name__)
-
-MOST_RANK = 2**14
 
 ADAPTER = "style"
 
@@ -59,15 +57,15 @@ def inject_lora(
     """
     if rank < 1:
         raise InputError(f"LoRA rank must be at least 1, got {rank}.")
+    if rank > MOST_RANK:
+        raise InputError(f"LoRA rank {rank} is more than {MOST_RANK}, the width of any layer; give a lower rank.")
     if alpha is not None and not (alpha > 0 and math.isfinite(alpha)):
         raise InputError(f"LoRA alpha must be a number above 0, got {alpha}.")
     if not 0 <= dropout < 1:
-        raise InputError(f"LoRA dropout must be at least 0 and below 1, got {dropout}.")
+        raise InputError(f"lora_dropout is {dropout}; give a share from 0 to below 1")
     options.check_beside(dropout, alpha)
     names = _match(model, target_modules, where)
     ranks = options.ranks(names, rank, alpha)
-    if (highest := max((one for one, _ in ranks.values()), default=0)) > MOST_RANK:
-        raise InputError(f"LoRA rank {highest} is more than {MOST_RANK}, the width of any layer; give a lower rank.")
     if (scales := untied(ranks.values())) and not options.use_rslora:
         log.warning(
             "alpha is not the rank: the update of the %s is multiplied by %s, so another rank is another strength; "

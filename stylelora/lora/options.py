@@ -10,6 +10,9 @@ from typing import Literal
 
 from stylelora.records import InputError
 
+#: No layer of Stable Diffusion is wider.
+MOST_RANK = 2**14
+
 
 @dataclass(frozen=True)
 class LoraOptions:
@@ -43,8 +46,8 @@ class LoraOptions:
             InputError: if not.
         """
         for key, rank in self.rank_pattern.items():
-            if rank < 1:
-                raise InputError(f"lora.rank_pattern gives {key} the rank {rank}; it must be at least 1")
+            if not 1 <= rank <= MOST_RANK:
+                raise InputError(f"lora.rank_pattern gives {key} the rank {rank}; give 1 to {MOST_RANK}")
         for key, alpha in self.alpha_pattern.items():
             if not (alpha > 0 and math.isfinite(alpha)):
                 raise InputError(f"lora.alpha_pattern gives {key} the alpha {alpha}; it must be a number above 0")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stylelora.base.load import load_tokenizer, resolve_base
+from stylelora.base.load import MOST_SIDE, load_tokenizer, resolve_base
 from stylelora.data.captions import Caption, beside, check_template
 from stylelora.data.srgb import opaque_colour
 from stylelora.data.styles import STYLES, Style
@@ -107,6 +107,7 @@ def preprocess(
         "remove": remove, "limits": asdict(limits), "base": base, "strict": strict, "allow": allow, "drop": drop,
     }  # fmt: skip
     _check_options(settings, workers)
+    limits.check()
     check_target(root, target)
     options = CaptionOptions(captions, remove, trigger, captioning)
     files, tokenizer, captioners = find_files(root), load_tokenizer(resolve_base(base)), load_captioners(options)
@@ -215,8 +216,9 @@ def judge(
 
 
 def _check_options(settings: dict, workers: int) -> None:
-    if settings["resolution"] < 1 or workers < 1:
-        raise InputError(f"resolution is {settings['resolution']} and workers {workers}; both must be at least 1")
+    if not 1 <= settings["resolution"] <= MOST_SIDE or workers < 1:
+        given = f"resolution is {settings['resolution']} and workers {workers}"
+        raise InputError(f"{given}; give a resolution from 1 to {MOST_SIDE} px, and at least one worker")
     if not settings["trigger"]:
         raise InputError(f"style {settings['style']!r} has no trigger word; give one")
     names = [*settings["allow"], *settings["drop"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from stylelora.data.images import lost_share
 from stylelora.preprocess.duplicates import duplicate_groups
 from stylelora.preprocess.normalise import Row
 from stylelora.preprocess.quality import enlargement
+from stylelora.records import InputError
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -54,6 +56,17 @@ class Limits:
     enlargement: float = 1.0
     sharpness: float = 50.0
     jpeg_quality: int = 50
+
+    def check(self) -> None:
+        """Check that all are numbers within their ranges.
+
+        Raises:
+            InputError: if one is not.
+        """
+        ranges = {"cropped": (0, 1), "enlargement": (0, math.inf), "sharpness": (0, math.inf), "jpeg_quality": (0, 100)}
+        for name, (least, most) in ranges.items():
+            if not (least <= (value := getattr(self, name)) <= most and math.isfinite(value)):
+                raise InputError(f"limits.{name} is {value}; give a number from {least} to {most:g}")
 
 
 @dataclass(frozen=True)

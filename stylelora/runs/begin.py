@@ -15,7 +15,7 @@ from stylelora.records import InputError
 from stylelora.runs.aside import set_aside
 from stylelora.runs.folder import run_folder
 from stylelora.runs.go_on import Checkpoint, go_on
-from stylelora.runs.length import check_length, steps_over_epochs
+from stylelora.runs.length import check_length, check_numbers, steps_over_epochs
 from stylelora.runs.loggers import place_logger
 from stylelora.runs.resume import ALLOW, RESUME
 from stylelora.runs.settings import Changes, changes, check_adapter, settings_of_data, settings_of_run
@@ -24,7 +24,7 @@ from stylelora.runs.swapped import own_defaults
 
 
 def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> None:
-    """Check the precision of a run, settle its length and the options of swapped classes, and set its folder.
+    """Check the numbers of a run, settle its length and the options of swapped classes, and set its folder.
 
     Args:
         config: parsed command line; the folder, to which all outputs go, is set in `trainer`, `checkpoint` and loggers.
@@ -33,6 +33,7 @@ def prepare_run(config: Any, configs: Path, verb: str, words: Sequence[str]) -> 
         words: the command line.
     """
     check_precision(config)
+    check_numbers(config.trainer)
     if verb == "fit":
         steps_over_epochs(config.trainer, words)
         check_length(config.trainer)

@@ -1,13 +1,40 @@
-"""The length of a training: in epochs, or in steps."""
+"""The trainer's numbers, and the length of a training: in epochs, or in steps."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from stylelora.console.checks import pairs
 from stylelora.records import InputError
+
+#: Option of the trainer that Lightning takes as it comes -> the least that makes sense.
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+    "min_epochs": 0,
+    "min_steps": 0,
+    "num_sanity_val_steps": -1,
+}
+
+
+def check_numbers(trainer: Any) -> None:
+    """Check the numbers that Lightning does not check.
+
+    Args:
+        trainer: parsed options of the trainer.
+
+    Raises:
+        InputError: if one makes no sense.
+    """
+    for name, least in _LEAST.items():
+        value = trainer.get(name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"trainer.{name} is {value}; give a number of at least {least}")
 
 
 def steps_over_epochs(trainer: Any, words: Sequence[str]) -> None:

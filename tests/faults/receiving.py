@@ -2,12 +2,51 @@
 
 import contextlib
 import io
+import signal
 from pathlib import Path
 
 from stylelora.console import bound_yaml
 from stylelora.console.screens import answer
+from stylelora.records import InputError
 
 RECEIVERS = {}
+
+
+class Hangs(BaseException):
+    """What takes too long; no `except Exception` stops it."""
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+    """Raise Hangs in what takes longer."""
+
+    def stop(number, frame):
+        raise Hangs(f"hangs for more than {seconds} s")
+
+    kinds = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
+    before = {number: signal.signal(number, stop) for number in kinds.values()}
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 6 * seconds)  # what waits takes no time of the processor; others may take it
+    try:
+        yield
+    finally:
+        for timer in kinds:
+            signal.setitimer(timer, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def build(words):
+    """Parse a command line and build what it names."""
+    import cli
+
+    class Built(cli.build_cli()):
+        def _run_subcommand(self, subcommand):
+            pass
+
+    bound_yaml()
+    answer(words, None, cli.DEFAULTS)
+    Built(words, args=words)
 
 
 def receiver(function):
@@ -122,17 +161,9 @@ def interference(given, *words):
 @receiver
 def fit(given, here, *more):
     """Build everything that a command line of `fit` names, and train nothing."""
-    import cli
     from tests.runs import fit_words
 
-    class Built(cli.build_cli()):
-        def _run_subcommand(self, subcommand):
-            pass
-
-    words = fit_words(given["base"], given["clip"], given["pictures"], Path(here, "runs", "x"), *more)
-    bound_yaml()
-    answer(words, None, cli.DEFAULTS)
-    Built(words, args=words)
+    build(fit_words(given["base"], given["clip"], given["pictures"], Path(here, "runs", "x"), *more))
 
 
 @receiver
@@ -141,3 +172,34 @@ def resolution(given, number):
     from stylelora.base.load import check_resolution
 
     check_resolution(given["base"], number)
+
+
+@receiver
+def preprocess(given, *words):
+    """Make a training set of raw pictures, by a command line."""
+    from stylelora.console import call
+    from stylelora.console.verbs import FUNCTIONS
+
+    bound_yaml()
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        call(FUNCTIONS["preprocess"], "preprocess", list(words))
+
+
+@receiver
+def predict(given, here, *more):
+    """Build everything that a command line of `predict` names, and draw nothing."""
+    words = ["--model=lightning_modules.ComposedStyles", f"--model.base={given['base']}", "--data=datamodules.Prompts"]
+    words += [f"--model.adapters=[{given['ink']}, {given['oil']}]", "--model.weights=[[0.6, 0.4]]"]
+    words += ["--data.prompts=[a cat]", "--model.num_inference_steps=2", "--trainer.accelerator=cpu"]
+    build(["predict", *words, f"--trainer.default_root_dir={here}/runs/x", *more])
+
+
+@receiver
+def test(given, here, *more):
+    """Run a command line of `test`."""
+    from tests.runs import evaluation_words, run_cli
+
+    words = [given["base"], given["clip"], [given["ink"], given["oil"]], [given["pictures"]], Path(here, "x"), *more]
+    code, said = run_cli(evaluation_words(*words))
+    if code:
+        raise InputError(said.splitlines()[-1])

@@ -151,10 +151,15 @@ def test_only_old_leftovers_are_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".b.partial", "whole"]
 
 
-def test_a_sentence_of_our_own_stands_before_the_systems():
-    ours = InputError("ours")
-    ours.__cause__ = OSError(errno.ENOSPC, "full")
+def test_a_sentence_of_our_own_stands_before_the_systems_unless_the_machine_is_at_fault():
+    ours = InputError("this base is damaged; download it again")
+    ours.__cause__ = OSError(errno.EACCES, "denied")
     assert refused_by_the_system(ours) is None
+    ours.__cause__ = OSError("cannot load")  # diffusers' own, raised while it looked into what safetensors had raised
+    ours.__cause__.__context__ = RuntimeError("unable to open file <a> in read-only mode: Too many open files (24)")
+    assert "ulimit -n" in refused_by_the_system(ours)
+    ours.__cause__ = OSError(errno.ENOSPC, "full")
+    assert "the disk is full" in refused_by_the_system(ours)
     assert refused_by_the_system(ValueError("no relation")) is None
     assert "ulimit -n" in refused_by_the_system(RuntimeError("Too many open files. Communication is over"))
 

@@ -1,6 +1,7 @@
 """Masks follow their pictures, and what does not fit is named."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -151,6 +152,9 @@ def change(folder, how):
         Image.new("L", (60, 90), 255).save(folder / "0.bmp")
     elif how == "no picture":
         (folder / "2.bmp").write_bytes(b"BM nothing")
+    elif how == "pipe":
+        (folder / "2.bmp").unlink()
+        os.mkfifo(folder / "2.bmp")
     elif how == "black":
         Image.new("L", (64, 64)).save(folder / "1.bmp")
 
@@ -162,6 +166,7 @@ def change(folder, how):
         ("twice", r"two masks for one picture \(0.bmp and 0.webp\); remove one"),
         ("size", "0.bmp has 60x90 px, but its picture 0.png 90x60; make them equal"),
         ("no picture", "2.bmp cannot be read as a mask"),
+        ("pipe", "2.bmp cannot be read as a mask"),
         ("black", r"1 of 4 masks are black wherever their picture is shown \(1.png\)"),
     ],
 )

@@ -192,7 +192,7 @@ def test_dropped_modules_still_have_gradients(base):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"rank_pattern": {"conv1": 0}}, "lora.rank_pattern gives conv1 the rank 0; it must be at least 1"),
+        ({"rank_pattern": {"conv1": 0}}, "lora.rank_pattern gives conv1 the rank 0; give 1 to 16384"),
         (
             {"alpha_pattern": {"conv1": -1.0}},
             "lora.alpha_pattern gives conv1 the alpha -1.0",
