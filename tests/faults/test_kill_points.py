@@ -7,7 +7,7 @@ import pytest
 from stylelora.runs.folder import adapter_file
 from tests.faults.forks import Forks
 from tests.faults.run_files import differences, left
-from tests.runs import fit_words
+from tests.runs import draw_pictures, fit_words
 from tests.tiny_sd import SMALLEST_UNET, build_tiny_sd
 
 LOGGERS = [
@@ -35,6 +35,20 @@ OPTIONS = [
     "--last_checkpoint.every_n_minutes=0",
 ]
 POINTS = 36
+#: What reads or draws elsewhere than in the run's own process, or ends elsewhere than after an epoch.
+OTHERS = [
+    "--data.num_workers=2",
+    "--data.wildcards=true",
+    "--data.buckets=true",
+    "--trainer.max_steps=7",
+    "--trainer.max_epochs=-1",
+    "--trainer.val_check_interval=3",
+    "--trainer.check_val_every_n_epoch=null",
+    "--model.objective.timesteps=logit_normal",
+    "--model.lora.module_dropout=0.2",
+    "--model.num_inference_steps=1",
+    "--last_checkpoint.every_n_minutes=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +100,29 @@ def test_a_run_that_was_killed_anywhere_ends_as_if_it_was_not(forks, words, stra
     wanted, events, copies = straight
     tried = [one for one in points(events) if (copies / str(one) / "run").is_dir()][:POINTS]
     assert len(tried) >= 30
+    wrong = {one: differences(wanted, resumed(forks, words, copies / str(one) / "run")) for one in tried}
+    bad = {f"{one} {events[one]}": found for one, found in wrong.items() if found}
+    assert not bad, json.dumps(bad, indent=1)
+
+
+@pytest.mark.slow
+def test_so_does_one_with_workers_prior_pictures_and_an_end_within_an_epoch(forks, tiny_clip, tmp_path):
+    base = build_tiny_sd(tmp_path / "tiny_sd", unet=SMALLEST_UNET)
+    pictures, prior = draw_pictures(tmp_path / "style"), draw_pictures(tmp_path / "prior", 3)
+    for caption in pictures.glob("*.txt"):
+        caption.write_text("a {red|blue|green} thing with {one|two} {stripes|dots}")
+    more = [*OTHERS, f"--data.prior.root={prior}", f"--data.cache={tmp_path / 'cache'}"]
+
+    def words(folder):
+        return fit_words(base, tiny_clip, pictures, folder, *more)
+
+    run, copies = tmp_path / "straight" / "run", tmp_path / "copies"
+    ran = forks.run(words(run), run, copies=str(copies))
+    assert ran["status"] == 0, ran["said"]
+    wanted, events = left(run), ran["events"]
+    assert wanted["checkpoints/last.ckpt"]["global_step"] == 7
+    tried = [one for one in points(events) if (copies / str(one) / "run").is_dir()][::3][:12]
+    assert len(tried) >= 8
     wrong = {one: differences(wanted, resumed(forks, words, copies / str(one) / "run")) for one in tried}
     bad = {f"{one} {events[one]}": found for one, found in wrong.items() if found}
     assert not bad, json.dumps(bad, indent=1)
