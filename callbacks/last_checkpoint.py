@@ -65,9 +65,12 @@ class LastCheckpoint(Checkpoint):
             self.logged = lengths(trainer.loggers, Path(trainer.default_root_dir))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the state before a stopped run's closing validation, and before others if it is time."""
+        """Save the state before a stopped run's closing validation, and before others if it is time.
+
+        Not after the last of a given number of steps: Lightning makes no validation of a run that has them all.
+        """
         del pl_module
-        if self.begun < 0 or trainer.sanity_checking:
+        if self.begun < 0 or trainer.sanity_checking or trainer.global_step == trainer.max_steps:
             return
         stops = trainer.should_stop and not progress.is_trained(trainer)
         if stops or self._is_time(trainer):
