@@ -17,6 +17,7 @@ from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import save_png, to_pil
 from stylelora.data.scan import content_hash
 from stylelora.files import write
+from stylelora.lora.read import START
 from stylelora.lora.write import DType, write_lora
 from stylelora.records import InputError, SampleBatch
 from stylelora.runs.folder import adapter_file
@@ -172,6 +173,8 @@ class SaveAdapter(L.Callback):
             "held_out": content_hash(data.held_out),
             "git": git_hash(),
         }
+        if hparams.start:
+            notes[START] = f"{hparams.start:g}"
         if measured and skill is not None:
             notes["held_out_skill"] = f"{skill:.6f}"
         if measured and self.sample is not None:

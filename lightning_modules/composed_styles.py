@@ -35,7 +35,7 @@ from stylelora.diffusion.conditions import (
     check_condition,
     sample_condition,
 )
-from stylelora.diffusion.loss import bank_losses
+from stylelora.diffusion.loss import bank_losses, is_before
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler, own_scheduler
 from stylelora.lora.blend import added, check_adapter
@@ -73,6 +73,8 @@ class ComposedStyles(L.LightningModule):
         scheduler: sampler, as a class such as diffusers.EulerDiscreteScheduler; default: the base's own.
         resolution: side of the pictures in pixels; default: the base's own.
         triggers: trigger words, one per adapter, "" for none; default: those that the files state.
+        starts: shares of the steps that are made before each adapter joins, one per adapter, 0 for none; 0.2 leaves the
+            first fifth, where the layout is decided, to the base; default: those that the files state.
         unet_only: leave out the layers that adapters have for the text encoder.
         clip_skip: layer of the text encoder that gives the text embeddings, counted from the end as kohya counts; 1
             is the last; 2, the one before, suits many anime models; the one that the adapters were trained
@@ -93,6 +95,7 @@ class ComposedStyles(L.LightningModule):
         scheduler: str | None = None,
         resolution: int | None = None,
         triggers: list[str] | None = None,
+        starts: list[float] | None = None,
         unet_only: bool = False,
         clip_skip: int = 1,
     ) -> None:
@@ -121,7 +124,7 @@ class ComposedStyles(L.LightningModule):
                 f"prompt_baselines contains {CONTENT} alone, which is the base itself; name a style in each, or "
                 f"remove it"
             )
-        self.adapters = read_adapters(adapters, unet_only, triggers)
+        self.adapters = read_adapters(adapters, unet_only, triggers, starts)
         trained = {one.name: clip_skip_of(one.metadata) for one in self.adapters}
         if other := {name: skip for name, skip in trained.items() if skip not in (None, clip_skip)}:
             agreed = {*trained.values()} - {None}
@@ -233,6 +236,7 @@ class ComposedStyles(L.LightningModule):
                 "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
                 "options": dataclasses.asdict(condition.options),
                 "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
+                "starts": {adapter.name: adapter.start for adapter in condition.mix(self.adapters)[1] if adapter.start},
             }  # fmt: skip
             of = zip(batch["content"], batch["seed"], strict=True)
             how = f"{settings['condition']}, guidance {condition.guidance_scale:g}"
@@ -267,10 +271,13 @@ class ComposedStyles(L.LightningModule):
         for place, condition in enumerate(self.conditions):
             if not condition.trigger or condition.prompt_template != CONTENT or not condition.is_one_unet:
                 continue
-            of_unet, of_text = parts(self.blends.updates(condition))
-            captions = self._embed(batch["caption"], of_text) if of_text else base_captions
-            with added(self.unet, of_unet):
-                losses = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
+            losses = torch.zeros(())
+            for begins in condition.starts(self.adapters):
+                of_unet, of_text = parts(self.blends.updates(condition.at(self.adapters, begins)))
+                captions = self._embed(batch["caption"], of_text) if of_text else base_captions
+                with added(self.unet, of_unet):
+                    found = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
+                losses = torch.where(is_before(begins), losses, found)
             at_fault = "the picture, the base or a LoRA is at fault: give others"
             check_numbers(losses, list(map(quoted, batch["caption"])), f"the loss ({self.name(condition)})", at_fault)
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):

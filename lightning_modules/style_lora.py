@@ -15,6 +15,7 @@ from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_unet, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
+from stylelora.diffusion.loss import is_before
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.samples import Sampler
 from stylelora.diffusion.schedulers import own_scheduler
@@ -55,7 +56,7 @@ class StyleLoRA(L.LightningModule):
             some; 0 to below 1.
         target_modules: layers that get a LoRA; given by the last parts of their names, such as to_q, conv1 or
             attn2.to_k.
-        lora: other ranks in some layers, another scale, start or dropout (lora.rank_pattern and others).
+        lora: other ranks in some layers, another scale, initialisation or dropout (lora.rank_pattern and others).
         text_encoder: LoRA of the text encoder, from text_encoder.rank 1 on; default: none.
         init_from: LoRA file that the training continues, of any program; default: it starts anew.
         lora_plus_ratio: learning rate of the LoRA's B over that of its A, such as 16 (LoRA+, Hayou et al. 2024);
@@ -73,6 +74,9 @@ class StyleLoRA(L.LightningModule):
         num_inference_steps: denoising steps of each sample picture; default: depends on the base (30 for SD 1.5).
         guidance_scale: guidance scale (CFG) of the samples; how strongly they follow their prompt; 1 means no guidance;
             default: depends on the base (7.5 for SD 1.5).
+        start: share of the sampler's steps that are made without the LoRA and its trigger word, 0 to below 1; 0.2
+            leaves the first fifth, where the layout is decided, to the base; written into the file, which `predict` and
+            `test` follow. With model.objective.timestep_range [0, 0.8] nothing is trained that is not used.
         sample_every_n_epochs: sample and score at the validations of every n-th epoch, and at the last one.
         clip_skip: layer of the text encoder that gives the text embeddings, counted from the end as kohya counts; 1
             is the last; 2, the one before, suits many anime models.
@@ -102,6 +106,7 @@ class StyleLoRA(L.LightningModule):
         objective: Objective = Objective(),
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        start: float = 0.0,
         sample_every_n_epochs: int = 1,
         clip_skip: int = 1,
         gradient_checkpointing: bool = False,
@@ -147,7 +152,7 @@ class StyleLoRA(L.LightningModule):
         self._held_out: list[dict] = []
         self._samples = True  # whether this validation draws
         recipe = self.hparams.num_inference_steps, self.hparams.guidance_scale
-        self.sampler = Sampler(folder, self.scheduler, *recipe)
+        self.sampler = Sampler(folder, self.scheduler, *recipe, begins=start)
         self.watch = Watch(self, base)
         self.average = Average(adapter_parameters(self), ema_decay)
         self._optimizer()  # whatever is wrong with it is said before anything is encoded
@@ -192,9 +197,11 @@ class StyleLoRA(L.LightningModule):
         if any(row not in self._base_losses for row in batch["row"]):
             with adapter_disabled(self):
                 self._base_losses |= dict(zip(batch["row"], self._bank_losses(batch), strict=True))
+        base_losses = torch.stack([self._base_losses[row] for row in batch["row"]])
+        losses = torch.where(is_before(self.hparams.start), base_losses, losses)
         self._held_out += [
-            {"row": row, "loss": loss, "base_loss": self._base_losses[row]}
-            for row, loss in zip(batch["row"], losses, strict=True)
+            {"row": row, "loss": loss, "base_loss": base_loss}
+            for row, loss, base_loss in zip(batch["row"], losses.mean(1), base_losses.mean(1), strict=True)
         ]
         return None
 
@@ -205,9 +212,9 @@ class StyleLoRA(L.LightningModule):
         return trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
     def _bank_losses(self, batch: dict) -> Tensor:
-        """Return each held-out picture's mean loss over the bank's timesteps, float32 (B,)."""
+        """Return each held-out picture's loss at the bank's timesteps, float32 (B, 8)."""
         latents = batch["mean"] * self.scaling_factor
-        return self.watch.bank_losses(self.global_step, batch, latents, self._given(batch)).mean(1).cpu()
+        return self.watch.bank_losses(self.global_step, batch, latents, self._given(batch)).cpu()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop before a step of what is not a number."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from stylelora.base.conditioning import Conditioning
 from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, Blending, Prompt
-from stylelora.diffusion.prediction_sums import denoise_blend
+from stylelora.diffusion.prediction_sums import summed
 from stylelora.diffusion.regions import region_mask, regional_shares
-from stylelora.diffusion.sample import check_guidance, count_calls, denoise
+from stylelora.diffusion.sample import Predict, check_guidance, count_calls, first_call, guided, in_turn, walk
 from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import METHODS
 from stylelora.lora.factors import Factors
@@ -68,6 +69,21 @@ class Condition:
         """
         mix = MixSpec.of([adapter.name for adapter in adapters], [self.strength * weight for weight in self.weights])
         return mix, [adapter for adapter in adapters if adapter.name in mix.names]
+
+    def starts(self, adapters: Sequence[Adapter]) -> list[float]:
+        """Return the shares of the steps, rising from 0, after which adapters join."""
+        return sorted({0.0, *(adapter.start for adapter in self.mix(adapters)[1])})
+
+    def at(self, adapters: Sequence[Adapter], progress: float) -> Condition:
+        """Return the condition after a share of the steps: an adapter that starts later has the weight 0 until then.
+
+        Args:
+            adapters: all adapters.
+            progress: share of the steps, 0 to below 1.
+        """
+        begun = [adapter.start <= progress for adapter in adapters]
+        weights = tuple(weight * now for weight, now in zip(self.weights, begun, strict=True))
+        return self if all(begun) else replace(self, weights=weights)
 
     def prompts(self, adapters: Sequence[Adapter], content: str) -> list[str]:
         """Return the prompts for a content: one with all trigger words, or one for each adapter."""
@@ -181,7 +197,7 @@ def sample_condition(
     """Sample latents under a condition; the UNet is restored afterwards.
 
     Methods in weight space and `k_lora` use one prompt with all trigger words, and one text encoder with all updates;
-    others give each adapter its own of both.
+    others give each adapter its own of both. Until an adapter starts it is not there: not its update, not its word.
 
     Args:
         unet: the base's UNet, without adapters.
@@ -199,9 +215,30 @@ def sample_condition(
     Raises:
         InputError: if weights, options or adapters do not fit.
     """
-    adapters, steps = blends.adapters, condition.num_inference_steps
-    negatives = negatives[:1] if len({*negatives}) == 1 else negatives
-    check_condition(condition, adapters)
+    steps, negatives = condition.num_inference_steps, negatives[:1] if len({*negatives}) == 1 else negatives
+    check_condition(condition, blends.adapters)
+    stages = {}
+    for begins in condition.starts(blends.adapters):
+        now = condition.at(blends.adapters, begins)
+        call = first_call(begins, steps, scheduler.order)
+        stages[call] = functools.partial(_stage, unet, scheduler, blends, now, start, contents, embed, negatives)
+    with in_turn(stages) as predict:
+        return walk(unet, scheduler, start, steps, predict)
+
+
+@contextmanager
+def _stage(
+    unet: nn.Module,
+    scheduler: Any,
+    blends: Blends,
+    condition: Condition,
+    start: Tensor,
+    contents: Sequence[str],
+    embed: Callable[[Sequence[str], Mapping[str, Factors]], Conditioning],
+    negatives: Sequence[str],
+) -> Iterator[Predict]:
+    """Be in the stage of a condition; see `sample_condition`."""
+    adapters = blends.adapters
     mix, used = condition.mix(adapters)
     texts = [list(one) for one in zip(*(condition.prompts(adapters, one) for one in contents), strict=True)]
 
@@ -214,7 +251,8 @@ def sample_condition(
         of_unet, of_text = parts(blends.updates(condition))
         prompt = encoded(0, of_text)
         with added(unet, of_unet):
-            return denoise(unet, scheduler, start, prompt.text, prompt.empty, steps, condition.guidance_scale)
+            yield guided(unet, prompt.text, prompt.empty, condition.guidance_scale)
+        return
     method = SAMPLING_METHODS[condition.method]
     strength = 1.0 if method.from_base else mix.strength
     scaled = [{name: update.scaled(strength) for name, update in one.layers.items()} for one in used]
@@ -231,13 +269,13 @@ def sample_condition(
         base_prompt=encoded(-1, {}),
         guidance_scale=condition.guidance_scale,
         options=condition.options,
-        calls=count_calls(scheduler, steps),
+        calls=count_calls(scheduler, condition.num_inference_steps),
         order=scheduler.order,
         once=lambda make: blends.once(condition, make),
     )
     terms = method.plan(given)
     with routed(unet, given.layers) as router:
-        return denoise_blend(unet, router, scheduler, start, terms, steps, condition.options.batched)
+        yield summed(unet, router, terms, condition.options.batched)
 
 
 def _shares(condition: Condition, adapters: Sequence[Adapter], start: Tensor) -> Sequence[float | Tensor]:

@@ -18,6 +18,11 @@ from stylelora.diffusion.noise import normal
 BANK_TIMESTEPS = (62, 187, 312, 437, 562, 687, 812, 937)
 
 
+def is_before(start: float) -> Tensor:
+    """Tell which of BANK_TIMESTEPS a sampler passes before a share of its steps, bool (8,)."""
+    return 1 - torch.tensor(BANK_TIMESTEPS) / 1000 < start
+
+
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """Diffuse latents to their timesteps: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, eq. 4).
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stylelora.base.conditioning import Conditioning, predict
-from stylelora.diffusion.sample import walk
+from stylelora.diffusion.sample import Predict
 from stylelora.lora.router import Choice, Router
 
 
@@ -56,31 +55,15 @@ def predict_sum(
     return total
 
 
-def denoise_blend(
-    unet: torch.nn.Module,
-    router: Router,
-    scheduler: Any,
-    start: Tensor,
-    terms: Callable[[int], Sequence[Term]],
-    num_inference_steps: int,
-    batched: bool = True,
-) -> Tensor:
-    """Denoise latents with weighted sums of predictions.
+def summed(
+    unet: torch.nn.Module, router: Router, terms: Callable[[int], Sequence[Term]], batched: bool = True
+) -> Predict:
+    """Return what predicts weighted sums.
 
     Args:
         unet: the UNet inside `routed`.
         router: from `routed`.
-        scheduler: any deterministic diffusers scheduler.
-        start: standard normal, float (B, C, H, W).
         terms: maps the index of a UNet call to its terms.
-        num_inference_steps: number of denoising steps.
         batched: see `predict_sum`.
-
-    Returns:
-        latents, float32 (B, C, H, W).
     """
-
-    def predicted(x: Tensor, t: Tensor, call: int) -> Tensor:
-        return predict_sum(unet, router, x, t, terms(call), batched)
-
-    return walk(unet, scheduler, start, num_inference_steps, predicted)
+    return lambda x, t, call: predict_sum(unet, router, x, t, terms(call), batched)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from stylelora.base.conditioning import Conditioning, predict
 from stylelora.base.numbers import check_numbers
 from stylelora.diffusion import noise
 from stylelora.records import InputError
+
+#: Maps the scheduler's input (B, C, H, W), the timestep and the index of the UNet call to what the UNet predicts.
+Predict = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def initial_noise(seeds: Sequence[int | str], shape: Sequence[int]) -> Tensor:
@@ -44,20 +48,66 @@ def denoise(
     Returns:
         latents, float32 (B, C, H, W).
     """
-    guided = guidance_scale != 1
-    if guided:
+    return walk(unet, scheduler, start, num_inference_steps, guided(unet, conditioning, empty, guidance_scale))
+
+
+def guided(unet: torch.nn.Module, conditioning: Conditioning, empty: Conditioning, guidance_scale: float) -> Predict:
+    """Return classifier-free guidance (Ho & Salimans 2022, eq. 6); its arguments are those of `denoise`."""
+    both_needed = guidance_scale != 1
+    if both_needed:
         conditioning = Conditioning.cat([empty.expand(len(conditioning)), conditioning])
 
     def predicted(x: Tensor, t: Tensor, step: int) -> Tensor:
         del step
         kind = torch.promote_types(x.dtype, torch.float32)  # sampler steps are never in half precision
-        both = predict(unet, torch.cat([x] * 2 if guided else [x]), t, conditioning).to(kind)
-        if not guided:
+        both = predict(unet, torch.cat([x] * 2 if both_needed else [x]), t, conditioning).to(kind)
+        if not both_needed:
             return both
         unconditional, conditional = both.chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)  # bf16 is too coarse for the difference
 
-    return walk(unet, scheduler, start, num_inference_steps, predicted)
+    return predicted
+
+
+@contextmanager
+def in_turn(stages: Mapping[int, Callable[[], AbstractContextManager[Predict]]]) -> Iterator[Predict]:
+    """Predict in stages, such as by the base first, and then with an adapter.
+
+    Args:
+        stages: index of the UNet call with which a stage begins, of the first 0 -> what to be in while it lasts; it
+            yields what predicts.
+    """
+    with ExitStack() as stage:
+        now: list[Predict] = []
+
+        def predicted(x: Tensor, t: Tensor, call: int) -> Tensor:
+            if call in stages:
+                stage.close()
+                now[:] = [stage.enter_context(stages[call]())]
+            return now[0](x, t, call)
+
+        yield predicted
+
+
+def first_call(start: float, num_inference_steps: int, order: int) -> int:
+    """Return the index of the UNet call with which an adapter joins.
+
+    Args:
+        start: share of the steps that are made without it.
+        num_inference_steps: number of denoising steps.
+        order: UNet calls per step of the sampler.
+    """
+    return order * min(math.ceil(start * num_inference_steps - 1e-9), num_inference_steps - 1)  # the last is its own
+
+
+def check_start(start: float) -> None:
+    """Check a share of the steps that are made without an adapter.
+
+    Raises:
+        InputError: if it is not 0 to below 1.
+    """
+    if not 0 <= start < 1:
+        raise InputError(f"start is {start}; give a share of the steps from 0 to below 1, such as 0.2")
 
 
 def check_guidance(guidance_scale: float) -> None:
@@ -83,7 +133,7 @@ def walk(
     scheduler: Any,
     start: Tensor,
     num_inference_steps: int,
-    predict: Callable[[Tensor, Tensor, int], Tensor],
+    predict: Predict,
 ) -> Tensor:
     """Run the sampler from noise to latents.
 
@@ -92,7 +142,7 @@ def walk(
         scheduler: any deterministic diffusers scheduler; it is copied, so its state is not shared.
         start: standard normal, float (B, C, H, W).
         num_inference_steps: number of denoising steps.
-        predict: maps the scheduler's input (B, C, H, W), the timestep and the index of the call to the prediction.
+        predict: what is predicted at each call.
 
     Returns:
         latents, float32 (B, C, H, W).

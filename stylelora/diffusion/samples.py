@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,17 @@ from torch import Tensor, nn
 
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_vae
-from stylelora.diffusion.sample import check_guidance, decode, denoise, initial_noise
+from stylelora.diffusion.sample import (
+    Predict,
+    check_guidance,
+    check_start,
+    decode,
+    first_call,
+    guided,
+    in_turn,
+    initial_noise,
+    walk,
+)
 from stylelora.lora.inject import adapter_disabled
 from stylelora.lora.text_encoder import TrainedTextEncoder
 from stylelora.records import SampleBatch
@@ -26,13 +39,18 @@ class Sampler:
         num_inference_steps: denoising steps of prompts that name none.
         guidance_scale: guidance scale of prompts that name none.
 
+        begins: share of the steps that the base makes before the adapter joins.
+
     Raises:
-        InputError: if the guidance scale is no number of at least 0.
+        InputError: if the guidance scale is no number of at least 0, or the share not 0 to below 1.
     """
 
-    def __init__(self, base: Path, scheduler: Any, num_inference_steps: int, guidance_scale: float) -> None:
+    def __init__(
+        self, base: Path, scheduler: Any, num_inference_steps: int, guidance_scale: float, begins: float = 0.0
+    ) -> None:
         check_guidance(guidance_scale)
-        self.base, self.scheduler = base, scheduler
+        check_start(begins)
+        self.base, self.scheduler, self.begins = base, scheduler, begins
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         self._vae: nn.Module | None = None
         self._base_images: dict[int, Tensor] = {}  # by index of the samples
@@ -51,26 +69,39 @@ class Sampler:
                 `num_inference_steps` and `guidance_scale` or None.
             text_encoder: the text encoder, if it is trained.
         """
-        given = Conditioning.of_batch if text_encoder is None else text_encoder.of_batch
         if any(index not in self._base_images for index in batch["index"]):
-            with adapter_disabled(unet, text_encoder):
-                contents = given(batch, "content_"), given(batch, "negative_")
-                drawn = self._pictures(unet, batch, *contents, "content")
-                self._base_images |= dict(zip(batch["index"], drawn, strict=True))
+            drawn = self._pictures(unet, batch, text_encoder, None)
+            self._base_images |= dict(zip(batch["index"], drawn, strict=True))
         base_images = torch.stack([self._base_images[index] for index in batch["index"]])
-        images = self._pictures(unet, batch, given(batch), given(batch, "negative_"), "prompt")
+        images = self._pictures(unet, batch, text_encoder, self.begins)
         names = [batch[name] for name in ("index", "place", "prompt", "content", "seed")]
         return SampleBatch(*names, images, base_images)
 
     def _pictures(
-        self, unet: nn.Module, batch: dict, prompts: Conditioning, negative: Conditioning, shown: str
+        self, unet: nn.Module, batch: dict, text_encoder: TrainedTextEncoder | None, begins: float | None
     ) -> Tensor:
+        """Draw with the adapter after a share of the steps, or without it."""
         steps, scale = batch["num_inference_steps"], batch["guidance_scale"]
         steps = self.num_inference_steps if steps is None else steps
         scale = self.guidance_scale if scale is None else scale
-        device = prompts.text.device
+        parts = unet, batch, text_encoder, scale
+        stages = {0: partial(_predicting, *parts, "content_")}  # without the trigger word
+        if begins is not None:
+            stages[first_call(begins, steps, self.scheduler.order)] = partial(_predicting, *parts, "")
+        device = next(unet.parameters()).device
         start = initial_noise(batch["seed"], batch["latent_shape"]).to(device)
-        latents = denoise(unet, self.scheduler, start, prompts, negative, steps, scale)
+        with in_turn(stages) as predict:
+            latents = walk(unet, self.scheduler, start, steps, predict)
         self._vae = (self._vae or load_vae(self.base)).to(device)
-        named = [f"{quoted(text)} (seed {seed})" for text, seed in zip(batch[shown], batch["seed"], strict=True)]
+        shown = batch["content" if begins is None else "prompt"]
+        named = [f"{quoted(text)} (seed {seed})" for text, seed in zip(shown, batch["seed"], strict=True)]
         return decode(self._vae, latents, named)
+
+
+@contextmanager
+def _predicting(
+    unet: nn.Module, batch: dict, text_encoder: TrainedTextEncoder | None, scale: float, prefix: str
+) -> Iterator[Predict]:
+    given = Conditioning.of_batch if text_encoder is None else text_encoder.of_batch
+    with adapter_disabled(unet, text_encoder) if prefix else nullcontext():
+        yield guided(unet, given(batch, prefix), given(batch, "negative_"), scale)

@@ -14,13 +14,13 @@ from stylelora.lora.compose import FULL_RANK
 from stylelora.lora.convert import check_output, described_ranks, say_change, say_replaced
 from stylelora.lora.factors import Factors, inner, truncated
 from stylelora.lora.mix import BlendOptions
-from stylelora.lora.read import Adapter, described, distinct, read_adapters
+from stylelora.lora.read import START, Adapter, described, distinct, read_adapters
 from stylelora.lora.write import DType, Naming, write_lora
 from stylelora.records import InputError
 
-# What describes the base, and stands in a merged file if all its sources agree.
+# What describes the base or how to sample, and stands in a merged file if all its sources agree.
 _OF_BASE = ("ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash", "ss_clip_skip")
-_OF_BASE += (NOTE, "modelspec.architecture", "modelspec.prediction_type")
+_OF_BASE += (NOTE, START, "modelspec.architecture", "modelspec.prediction_type")
 _NO_NOTES = ("modelspec.thumbnail", "sshs_model_hash", "sshs_legacy_hash")
 _PATH = re.compile(r"(/|~|[A-Za-z]:\\).*[/\\](?P<name>[^/\\]+)")  # of one's own machine
 
@@ -114,6 +114,9 @@ def _notes(given: Sequence[Adapter], amounts: Sequence[float]) -> dict[str, str]
         notes["base"] = bases[0]
     if len(skips := {clip_skip_of(one) for one in used} - {None}) > 1:
         print(f"the adapters were trained with different CLIP skips ({', '.join(map(str, sorted(skips)))})")
+    if len(starts := {adapter.start for adapter, weight in zip(given, amounts, strict=True) if weight}) > 1:
+        several = ", ".join(f"{start:g}" for start in sorted(starts))
+        print(f"the adapters join after different shares of the steps ({several}); the file does with the first step")
     shared = [key for key in _OF_BASE if key in used[0] and all(one.get(key) == used[0][key] for one in used)]
     return notes | {key: used[0][key] for key in shared}
 

@@ -13,6 +13,8 @@ from stylelora.lora.lora_file import read_lora, say
 from stylelora.lora.names import parts
 from stylelora.records import InputError
 
+#: Note of a file that its adapter joins after a share of the sampler's steps.
+START = "lora_start"
 _NAMELESS = ("adapter", "adapter_model", "pytorch_lora_weights")
 
 
@@ -35,6 +37,11 @@ class Adapter:
     metadata: dict[str, str]
 
     @property
+    def start(self) -> float:
+        """Return the share of the sampler's steps that are made without the adapter, 0 to below 1."""
+        return float(self.metadata.get(START, 0.0))
+
+    @property
     def unet(self) -> dict[str, Factors]:
         """Return the updates of the UNet."""
         return parts(self.layers)[0]
@@ -45,7 +52,9 @@ class Adapter:
         return parts(self.layers)[1]
 
 
-def read_adapter(path: Path | str, unet_only: bool = False, trigger: str | None = None) -> Adapter:
+def read_adapter(
+    path: Path | str, unet_only: bool = False, trigger: str | None = None, start: float | None = None
+) -> Adapter:
     """Read a LoRA as fp32 updates with their scale folded in, with its trigger word.
 
     A foreign file's trigger word is `modelspec.trigger_phrase`, or the most frequent tag of its training.
@@ -54,9 +63,10 @@ def read_adapter(path: Path | str, unet_only: bool = False, trigger: str | None 
         path: as of `read_lora`.
         unet_only: leave out the layers of the text encoder, and say so.
         trigger: its trigger word, "" for none; None: what the file states.
+        start: share of the sampler's steps that are made without it; None: what the file states, or 0.
 
     Raises:
-        InputError: as `read_lora`; or nothing is left.
+        InputError: as `read_lora`; or nothing is left, or `start` is not 0 to below 1.
     """
     path = Path(path)
     file = read_lora(path)
@@ -68,21 +78,36 @@ def read_adapter(path: Path | str, unet_only: bool = False, trigger: str | None 
     updates = {layer: one.update for layer, one in layers.items()}
     kernels = {layer: one.kernel for layer, one in layers.items()}
     notes = _with_trigger(file.metadata, path) if trigger is None else file.metadata | {"trigger": trigger}
+    notes = notes if start is None else notes | {START: f"{start:g}"}
+    if not _is_start(notes.get(START, "0")):
+        raise InputError(f"{path} has the start {notes[START]!r}; give a share of the steps, 0 to below 1")
     return Adapter(_name(path.resolve()), updates, kernels, file.sha256, notes)
 
 
+def _is_start(text: str) -> bool:
+    try:
+        return 0 <= float(text) < 1
+    except ValueError:
+        return False
+
+
 def read_adapters(
-    paths: Sequence[Path | str], unet_only: bool = False, triggers: Sequence[str] | None = None
+    paths: Sequence[Path | str],
+    unet_only: bool = False,
+    triggers: Sequence[str] | None = None,
+    starts: Sequence[float] | None = None,
 ) -> list[Adapter]:
     """Read LoRA files; if two have the same name, the folder's name is put in front.
 
     Raises:
-        InputError: as `read_adapter`; or there is not one trigger word per file.
+        InputError: as `read_adapter`; or there is not one trigger word, or start, per file.
     """
     if triggers is not None and len(triggers) != len(paths):
         raise InputError(f'{len(paths)} adapters and {len(triggers)} triggers; give each adapter one, "" for none')
-    words = triggers or [None] * len(paths)
-    adapters = [read_adapter(path, unet_only, word) for path, word in zip(paths, words, strict=True)]
+    if starts is not None and len(starts) != len(paths):
+        raise InputError(f"{len(paths)} adapters and {len(starts)} starts; give each adapter one, 0 for the first step")
+    own = zip(paths, triggers or [None] * len(paths), starts or [None] * len(paths), strict=True)
+    adapters = [read_adapter(path, unet_only, word, start) for path, word, start in own]
     counts = Counter(adapter.name for adapter in adapters)
     named = []
     for adapter, path in zip(adapters, paths, strict=True):

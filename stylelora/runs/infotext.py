@@ -28,6 +28,8 @@ def infotext(row: dict, width: int, height: int) -> str:
         "Method": row["method"],
         "Strength": f"{row['strength']:g}",
     }
+    if late := row.get("starts"):
+        settings["LoRA starts"] = " + ".join(f"{name} {start:g}" for name, start in late.items())
     lines = [_line(row["prompt"])]
     if row["negative_prompt"]:
         lines.append(f"Negative prompt: {_line(row['negative_prompt'])}")

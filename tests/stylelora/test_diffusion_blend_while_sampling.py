@@ -14,8 +14,8 @@ from stylelora.diffusion.blend_while_sampling import (
     switch_times,
 )
 from stylelora.diffusion.conditions import Blends, Condition, check_condition, sample_condition
-from stylelora.diffusion.prediction_sums import Term, denoise_blend, predict_sum
-from stylelora.diffusion.sample import denoise
+from stylelora.diffusion.prediction_sums import Term, predict_sum, summed
+from stylelora.diffusion.sample import denoise, walk
 from stylelora.lora.blend import added
 from stylelora.lora.factors import Factors
 from stylelora.lora.inject import adaptable_modules
@@ -156,8 +156,10 @@ def test_switch_comes_nearer_to_composite_with_more_steps(unet, pair, inputs):
         order = switch_order((0.6, 0.4), steps)
         with routed(unet, pair) as router:
             composite = composite_terms((0.6, 0.4), [base] * 2, base, 1.0)
-            want = denoise_blend(unet, router, scheduler, start, lambda _, terms=composite: terms, steps)
-            got = denoise_blend(unet, router, scheduler, start, lambda i, o=order: [Term(o[i], base.text, 1.0)], steps)
+            want = walk(unet, scheduler, start, steps, summed(unet, router, lambda _, terms=composite: terms))
+            got = walk(
+                unet, scheduler, start, steps, summed(unet, router, lambda i, o=order: [Term(o[i], base.text, 1.0)])
+            )
         gaps.append(float((got - want).norm() / want.norm()))
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < gaps[0] / 3
@@ -170,7 +172,7 @@ def test_one_adapter_sampled_by_terms_is_what_denoise_gives(unet, pair, inputs):
         want = denoise(unet, scheduler, inputs["x"], own.text, own.empty, 5, GUIDANCE)
     with routed(unet, pair[:1]) as router:
         terms = composite_terms((1.0,), [own], inputs["base"], GUIDANCE)
-        got = denoise_blend(unet, router, scheduler, inputs["x"], lambda _: terms, 5)
+        got = walk(unet, scheduler, inputs["x"], 5, summed(unet, router, lambda _: terms))
     assert torch.allclose(got, want, atol=1e-4)
 
 
@@ -186,7 +188,7 @@ def test_k_lora_times_grow_with_the_share_and_rule_the_layers(unet, pair, inputs
     def sample(adapters, times):
         with routed(unet, adapters) as router:
             terms = lambda call: [Term(second_from(times, call / 4) if times else 0, text, 1.0)]  # noqa: E731
-            return denoise_blend(unet, router, scheduler, inputs["x"], terms, 4)
+            return walk(unet, scheduler, inputs["x"], 4, summed(unet, router, terms))
 
     assert torch.allclose(sample(pair, dict.fromkeys(times[0], 0.0)), sample(pair[1:], None), atol=1e-10)
     assert torch.allclose(sample(pair, dict.fromkeys(times[0], 1.0)), sample(pair[:1], None), atol=1e-10)
@@ -204,7 +206,7 @@ def test_the_unet_is_as_before_also_after_an_error(unet, pair, inputs):
 
     hook = unet.conv_out.register_forward_hook(raising)
     with pytest.raises(ZeroDivisionError), routed(unet, pair) as router:
-        denoise_blend(unet, router, DDIMScheduler(), inputs["x"], lambda _: [Term(0, text, 1.0)], 3)
+        walk(unet, DDIMScheduler(), inputs["x"], 3, summed(unet, router, lambda _: [Term(0, text, 1.0)]))
     hook.remove()
     assert calls == [[0]]
     assert unet.training

@@ -11,7 +11,8 @@ from stylelora.base.conditioning import encode_texts
 from stylelora.base.load import load_text_encoder, load_tokenizer, load_unet
 from stylelora.diffusion.blend_while_sampling import Prompt, composite_terms, switch_order
 from stylelora.diffusion.conditions import Blends, Condition, sample_condition
-from stylelora.diffusion.prediction_sums import Term, denoise_blend
+from stylelora.diffusion.prediction_sums import Term, summed
+from stylelora.diffusion.sample import walk
 from stylelora.lora.blend import added, blend, check_fit
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.names import kohya_name
@@ -100,7 +101,7 @@ def test_texts_are_encoded_as_diffusers_does(tiny_sd, files, adapters, embed, we
 def by_hand(base, start, pairs, plan):
     """Denoise with adapters side by side; `plan` maps a call to its terms."""
     with routed(base[0], [adapter.unet for adapter, _ in pairs]) as router:
-        return denoise_blend(base[0], router, SCHEDULER, start, plan, STEPS)
+        return walk(base[0], SCHEDULER, start, STEPS, summed(base[0], router, plan))
 
 
 @pytest.mark.parametrize("method", ["composite", "switch", "k_lora", "sum"])
