@@ -54,7 +54,7 @@ def test_settings_have_the_names_of_the_command_line():
         ({"trainer_max_epochs": 20}, "trainer.max_epochs 20 (was 2)"),
         ({"data_num_workers": 4, "data_root": "moved"}, "data.num_workers 4 (was 0), data.root moved (was a)"),
         ({"model_keep": "last"}, "model.keep last (was balanced)"),
-        ({"model_start": 0.2}, "model.start 0.2 (was None)"),
+        ({"model_start": 0.2}, "model.start 0.2 (was null)"),
         ({"trainer_logger": False}, "trainer.logger False (was True)"),
         ({"trainer_precision": 32}, ""),
         ({"trainer_default_root_dir": "elsewhere"}, ""),
