@@ -151,10 +151,8 @@ def words(base, adapters, *more):
     ]
 
 
-FILES = [pytest.param(file, marks=pytest.mark.slow) if "sampling" in file else file for file in WAYS_TO_BLEND]
-
-
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.slow
+@pytest.mark.parametrize("file", WAYS_TO_BLEND)
 def test_a_way_to_blend_is_one_file(copy, tiny_sd, adapter_files, tmp_path, file):
     (copy / file).write_text((copy / file).read_text() + WAYS_TO_BLEND[file])
     assert [path.as_posix() for path in changed(copy)] == [file]

@@ -38,7 +38,6 @@ class Sampler:
         scheduler: any deterministic diffusers scheduler.
         num_inference_steps: denoising steps of prompts that name none.
         guidance_scale: guidance scale of prompts that name none.
-
         begins: share of the steps that the base makes before the adapter joins.
 
     Raises:

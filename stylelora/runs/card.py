@@ -10,6 +10,7 @@ from pathlib import Path
 from stylelora.diffusion.objective import Objective
 from stylelora.files import write
 from stylelora.lora.options import LoraOptions
+from stylelora.lora.read import START
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
@@ -19,7 +20,7 @@ _SHOWN = (
     *("rank", "alpha", "target_modules", "optimizer", "lr_scheduler", "ema_decay", "caption_dropout", "lora_dropout"),
 )
 #: Shown only if they differ from these.
-_UNUSUAL = {"init_from": None, "lora_plus_ratio": None}
+_UNUSUAL = {"init_from": None, "lora_plus_ratio": None, "start": 0.0}
 #: Likewise, of each the options that differ.
 _GROUPS = {"lora": LoraOptions(), "objective": Objective()}
 
@@ -72,6 +73,7 @@ def write_card(folder: Path) -> Path | None:
     skill = skill if notes["held_out_count"] != "0" else "No picture was left to measure skill with. "
     measured = [_row(Metric.of_record(one)) for one in result["metrics"]]
     pictures = f"![Samples: on the left of each pair the base, on the right the LoRA](samples/{sheet.name})\n\n"
+    late = f"- The samples begin without it: it joins after {float(notes.get(START, 0)):.0%} of the steps.\n"
     use = f"- ComfyUI: copy `{file.name}` to `models/loras`, load it at strength 1. A1111 and Forge: `models/Lora`.\n"
     text = f"""# {name}
 
@@ -81,7 +83,7 @@ A style LoRA for `{base}`. Trigger word: **{trigger}**
 
 {use if base != "mini" else ""}- diffusers: `pipeline.load_lora_weights("{file.name}")`
 - Prompt: `{notes.get("prompt", f"{trigger}, a cat")}`
-
+{late if START in notes else ""}
 ## Measured
 
 With 95 % intervals. {skill}`clip_score`: how well samples show what the prompt asks for.

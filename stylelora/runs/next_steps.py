@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
+from stylelora.lora.read import START
 from stylelora.records import Metric
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
@@ -48,4 +49,7 @@ def next_steps(folder: Path, base: str = "mini") -> str:
         if base != "mini":  # no other program supports mini
             lines.append(f"          copy {adapter.name} to ComfyUI/models/loras; A1111, Forge and kohya read it, too")
         lines.append(f'          pipeline.load_lora_weights("{adapter}")   (in diffusers)')
+        if START in metadata:
+            share = f"{float(metadata[START]):.0%}"
+            lines.append(f"          it joins after {share} of the steps; other programs use it from the first one")
     return "\n".join(lines)

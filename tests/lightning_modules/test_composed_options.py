@@ -20,6 +20,7 @@ def image(folder, **wanted):
     return np.asarray(Image.open(folder / row["file_name"])).astype(int)
 
 
+@pytest.mark.slow
 def test_every_strength_and_guidance_is_made_and_strength_multiplies_the_weights(tiny_sd, adapter_files, tmp_path):
     more = ("--model.init_args.strengths=[0.5, 1]", "--model.init_args.guidance_scales=[1, 4]")
     more += ("--data.init_args.prompts=[a cat]", "--data.init_args.samples_per_prompt=1")
@@ -103,6 +104,7 @@ def test_a_long_grid_goes_on_in_a_second_file(tiny_sd, adapter_files, tmp_path):
         assert first.height > 15 * second.height
 
 
+@pytest.mark.slow
 def test_each_region_shows_its_own_adapter_and_the_base_draws_the_rest(tiny_sd, adapter_files, tmp_path):
     half = Image.new("L", (64, 64), 0)
     half.paste(255, (0, 0, 32, 64))

@@ -91,6 +91,7 @@ def test_pictures_do_not_depend_on_the_batch_size(tiny_sd, adapter_files, run, t
     assert all(np.abs(before[name] - picture).max() <= 1 for name, picture in after.items())
 
 
+@pytest.mark.slow
 def test_a_blend_is_computed_once_however_many_batches(tiny_sd, adapter_files, tmp_path, monkeypatch):
     calls = []
     for module, name in ((conditions, "blend"), (blend_while_sampling, "switch_times")):
@@ -103,6 +104,7 @@ def test_a_blend_is_computed_once_however_many_batches(tiny_sd, adapter_files, t
     assert sorted(calls) == ["blend", "blend", "switch_times"]
 
 
+@pytest.mark.slow
 def test_a_second_run_leaves_the_first_beside_it(tiny_sd, adapter_files, tmp_path):
     for weights in ("[[1, 0], [0, 1]]", "[[1, 0]]"):
         assert predict(tiny_sd, adapter_files, tmp_path / "run", weights=weights)[0] == 0

@@ -107,6 +107,7 @@ def encoded(kind, root, folder, **options):
     return vae, data
 
 
+@pytest.mark.slow
 def test_captions_say_what_the_latents_show(root, tmp_path):
     vae, data = encoded(NamedLatents, root, tmp_path, variants=2, made_up=0.5)
     assert len(data.latents) == len(data.scenes)

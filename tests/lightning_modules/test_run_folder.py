@@ -91,6 +91,7 @@ def test_how_often_pictures_are_made_changes_no_bit_of_the_adapter(run, tiny_sd,
     assert same(load_file(adapter_file(tmp_path / "seldom", "-last")), load_file(adapter_file(run, "-last")))
 
 
+@pytest.mark.slow
 def test_resuming_at_the_command_line_equals_the_straight_run(run, tiny_sd, tiny_clip, pictures, tmp_path):
     folder = tmp_path / "resumed"
     assert run_cli(fit_words(tiny_sd, tiny_clip, pictures, folder, epochs=1))[0] == 0
@@ -159,6 +160,7 @@ def test_a_second_run_moves_the_first_aside(run, tiny_sd, tiny_clip, pictures, t
     assert json.loads((folder / "result.json").read_text())["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_what_to_type_next(tiny_sd, tiny_clip, pictures, tmp_path, capfd):
     """And every logger of a list writes into its folder; nothing is said that helps nobody."""
     folder = tmp_path / "runs" / "mine"
@@ -203,6 +205,7 @@ def test_a_missing_judge_is_found_before_pictures_are_encoded(tiny_sd, pictures,
     assert list(tmp_path.iterdir()) == []  # no cache, no folder
 
 
+@pytest.mark.slow
 def test_validating_a_checkpoint_measures_what_training_did(run, tiny_sd, tiny_clip, pictures, tmp_path):
     """The last checkpoint gives the pictures of the last epoch, and the run's own files stay."""
     folder = shutil.copytree(run, tmp_path / "run")

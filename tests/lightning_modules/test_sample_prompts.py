@@ -171,6 +171,7 @@ def test_predict_reads_the_same_file(tiny_sd, adapter_files, tmp_path, pipeline,
         assert "CFG scale: 4.0, Seed: 7, Size: 64x128, " in picture.info["parameters"]
 
 
+@pytest.mark.slow
 def test_the_negative_prompt_counts_for_adapters_by_every_method(tiny_sd, adapter_files, tmp_path):
     methods = ["sum", "composite", "anchored", "switch", "k_lora"]
     for name, negative in (("without", ""), ("with", "ugly")):

@@ -23,7 +23,7 @@ from stylelora.lora.merge import merge
 from stylelora.lora.read import read_adapter, read_adapters
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
-from tests.runs import CONTENTS, Keep, adamw, run_cli
+from tests.runs import CONTENTS, Keep, adamw, fit_words, run_cli
 
 STEPS = 5
 
@@ -83,6 +83,15 @@ def test_samples_loss_and_file_of_a_run_are_as_diffusers_makes_them(train, pipel
     assert (samples.images.int() - samples.base_images.int()).abs().max() > 1
 
 
+@pytest.mark.slow
+def test_card_and_last_words_of_a_run_say_it(tiny_sd, tiny_clip, pictures, tmp_path, capsys):
+    status, said = run_cli([*fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "ink"), "--model.start=0.5"])
+    assert status == 0, said
+    assert "it joins after 50% of the steps; other programs use it from the first one" in capsys.readouterr().out
+    card = (tmp_path / "ink" / "ink.md").read_text()
+    assert "it joins after 50% of the steps.\n\n## Measured" in card and "| start | 0.5 |" in card
+
+
 @pytest.fixture
 def sample(tiny_sd, adapter_files):
     """Sample latents of two prompts with adapters that join after 0.2 and 0.6 of five steps."""
@@ -112,7 +121,13 @@ def test_each_adapter_of_a_blend_joins_at_its_own_step_as_in_diffusers(sample, p
     assert not torch.allclose(sample(starts=(0, 0)), theirs, atol=1e-1)
 
 
-@pytest.mark.parametrize("method", ["composite", "anchored", "switch", "k_lora", "ties"])
+METHODS = [
+    "composite",
+    *(pytest.param(one, marks=pytest.mark.slow) for one in ("anchored", "switch", "k_lora", "ties")),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_so_it_is_by_every_method(sample, method):
     """Where the second joins after all but the last step, the others are the first's alone."""
     alone = sample("sum", starts=(0.2, 0), weights=(0.6, 0.0))

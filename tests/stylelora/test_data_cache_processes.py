@@ -37,7 +37,7 @@ def start(tiny_sd, tmp_path_factory):
     return start, lambda folder: fill(folder, tiny_sd, root), entries(whole)
 
 
-MOMENTS = [0, 41, *(pytest.param(later, marks=pytest.mark.slow) for later in (20, 65))]
+MOMENTS = [41, *(pytest.param(other, marks=pytest.mark.slow) for other in (0, 20, 65))]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -59,6 +59,7 @@ def test_killed_while_building_and_started_again_gives_the_same(start, cache, mo
     assert entries(cache) == whole
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_the_same(start, cache):
     begin, _, whole = start
     processes = [begin(cache.folder) for _ in range(2)]

@@ -15,6 +15,7 @@ def words(files):
     return [str(file) for file in files]
 
 
+@pytest.mark.slow
 def test_the_report_names_every_block_and_draws_it_among_the_results(
     tiny_sd, adapter_files, tmp_path, monkeypatch, capsys
 ):

@@ -16,7 +16,7 @@ from tests.tiny_sd import predict
 
 
 @pytest.mark.parametrize("weights", [(0.6, 0.4), (1.0, 0.0), (0.3, 1.2)])
-@pytest.mark.parametrize("format", ["diffusers", "kohya"])
+@pytest.mark.parametrize("format", [pytest.param("diffusers", marks=pytest.mark.slow), "kohya"])
 def test_stacked_merged_and_in_process_agree(tiny_sd, adapter_files, tmp_path, weights, format):
     merged = tmp_path / "blend.safetensors"
     merge([str(file) for file in adapter_files], list(weights), str(merged), format=format)

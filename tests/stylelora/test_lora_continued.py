@@ -24,8 +24,8 @@ def continued(tiny_sd, file, rank=4, targets=EVERYTHING, alpha=None, **options):
     "options",
     [
         {"rank": 4},  # the files' ranks are 4 and 2, their alphas 10 and 1
-        {"rank": 6, "alpha": 3.0},
-        {"rank": 4, "alpha": 5.0, "use_rslora": True},
+        pytest.param({"rank": 6, "alpha": 3.0}, marks=pytest.mark.slow),
+        pytest.param({"rank": 4, "alpha": 5.0, "use_rslora": True}, marks=pytest.mark.slow),
         {"rank": 4, "rank_pattern": {"to_q": 5}},
     ],
 )

@@ -59,8 +59,8 @@ def test_a_target_that_matches_nothing_is_refused(unet, target_modules):
         ({"rank": 0}, "rank must be at least 1, got 0"),
         ({"alpha": 0.0}, "alpha must be a number above 0"),
         ({"alpha": float("nan")}, "alpha must be a number above 0"),
-        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
-        ({"dropout": -0.1}, "dropout must be at least 0 and below 1"),
+        ({"dropout": 1.0}, "lora_dropout is .*; give a share from 0 to below 1"),
+        ({"dropout": -0.1}, "lora_dropout is .*; give a share from 0 to below 1"),
         ({"target_modules": []}, "no LoRA targets were given"),
     ],
 )

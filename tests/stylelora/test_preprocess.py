@@ -53,6 +53,7 @@ def test_repeats_in_names_of_folders_are_kept(raw, capsys):
     assert "5 of them have `repeats` in metadata.jsonl, by their folders' names" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_picture_that_kills_its_reader_is_rejected_and_no_other(raw):
     """Each of these jobs runs in a process of its own; `dying` ends it as a crash in a codec does."""
     jobs = [(raw / "sub" / f"{i}.png", f"{i}", raw, CONVERSION, None, raw) for i in range(6)]

@@ -1,8 +1,11 @@
 """A run in a process of its own."""
 
+import pytest
+
 from stylelora.runs.start import start
 
 
+@pytest.mark.slow
 def test_a_run_starts_anywhere_and_its_status_comes_back(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert start("--help") == 0
