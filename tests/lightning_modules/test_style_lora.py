@@ -230,7 +230,6 @@ def test_the_average_is_what_is_validated_and_saved_and_training_goes_on_without
     assert torch.equal(of_step[name].up, saved[name].up)  # saved before the validation, of the same step
 
 
-@pytest.mark.slow
 def test_adapters_of_every_nth_step_and_epoch_are_files_with_no_number_of_others(train):
     trainer, _ = train(SaveAdapter(every_n_steps=4, every_n_epochs=2, dtype="float16"))
     folder = Path(trainer.default_root_dir)
