@@ -90,12 +90,12 @@ def _sentence(error: Exception, words: Sequence[str], function: str | None) -> s
 
 def refused_by_the_system(error: BaseException) -> str | None:
     """Return a sentence if what lies behind an error is a full disk, a denied access or the like, with the path."""
-    for cause in _behind(error, "__context__"):  # whatever is said of a file that could not be opened or written
-        if is_of_the_machine(cause) and (said := reason(cause)):
-            return said
-        # Libraries in other languages, and workers, tell it as a text.
-        if told := [code for code in TOLD if os.strerror(code) in str(cause)]:
-            return reason(OSError(told[0], ""))
+    chain = [*_behind(error, "__context__")]  # whatever is said of a file that could not be opened or written
+    if said := next(filter(None, (reason(cause) for cause in chain if is_of_the_machine(cause))), None):
+        return said
+    # Libraries in other languages, and workers, tell it as a text.
+    if told := [code for code in TOLD if any(os.strerror(code) in str(cause) for cause in chain)]:
+        return reason(OSError(told[0], ""))
     for cause in _behind(error, "__cause__"):
         if isinstance(cause, InputError):
             return None  # says it better
