@@ -100,16 +100,6 @@ def first_call(start: float, num_inference_steps: int, order: int) -> int:
     return order * min(math.ceil(start * num_inference_steps - 1e-9), num_inference_steps - 1)  # the last is its own
 
 
-def check_start(start: float) -> None:
-    """Check a share of the steps that are made without an adapter.
-
-    Raises:
-        InputError: if it is not 0 to below 1.
-    """
-    if not 0 <= start < 1:
-        raise InputError(f"start is {start}; give a share of the steps from 0 to below 1, such as 0.2")
-
-
 def check_guidance(guidance_scale: float) -> None:
     """Check a guidance scale.
 

@@ -16,7 +16,6 @@ from stylelora.base.load import load_vae
 from stylelora.diffusion.sample import (
     Predict,
     check_guidance,
-    check_start,
     decode,
     first_call,
     guided,
@@ -25,6 +24,7 @@ from stylelora.diffusion.sample import (
     walk,
 )
 from stylelora.lora.inject import adapter_disabled
+from stylelora.lora.read import check_start
 from stylelora.lora.text_encoder import TrainedTextEncoder
 from stylelora.records import SampleBatch
 from stylelora.texts import quoted
@@ -48,7 +48,7 @@ class Sampler:
         self, base: Path, scheduler: Any, num_inference_steps: int, guidance_scale: float, begins: float = 0.0
     ) -> None:
         check_guidance(guidance_scale)
-        check_start(begins)
+        check_start(begins, "the LoRA")
         self.base, self.scheduler, self.begins = base, scheduler, begins
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         self._vae: nn.Module | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -79,16 +80,24 @@ def read_adapter(
     kernels = {layer: one.kernel for layer, one in layers.items()}
     notes = _with_trigger(file.metadata, path) if trigger is None else file.metadata | {"trigger": trigger}
     notes = notes if start is None else notes | {START: f"{start:g}"}
-    if not _is_start(notes.get(START, "0")):
-        raise InputError(f"{path} has the start {notes[START]!r}; give a share of the steps, 0 to below 1")
+    check_start(notes.get(START, "0"), str(path))
     return Adapter(_name(path.resolve()), updates, kernels, file.sha256, notes)
 
 
-def _is_start(text: str) -> bool:
-    try:
-        return 0 <= float(text) < 1
-    except ValueError:
-        return False
+def check_start(start: float | str, whose: str) -> None:
+    """Check a share of the sampler's steps that are made without an adapter.
+
+    Args:
+        start: the share, or its text.
+        whose: what states it, for the error.
+
+    Raises:
+        InputError: if it is not 0 to below 1.
+    """
+    with contextlib.suppress(ValueError):
+        if 0 <= float(start) < 1:
+            return
+    raise InputError(f"{whose} has the start {start!r}; give a share of the steps, 0 to below 1")
 
 
 def read_adapters(
