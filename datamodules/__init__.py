@@ -4,8 +4,8 @@ from datamodules.anime import Anime
 from datamodules.base import StyleDataModule
 from datamodules.cartoon import Cartoon
 from datamodules.evaluation_set import EvaluationSet
-from datamodules.pixelart import Pixelart
+from datamodules.pixelart import Pixelart, Pixelart32
 from datamodules.prompts import Prompts
 from datamodules.watercolor import Watercolor
 
-__all__ = ["Anime", "Cartoon", "EvaluationSet", "Pixelart", "Prompts", "StyleDataModule", "Watercolor"]
+__all__ = ["Anime", "Cartoon", "EvaluationSet", "Pixelart", "Pixelart32", "Prompts", "StyleDataModule", "Watercolor"]

@@ -5,13 +5,16 @@
 
     python -m stylelora.pretraining.style_sets --style watercolor
     python -m stylelora.pretraining.style_sets --style cartoon
-    python -m stylelora.pretraining.style_sets --style pixelart --crawl crawl_0.28.0.orig.tar.xz
+    python -m stylelora.pretraining.style_sets --style pixelart --minetest usr/share/games/minetest
+    python -m stylelora.pretraining.style_sets --style pixelart32 --crawl crawl_0.28.0.orig.tar.xz
     python -m stylelora.pretraining.style_sets --style anime --renpy usr/share/games/renpy
 
 Where the originals are:
 
 * watercolor, cartoon: npm packages, fetched into `--cache` (needs `npm` and the extra `mini` for rendering);
-* pixelart: the Debian source package `crawl` 0.28.0 (`apt-get source --download-only crawl`), given as its
+* pixelart: the Debian package `minetest-data` 5.6.1 (`apt-get download`, then `dpkg-deb -x PACKAGE.deb .`), given as
+  the `usr/share/games/minetest` folder inside;
+* pixelart32: the Debian source package `crawl` 0.28.0 (`apt-get source --download-only crawl`), given as its
   `.orig.tar.xz` or as the unpacked folder;
 * anime: the Debian packages `renpy-thequestion` and `renpy-demo` 8.0.3 (`apt-get download`, then
   `dpkg-deb -x PACKAGE.deb .`), given as the `usr/share/games/renpy` folder inside.
@@ -19,6 +22,7 @@ Where the originals are:
 What a `source` looks like (the first word names the work):
 
 * `@iconify-json/fluent-emoji-flat@1.2.6 cat`: package and icon;
+* `minetest-5.6.1 default/textures/default_apple.png`: file below `games/minetest_game/mods/`;
 * `crawl-0.28.0 rltiles/mon/animals/bat.png`: file below `source/`;
 * `renpy-8.0.3 sylvie blue smile | uni | bust | mirrored`: sprite, background (a file's name or `#rrggbb`),
   framing, then any of `mirrored` and `hair=HUE` (0..255, recolours the hair);
@@ -81,7 +85,15 @@ def on_white(picture: Image.Image) -> Image.Image:
     return canvas.convert("RGB")
 
 
-def draw_pixelart(source: str, crawl: Path) -> Image.Image:
+def draw_item(source: str, minetest: Path) -> Image.Image:
+    """Load a texture of Minetest at native resolution, on white."""
+    file = minetest / "games/minetest_game/mods" / source.split(" ", 1)[1]
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file}; is --minetest the usr/share/games/minetest folder of minetest-data 5.6.1?")
+    return on_white(Image.open(file))
+
+
+def draw_tile(source: str, crawl: Path) -> Image.Image:
     """Load a game tile at native resolution, on white."""
     tile = source.split(" ", 1)[1]
     if not crawl.is_dir():
@@ -173,19 +185,20 @@ def recolour_hair(sprite: Image.Image, hue: int, chin: int) -> Image.Image:
 DRAWN = {
     "watercolor": (draw_watercolor, "cache"),
     "cartoon": (draw_cartoon, "cache"),
-    "pixelart": (draw_pixelart, "crawl"),
+    "pixelart": (draw_item, "minetest"),
+    "pixelart32": (draw_tile, "crawl"),
     "anime": (draw_anime, "renpy"),
 }
 
 
-def build(style: str, cache: Path, crawl: Path | None = None, renpy: Path | None = None) -> list[Path]:
+def build(style: str, cache: Path, **works: Path | None) -> list[Path]:
     """Redraw every picture of one style into its folder.
 
     Args:
         style: one of DRAWN.
         cache: folder of the npm archives.
-        crawl: source archive or folder of Dungeon Crawl Stone Soup (pixelart).
-        renpy: folder of the Ren'Py games (anime).
+        **works: `minetest`, folder of Minetest (pixelart); `crawl`, source archive or folder of Dungeon Crawl Stone
+            Soup (pixelart32); `renpy`, folder of the Ren'Py games (anime).
 
     Returns:
         the files written.
@@ -196,8 +209,8 @@ def build(style: str, cache: Path, crawl: Path | None = None, renpy: Path | None
     if style not in DRAWN:
         raise ValueError(f"unknown style {style!r}; those that can be redrawn are {', '.join(DRAWN)}")
     draw, work = DRAWN[style]
-    works = {"cache": cache, "crawl": crawl, "renpy": renpy}
-    if works[work] is None:
+    works["cache"] = cache
+    if works.get(work) is None:
         raise ValueError(f"style {style} needs --{work}")
     written = []
     for row in STYLES[style].rows():
@@ -212,10 +225,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Redraw the embedded pictures of one style.")
     parser.add_argument("--style", required=True, choices=DRAWN)
     parser.add_argument("--cache", type=Path, default=Path(".cache/npm"), help="folder of the npm archives")
+    parser.add_argument("--minetest", type=Path, help="the usr/share/games/minetest folder of the package")
     parser.add_argument("--crawl", type=Path, help="crawl_0.28.0.orig.tar.xz, or the folder it unpacks to")
     parser.add_argument("--renpy", type=Path, help="the usr/share/games/renpy folder of the two packages")
     args = parser.parse_args()
-    written = build(args.style, args.cache, args.crawl, args.renpy)
+    written = build(args.style, args.cache, minetest=args.minetest, crawl=args.crawl, renpy=args.renpy)
     print(f"{len(written)} pictures, {sum(path.stat().st_size for path in written) // 1024} KiB")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules import Anime, Cartoon, Pixelart, StyleDataModule, Watercolor
+from datamodules import Anime, Cartoon, Pixelart, Pixelart32, StyleDataModule, Watercolor
 from datamodules.batches import EpochSampler, ShareSampler, TrainingLoader, batches_of
 from stylelora.records import InputError
 from tests.datamodules.contract import StyleContract
@@ -45,15 +45,19 @@ class TestAnime(StyleContract):
 
 
 class TestPixelart(StyleContract):
-    style, pictures = Pixelart, 95
+    style, pictures = Pixelart, 99
 
     def test_pixels_stay_hard(self):
         assert Pixelart().dataset.framing.interpolation == "nearest"
         assert Pixelart(interpolation="box").dataset.framing.interpolation == "box"
 
 
+class TestPixelart32(StyleContract):
+    style, pictures = Pixelart32, 95
+
+
 def test_styles_have_triggers_of_their_own():
-    assert len({style().trigger for style in (Anime, Cartoon, Pixelart, Watercolor)}) == 4
+    assert len({style().trigger for style in (Anime, Cartoon, Pixelart, Pixelart32, Watercolor)}) == 5
     assert Anime(trigger="zqx").caption("a cat") == "zqx, a cat"
 
 

@@ -1,4 +1,4 @@
-"""The four embedded style sets: readable, captioned without giving the style away, licensed, small, reproducible."""
+"""The embedded style sets: readable, captioned without giving the style away, licensed, small, reproducible."""
 
 import hashlib
 import io
@@ -30,11 +30,11 @@ def read(style: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_pictures_open_as_rgb(style: str) -> None:
-    size = (32, 32) if style == "pixelart" else (128, 128)
+    side = {"pixelart": 16, "pixelart32": 32}.get(style, 128)
     for line in read(style):
         with Image.open(STYLES[style].folder / line["file_name"]) as picture:
             picture.load()
-            assert (picture.mode, picture.size) == ("RGB", size), line
+            assert (picture.mode, picture.size) == ("RGB", (side, side)), line
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -56,7 +56,7 @@ def test_captions_name_the_content_only(style: str) -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_licence_comes_along(style: str) -> None:
     text = (STYLES[style].folder / "LICENSE.txt").read_text(encoding="utf-8")
-    assert re.search(r"MIT License|Expat|CC0 1\.0|CC BY 4\.0", text)
+    assert re.search(r"MIT License|Expat|CC0 1\.0|CC BY 4\.0|CC BY-SA 3\.0", text)
     assert "https://" in text and "Changes:" in text
 
 
@@ -92,14 +92,28 @@ def test_unknown_style_is_refused() -> None:
 
 def test_missing_source_is_named() -> None:
     with pytest.raises(ValueError, match="needs --crawl"):
-        style_sets.build("pixelart", CACHE)
+        style_sets.build("pixelart32", CACHE)
 
 
-def test_pixelart_reads_tiles_from_a_folder(tmp_path: Path) -> None:
+def test_pixel_art_of_32_reads_tiles_from_a_folder(tmp_path: Path) -> None:
     tile = tmp_path / "game" / "source" / "rltiles" / "a.png"
     tile.parent.mkdir(parents=True)
     Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tile)
-    drawn = style_sets.draw_pixelart("crawl-0.28.0 rltiles/a.png", tmp_path)
+    drawn = style_sets.draw_tile("crawl-0.28.0 rltiles/a.png", tmp_path)
     assert drawn.size == (32, 32) and drawn.getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(FileNotFoundError):
-        style_sets.draw_pixelart("crawl-0.28.0 rltiles/b.png", tmp_path)
+        style_sets.draw_tile("crawl-0.28.0 rltiles/b.png", tmp_path)
+
+
+def test_pixel_art_of_16_reads_items_from_a_folder(tmp_path: Path) -> None:
+    item = tmp_path / "games" / "minetest_game" / "mods" / "a" / "textures" / "b.png"
+    item.parent.mkdir(parents=True)
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    picture.putpixel((3, 4), (200, 10, 20, 255))
+    picture.save(item)
+    drawn = style_sets.draw_item("minetest-5.6.1 a/textures/b.png", tmp_path)
+    assert (
+        drawn.size == (16, 16) and drawn.getpixel((0, 0)) == (255, 255, 255) and drawn.getpixel((3, 4)) == (200, 10, 20)
+    )
+    with pytest.raises(FileNotFoundError, match="minetest-data"):
+        style_sets.draw_item("minetest-5.6.1 a/textures/c.png", tmp_path)
