@@ -20,6 +20,7 @@ from stylelora.data.images import fit, tile, to_tensor
 from stylelora.data.reading import open_picture
 from stylelora.data.scan import scan_folder
 from stylelora.data.styles import STYLES, Style
+from stylelora.lora.read import read_adapter
 from stylelora.metrics.statistics import mean_interval
 from stylelora.metrics.style import StyleEncoder, in_style
 from stylelora.pretraining.icon_table import STYLE_PHRASES, TEST_SETS
@@ -106,7 +107,7 @@ def prompt_rows(base: Base) -> None:
         row(f'number obeyed, "{describe("cat", Scene(count=count))}"', counted == count)
 
 
-def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
+def style_rows(base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -> None:
     """Print for each style's adapter how many pictures are in style and how many still show their concept."""
     names = things()
     label = torch.arange(len(load_concepts()))[::3]
@@ -119,8 +120,7 @@ def style_rows(base_name: str, base: Base, scorer: Scorer, adapters: Path, sheet
         if not path.is_file():
             print(f"| {name} | not measured: {path} is not there; train configs/train/mini/{name}.yaml | | |")
             continue
-        prompts = [style.template.format(trigger=style.trigger, text=content) for content in contents]
-        images = Base(base_name, path).sample(prompts)
+        images = base.sample(contents, adapters=[read_adapter(path)])
         references = encoder.encode_images(style_pictures(style))
         judged = in_style(encoder.encode_images(images), plain_vectors, references)
         row(f"{name} LoRA, judged in style", judged)
@@ -146,7 +146,7 @@ def main() -> None:
     autoencoder_rows(base, args.root)
     concept_rows(base, judges, args.root, args.sheet)
     prompt_rows(base)
-    style_rows(args.base, base, judges[0], args.adapters, args.sheet)
+    style_rows(base, judges[0], args.adapters, args.sheet)
     base.sample(["a cat"])
     started = time.perf_counter()
     for seed in range(5):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,40 +18,44 @@ from stylelora.base.load import (
     resolve_base,
     sampling_recipe,
 )
-from stylelora.diffusion.sample import decode, denoise, initial_noise
-from stylelora.lora.blend import added
-from stylelora.lora.read import read_adapter
+from stylelora.diffusion.conditions import Blends, Condition, sample_condition
+from stylelora.diffusion.sample import decode, initial_noise
+from stylelora.lora.read import Adapter
 
 
 class Base:
-    """A base with its default sampling recipe, and an adapter if one is given.
+    """A base with its default sampling recipe.
 
     Args:
         name: `mini`, a folder or a hub id.
-        adapter: LoRA file.
     """
 
-    def __init__(self, name: str, adapter: Path | None = None) -> None:
+    def __init__(self, name: str) -> None:
         folder = resolve_base(name)
         self.unet, self.vae, self.encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer, self.scheduler = load_tokenizer(folder), load_scheduler(folder)
         self.steps, self.guidance_scale = sampling_recipe(folder)
         side = read_config(folder, "unet")["sample_size"]
         self.shape = (self.vae.config.latent_channels, side, side)
-        if adapter is not None:
-            self.added = ExitStack()  # kept alive, because closing it removes the adapter
-            self.added.enter_context(added(self.unet, read_adapter(adapter).unet))
 
-    def sample(self, prompts: list[str], seed: int = 0, batch_size: int = 16) -> Tensor:
-        """Generate one picture per prompt, uint8 (N, 3, H, W); noise depends only on (seed, index in the list)."""
-        images, empty = [], encode_texts(self.tokenizer, self.encoder, [""])
+    def sample(
+        self, prompts: Sequence[str], seed: int = 0, batch_size: int = 16, adapters: Sequence[Adapter] = ()
+    ) -> Tensor:
+        """Generate one picture per prompt, uint8 (N, 3, H, W); noise depends only on (seed, index in the list).
+
+        Adapters are added with weight 1, with their triggers and from their starts on.
+        """
+        images, blends = [], Blends(adapters)
+        condition = Condition("sum", (1.0,) * len(adapters), self.steps, self.guidance_scale)
         for first in range(0, len(prompts), batch_size):
             part = prompts[first : first + batch_size]
             noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
-            text = encode_texts(self.tokenizer, self.encoder, part)
-            latents = denoise(self.unet, self.scheduler, noise, text, empty, self.steps, self.guidance_scale)
+            latents = sample_condition(self.unet, self.scheduler, blends, condition, noise, part, self._embed)
             images.append(decode(self.vae, latents))
         return torch.cat(images)
+
+    def _embed(self, texts: Sequence[str], _: object) -> Tensor:
+        return encode_texts(self.tokenizer, self.encoder, texts)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:

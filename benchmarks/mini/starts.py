@@ -7,38 +7,19 @@ of the steps. Judges: the style encoder (in style), and the scorer (things named
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmarks.mini.__main__ import style_pictures, things
 from benchmarks.mini.base import Base
 from benchmarks.mini.judges import Scorer
 from stylelora.base.concepts import load_concepts, with_article
-from stylelora.base.conditioning import encode_texts
 from stylelora.data.images import tile
 from stylelora.data.styles import STYLES
-from stylelora.diffusion.conditions import Blends, Condition, sample_condition
-from stylelora.diffusion.sample import decode, initial_noise
-from stylelora.lora.read import Adapter, read_adapter
+from stylelora.lora.read import read_adapter
 from stylelora.metrics.style import StyleEncoder, in_style
 from stylelora.runs.folder import adapter_file
-
-
-def pictures(base: Base, adapters: Sequence[Adapter], contents: Sequence[str], batch_size: int = 16) -> Tensor:
-    """Return a picture of each content, uint8 (N, 3, H, W); from the same noises whatever the adapters."""
-    blends, made = Blends(adapters), []
-    condition = Condition("sum", (1.0,) * len(adapters), base.steps, base.guidance_scale)
-    for first in range(0, len(contents), batch_size):
-        part = contents[first : first + batch_size]
-        start = initial_noise(range(first, first + len(part)), base.shape)
-        embed = lambda texts, _: encode_texts(base.tokenizer, base.encoder, texts)  # noqa: E731
-        made.append(
-            decode(base.vae, sample_condition(base.unet, base.scheduler, blends, condition, start, part, embed))
-        )
-    return torch.cat(made)
 
 
 def main() -> None:
@@ -50,14 +31,14 @@ def main() -> None:
     args = parser.parse_args()
     base, encoder, scorer, names = Base("mini"), StyleEncoder(), Scorer(), list(load_concepts().values())
     contents, labels = [with_article(name) for name in things()], torch.tensor([names.index(one) for one in things()])
-    plain = pictures(base, [], contents)
+    plain = base.sample(contents)
     known, of_base, rows = encoder.encode_images(plain), scorer.guess(plain) == labels, []
     print("| style | start | in style | things kept | n |\n|---|---|---|---|---|")
     for name in args.styles:
         real, rows = encoder.encode_images(style_pictures(STYLES[name])), [*rows, plain[:96:8]]
         for start in args.starts:
             adapter = read_adapter(adapter_file(Path("runs/train/mini", name)), start=start)
-            drawn = pictures(base, [adapter], contents)
+            drawn = base.sample(contents, adapters=[adapter])
             styled = in_style(encoder.encode_images(drawn), known, real).double().mean().item()
             kept = (scorer.guess(drawn) == labels).double().sum().item() / of_base.double().sum().item()
             print(f"| {name} | {start:g} | {styled:.0%} | {kept:.2f} | {len(drawn)} |", flush=True)

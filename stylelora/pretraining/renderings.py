@@ -128,7 +128,8 @@ def pastel(images: Tensor) -> Tensor:
 
 
 STRUCTURES: tuple[Callable[[Tensor], Tensor], ...] = (
-    plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, outlined, washed, hatched, dotted, smeared,
+    plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, outlined,
+    washed, hatched, dotted, smeared,
 )  # fmt: skip
 TONES: tuple[Callable[[Tensor], Tensor], ...] = (plain, grey, sepia, vivid, pastel, negative)
 # A structure, then a tone; colourless structures skip tones that only change colour.
