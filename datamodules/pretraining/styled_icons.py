@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -13,12 +12,11 @@ from datamodules.pretraining.icons import Icons
 from stylelora.base.load import load_vae
 from stylelora.pretraining import augment
 from stylelora.pretraining.icon_table import STYLE_SETS, TEST_SETS, TRAIN_SETS, build_icon_table
-from stylelora.pretraining.people import PORTRAITS, build_people
 from stylelora.pretraining.renderings import RENDERINGS, rendered
 
 
 class StyledIcons(Icons):
-    """Icons and people of many sets in many renderings; a style is a pair of both, and shows anything.
+    """Icons of many sets in many renderings; a style is a pair of both, and shows anything.
 
     A step takes a few sets, and the same icons of a set in a few renderings, so that content does not separate styles.
     Half of the pictures pass through the base's VAE: its blur is on every sample of the base and must not count as
@@ -30,7 +28,6 @@ class StyledIcons(Icons):
         renderings: renderings of each in a step.
         pictures: icons of each in a step.
         decoded: icons of each set that the autoencoder is run on, once and in every rendering.
-        people: people drawn of each set.
         steps: steps per epoch.
         root: folder for the fetched archives and the rendered tables.
         size: side of the pictures in pixels.
@@ -45,27 +42,19 @@ class StyledIcons(Icons):
         renderings: int = 4,
         pictures: int = 4,
         decoded: int = 16,
-        people: int = 250,
         steps: int = 100,
         root: str = ".cache/npm",
         size: int = 64,
     ) -> None:
         super().__init__(root, sets_per_step * renderings * pictures, size)
         self.base, self.sets_per_step, self.renderings = Path(base), sets_per_step, renderings
-        self.pictures, self.count, self.people, self.steps = pictures, decoded, people, steps
-
-    def prepare_data(self) -> None:
-        """Fetch and render the icon sets, draw the people (about 3 minutes, once)."""
-        super().prepare_data()
-        build_people(self.people, self.root, self.size)
+        self.pictures, self.count, self.steps = pictures, decoded, steps
 
     def setup(self, stage: str) -> None:
         """Read the tables, group the icons by set, and run the autoencoder on some of each style."""
         table = build_icon_table(self.sets, self.root, self.size)
-        people = build_people(self.people, self.root, self.size)
-        self.train = torch.from_numpy(np.concatenate([table.pixels, people.pixels])).permute(0, 3, 1, 2)
-        names = [*table.sets.tolist(), *people.sets.tolist()]
-        self.rows = [[i for i, name in enumerate(names) if name == one] for one in (*self.sets, *PORTRAITS)]
+        self.train = torch.from_numpy(table.pixels).permute(0, 3, 1, 2)
+        self.rows = [[i for i, name in enumerate(table.sets.tolist()) if name == one] for one in self.sets]
         self.decoded = self.decode()
 
         held_out = build_icon_table(TEST_SETS, self.root, self.size)
@@ -80,8 +69,8 @@ class StyledIcons(Icons):
 
     def views(self, rgba: torch.Tensor) -> torch.Tensor:
         """Turn icons uint8 (B, 4, H, W) into pictures float (B, 3, H, W) in 0..1, before a style is laid on."""
-        behind = augment.busy_background(augment.flattened(rgba, torch.ones(())), share=0.2)
-        images = augment.random_affine(augment.flattened(rgba, behind), (0.75, 1.3), 0.1, 0, p=0.5)
+        background = augment.random_background(len(rgba), rgba.shape[-1], white=0.8)
+        images = augment.random_affine(augment.flattened(rgba, background), (0.75, 1.3), 0.1, 0, p=0.5)
         return augment.random_flip(images)
 
     @torch.no_grad()
@@ -109,8 +98,8 @@ class StyledIcons(Icons):
 
     def train_dataloader(self) -> DataLoader:
         """Random sets, none twice in a step."""
-        batches = [random.sample(range(len(self.rows)), self.sets_per_step) for _ in range(self.steps)]
-        return DataLoader(range(len(self.rows)), batch_sampler=batches, collate_fn=self.collate)
+        batches = [random.sample(range(len(self.sets)), self.sets_per_step) for _ in range(self.steps)]
+        return DataLoader(range(len(self.sets)), batch_sampler=batches, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:
         """Pictures of unseen sets in all renderings, and their style."""

@@ -68,12 +68,6 @@ def inked(images: Tensor) -> Tensor:
     return images * (1 - F.max_pool2d((2.5 * _edges(images)).clamp(0, 1), 3, 1, 1))
 
 
-def outlined(images: Tensor) -> Tensor:
-    """Draw every edge one or two pixels wide and dark, lighten the fills."""
-    ink = (2.5 * _edges(images)).clamp(0, 1)
-    return (0.15 + 0.85 * images) * (1 - 0.85 * ink)
-
-
 def grey(images: Tensor) -> Tensor:
     """Take the colour away."""
     return _grey(images).expand(-1, 3, -1, -1)
@@ -128,8 +122,7 @@ def pastel(images: Tensor) -> Tensor:
 
 
 STRUCTURES: tuple[Callable[[Tensor], Tensor], ...] = (
-    plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, outlined,
-    washed, hatched, dotted, smeared,
+    plain, blurred, mosaic, fine_mosaic, posterised, grainy, sketched, inked, washed, hatched, dotted, smeared,
 )  # fmt: skip
 TONES: tuple[Callable[[Tensor], Tensor], ...] = (plain, grey, sepia, vivid, pastel, negative)
 # A structure, then a tone; colourless structures skip tones that only change colour.
