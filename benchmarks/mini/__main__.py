@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from benchmarks.mini.base import Base
+from benchmarks.mini.base import TRAINED, Base
 from benchmarks.mini.judges import COLOURED, NearestMean, Scorer, colours_obeyed, count_things, icons
 from stylelora.base.concepts import load_concepts, with_article
 from stylelora.data.images import fit, tile, to_tensor
@@ -115,13 +115,13 @@ def style_rows(base: Base, scorer: Scorer, adapters: Path, sheet: Path | None) -
     plain = base.sample(contents)
     plain_vectors = encoder.encode_images(plain)
     kept_by_base = (scorer.guess(plain) == label).double().mean()
-    for name, style in STYLES.items():
+    for name in TRAINED:
         path = adapter_file(adapters / name)
         if not path.is_file():
             print(f"| {name} | not measured: {path} is not there; train configs/train/mini/{name}.yaml | | |")
             continue
         images = base.sample(contents, adapters=[read_adapter(path)])
-        references = encoder.encode_images(style_pictures(style))
+        references = encoder.encode_images(style_pictures(STYLES[name]))
         judged = in_style(encoder.encode_images(images), plain_vectors, references)
         row(f"{name} LoRA, judged in style", judged)
         row(

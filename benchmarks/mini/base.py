@@ -22,6 +22,9 @@ from stylelora.diffusion.conditions import Blends, Condition, sample_condition
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.lora.read import Adapter
 
+#: Styles with a config in configs/train/mini/, in the order of the tables.
+TRAINED = ("watercolor", "cartoon", "anime", "pixelart")
+
 
 class Base:
     """A base with its default sampling recipe.
@@ -39,14 +42,19 @@ class Base:
         self.shape = (self.vae.config.latent_channels, side, side)
 
     def sample(
-        self, prompts: Sequence[str], seed: int = 0, batch_size: int = 16, adapters: Sequence[Adapter] = ()
+        self,
+        prompts: Sequence[str],
+        seed: int = 0,
+        batch_size: int = 16,
+        adapters: Sequence[Adapter] = (),
+        weights: Sequence[float] | None = None,
     ) -> Tensor:
         """Generate one picture per prompt, uint8 (N, 3, H, W); noise depends only on (seed, index in the list).
 
-        Adapters are added with weight 1, with their triggers and from their starts on.
+        Adapters are added, with weight 1 unless `weights` says otherwise, with their triggers and from their starts on.
         """
         images, blends = [], Blends(adapters)
-        condition = Condition("sum", (1.0,) * len(adapters), self.steps, self.guidance_scale)
+        condition = Condition("sum", tuple(weights or (1.0,) * len(adapters)), self.steps, self.guidance_scale)
         for first in range(0, len(prompts), batch_size):
             part = prompts[first : first + batch_size]
             noise = initial_noise([seed * 100_000 + first + i for i in range(len(part))], self.shape)
