@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from stylelora.data.styles import STYLES
 from stylelora.preprocess.quality import Grid, enlargement, native_grid, sharpness, to_native
 
-TILES = [Image.open(path).convert("RGB") for path in sorted(STYLES["pixelart"].folder.glob("*.png"))[:60:6]]
+TILES = [Image.open(path).convert("RGB") for path in sorted(STYLES["pixelart32"].folder.glob("*.png"))[:60:6]]
 SMOOTH = [
     Image.open(path).convert("RGB")
     for style in ("anime", "cartoon", "watercolor")
@@ -47,6 +47,13 @@ def test_the_grid_of_any_factor_and_phase(factor):
         assert native_grid(cut) == grid
         assert to_native(cut, grid).tobytes() == native.tobytes()
         assert native_grid(cut.quantize(256, dither=Image.Dither.NONE)) == grid
+
+
+def test_the_grid_of_sixteen_pixels_is_found_where_enough_of_it_shows_and_never_a_wrong_one():
+    tiles = [Image.open(path).convert("RGB") for path in sorted(STYLES["pixelart"].folder.glob("*.png"))]
+    found = [native_grid(enlarged(tile, 8)) for tile in tiles]
+    assert {grid for grid in found if grid} == {Grid(8, (0, 0), (16, 16))}
+    assert sum(grid is not None for grid in found) >= 80  # of 99; flames, bars and the like have too few edges
 
 
 @pytest.mark.parametrize("quality", [75, 95])
