@@ -10,6 +10,7 @@ import lightning.pytorch as L
 
 from stylelora.distributed import gather_rows
 from stylelora.evaluation.adapters import doubts, styles_of
+from stylelora.evaluation.export import export
 from stylelora.evaluation.judges import load_judges
 from stylelora.evaluation.measure_all import measure_all
 from stylelora.evaluation.page import page
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 class Evaluate(L.Callback):
     """Measures the pictures of `test`; writes `evaluation.html` and what was measured of each picture.
 
-    `values.jsonl` has a line for each sampled picture, `losses.jsonl` one for each held-out picture.
+    `values.jsonl` has a line for each sampled picture, `losses.jsonl` one for each held-out picture, `metrics.csv` one
+    for each metric.
 
     Every metric carries the name of its judge, since numbers of different judges cannot be compared.
 
@@ -88,6 +90,7 @@ class Evaluate(L.Callback):
         found = measure_all(MadePictures.of_rows(rows, self.styles, root), styles, losses, **self.judges)
         self.metrics, self.tests = found.metrics, found.tests
         write_lines(found.lines(), root / "values.jsonl")
+        export([metric.as_record() for metric in found.metrics], root / "metrics.csv")
         write(root / "evaluation.html", page(found, styles, root.name))
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{metric}": metric.value for metric in found.metrics}, 0)

@@ -210,16 +210,16 @@ class Endpoint:
     Attributes:
         condition: name of the test condition.
         quantity: quantity tested against 0.
-        difference: observed difference; None: not measurable, which counts as not significant.
-        p_value: probability of a difference at least this large under the null hypothesis.
-        p_holm: p-value adjusted for multiple testing (Holm 1979).
+        difference: observed difference; None: it could not be measured, so it was not tested and adjusts no other.
+        p_value: probability of a difference at least this large under the null hypothesis; None: not tested.
+        p_holm: p-value adjusted for multiple testing (Holm 1979); None: not tested.
     """
 
     condition: str
     quantity: Quantity
     difference: float | None
-    p_value: float
-    p_holm: float
+    p_value: float | None
+    p_holm: float | None
 
     def __str__(self) -> str:
         return f"{self.condition}: {self.quantity}"

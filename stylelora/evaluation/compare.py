@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from stylelora.evaluation.export import check_suffix, export
 from stylelora.evaluation.finished import Series
 from stylelora.evaluation.sides import Side, check_comparable, differing, read_side
 from stylelora.evaluation.summary import cell, markdown, p_said
@@ -20,6 +22,7 @@ def compare(
     conditions: list[str] | str | None = None,
     primary: str = "attainment",
     margin: float | None = None,
+    output: Path | None = None,
 ) -> None:
     """Compare tests with the same prompts and seeds: every side with the first.
 
@@ -35,12 +38,15 @@ def compare(
             exploratory and adjusted as false discoveries.
         margin: largest difference of the primary metric that does not matter; in the metric's own units; if given,
             equivalence is tested, too, and adjusted by Holm. 0.1 of attainment is usual.
+        output: file that gets the table, too, a row per metric: NAME.csv or NAME.json.
 
     Raises:
         InputError: if runs or conditions cannot be compared.
     """
     if margin is not None and not 0 < margin < float("inf"):
         raise InputError(f"margin is {margin}; give a number above 0, in units of the primary metric")
+    if output is not None:
+        check_suffix(output)
     runs, conditions = ([one] if isinstance(one, str) else one for one in (runs, conditions))
     if len(runs) < 2 or (conditions is not None and len(conditions) != len(runs)):
         raise InputError("give at least two runs, and either no conditions or one per run")
@@ -51,7 +57,7 @@ def compare(
     scales = scales_of(first, said)
     reference = with_attainment(first, scales)
     p_values: dict[str, dict[str, float]] = {"primary": {}, "exploratory": {}, "equal": {}}
-    lines = {}
+    lines, records = {}, {}
     for side in others:
         check_comparable(first, side)
         said += differing(first, side)
@@ -69,6 +75,10 @@ def compare(
             test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
             p_values[kind][key] = test.p_value
             lines[key] = [kind, key, cell(one.mean), cell(this.mean), cell(test.difference), p_said(test.p_value)]
+            records[key] = {"kind": kind, "runs": side.runs, "condition": side.condition} | quantity.as_record()
+            for name, estimate in (("first", one.mean), ("this", this.mean), ("difference", test.difference)):
+                records[key] |= {name: estimate.value, f"{name}_low": estimate.ci_low, f"{name}_high": estimate.ci_high}
+            records[key] |= {"n": test.difference.n, "p_value": test.p_value}
             if margin is not None and kind == "primary":
                 p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
     if not p_values["primary"]:
@@ -81,6 +91,12 @@ def compare(
         for key, p in sorted(p_values["equal"].items())
     ]
     order = sorted(lines, key=lambda key: (lines[key][0] != "primary", key))
+    if output is not None:
+        for key, record in records.items():
+            record |= {"p_adjusted": adjusted[key], "p_equal": p_values["equal"].get(key)}
+            record |= {"p_equal_adjusted": equal.get(key)}
+        export([records[key] for key in order], output)
+        said.append(f"written: {output}")
     heading = ["", "run, condition: metric", "first", "this", "difference", "p", "adjusted"]
     print("\n".join([*said, markdown(heading, [[*lines[key], p_said(adjusted[key])] for key in order])]))
     print(speaks_for(len(first.finished)))

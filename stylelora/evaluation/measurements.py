@@ -38,11 +38,14 @@ class Measurements:
 
     @property
     def tests(self) -> list[Endpoint]:
-        """Return the tests of all declared endpoints, Holm-adjusted over all judges so far."""
-        p_values = {key: 1.0 if test is None else test.p_value for key, test in self._declared.items()}
-        adjusted = holm(p_values)
+        """Return the tests of all declared endpoints, Holm-adjusted over all judges so far.
+
+        An endpoint that could not be measured is not among the tests that are adjusted. That keeps the error rate, as
+        only a blend's may be missing, and only if an adapter's own gain, which is always tested, is not shown.
+        """
+        adjusted = holm({key: test.p_value for key, test in self._declared.items() if test is not None})
         return [
-            Endpoint(*key, None if test is None else test.difference.value, p_values[key], adjusted[key])
+            Endpoint(*key, *((None,) * 3 if test is None else (test.difference.value, test.p_value, adjusted[key])))
             for key, test in self._declared.items()
         ]
 

@@ -74,8 +74,11 @@ def check_comparable(first: Side, side: Side) -> None:
     """Check that sides can be paired.
 
     Raises:
-        InputError: if they differ in prompts, seeds, held-out pictures or number of runs.
+        InputError: if they are the same, or differ in prompts, seeds, held-out pictures or number of runs.
     """
+    folders = [{run.folder.resolve() for run in one.finished} for one in (first, side)]
+    if folders[0] == folders[1] and first.condition == side.condition:
+        raise InputError(f"{side.label} is compared with itself; give another run, or another of its conditions")
     if len(side.finished) != len(first.finished):
         raise InputError(
             f"{side.runs} and {first.runs} differ in their number of runs; give as many training seeds on each side"

@@ -25,8 +25,10 @@ def cell(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3f} ({estimate.ci_low:.3f} to {estimate.ci_high:.3f})"
 
 
-def p_said(p_value: float) -> str:
-    """Format a p-value with four digits, or as smaller than that."""
+def p_said(p_value: float | None) -> str:
+    """Format a p-value with four digits, or as smaller than that; a dash for none."""
+    if p_value is None:
+        return "-"
     return f"{p_value:.4f}" if p_value >= 0.00005 else "<0.0001"
 
 
@@ -91,7 +93,9 @@ def tests_said(metrics: Iterable[Metric], tests: Iterable[Endpoint]) -> list[str
     """Return a line for each test of a declared endpoint."""
     table = {(metric.condition, metric.quantity): metric for metric in metrics}
     return [
-        f"{test}: {cell(table.get((test.condition, test.quantity)))}, p = {p_said(test.p_value)}, "
+        f"{test}: could not be measured, and was not tested"
+        if test.p_value is None
+        else f"{test}: {cell(table.get((test.condition, test.quantity)))}, p = {p_said(test.p_value)}, "
         f"Holm {p_said(test.p_holm)}"
         for test in tests
     ]

@@ -18,9 +18,9 @@ from stylelora.runs.lock import LOCK, OWNER, check_free
 #: What runs write. In a folder that may hold other things only these are moved; what tells of a run comes last.
 MADE = (
     "checkpoints", "samples", "pictures", "validate", "validate.[0-9]*", "test", "test.[0-9]*", "csv", "wandb",
-    "hparams.yaml", "*tfevents*", "clip_score.jsonl", "pictures.jsonl", "values.jsonl", "losses.jsonl", "grid.png",
-    "grid-*.png", "evaluation.html", "{name}.md", "{name}.preview.png", "{name}*.safetensors",
-    "result.json", "config.yaml",
+    "hparams.yaml", "*tfevents*", "clip_score.jsonl", "pictures.jsonl", "values.jsonl", "losses.jsonl",
+    "metrics.csv", "grid.png", "grid-*.png", "evaluation.html", "{name}.md", "{name}.preview.png",
+    "{name}*.safetensors", "result.json", "config.yaml",
 )  # fmt: skip
 EARLIER = "earlier"  # sub-folder for earlier runs where there can be none beside the folder
 

@@ -1,5 +1,6 @@
 """Finished tests side by side, on made-up runs whose answer is known."""
 
+import csv
 import json
 import re
 
@@ -209,7 +210,10 @@ def test_the_order_of_prompts_does_not_matter(tmp_path, capsys):
 def test_what_cannot_be_compared_is_refused(tmp_path):
     run, other = make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.3, dataset="e")
     for arguments, said in (
-        ({"runs": [run, run], "primary": "styel"}, "no metric of both sides is called styel; choose from"),
+        (
+            {"runs": [run, run], "conditions": ["ink 1", LAST], "primary": "styel"},
+            "no metric of both sides is called styel; choose from",
+        ),
         ({"runs": [run, str(tmp_path / "nothing")]}, "is not a finished test"),
         ({"runs": [run, run], "conditions": ["x", "base"]}, "no condition 'x'"),
         ({"runs": [run, run], "conditions": ["base", "ink 1"]}, "the first side has no style of its own"),
@@ -249,3 +253,39 @@ def test_a_test_that_is_not_whole_is_refused(tmp_path, name, text, said):
     (folder / name).unlink() if text is None else (folder / name).write_text(text)
     with pytest.raises(InputError, match=said):
         read_finished(folder)
+
+
+def test_the_table_is_written_for_other_programs(tmp_path, capsys):
+    runs, rows = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.15, base=0.25)], {}
+    for suffix in ("csv", "json"):
+        ink(*runs, margin=0.1, output=tmp_path / f"out.{suffix}")
+    printed = table(capsys.readouterr().out)
+    records = json.loads((tmp_path / "out.json").read_text())
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(records) == len(printed)
+    for row, record in zip(rows, records, strict=True):
+        for name in ("first", "this", "difference", "difference_low", "difference_high", "p_value", "p_adjusted"):
+            assert float(row[name]) == record[name]
+        quantity = Quantity(record["measure"], record["judge"], record["style"])
+        first, this, difference, _, adjusted = printed[record["kind"], str(quantity)]
+        assert [number(one) for one in (first, this, difference)] == [
+            round(record[name], 3) for name in ("first", "this", "difference")
+        ]
+        assert number(adjusted) == pytest.approx(record["p_adjusted"], abs=1e-4)
+        assert (record["p_equal"] is None) == (record["kind"] == "exploratory")
+        assert row["p_equal"] == ("" if record["p_equal"] is None else str(record["p_equal"]))
+
+
+def test_a_table_has_a_suffix_that_says_how(tmp_path):
+    runs = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.15)]
+    with pytest.raises(InputError, match=r"out.xlsx is no file for a table; give a name that ends in .csv or .json"):
+        ink(*runs, output=tmp_path / "out.xlsx")
+    assert not (tmp_path / "out.xlsx").exists()
+
+
+def test_a_condition_is_not_compared_with_itself(tmp_path):
+    run = make(tmp_path / "a", 0.3)
+    with pytest.raises(InputError, match="compared with itself"):
+        ink(run, f"{run}/")
+    compare([run, run], conditions=["ink 1", LAST])  # two conditions of one test

@@ -120,12 +120,13 @@ def test_a_style_that_the_adapter_does_not_reach_has_no_scale(found):
     assert not [name for name in metrics(found) if "both_score" in name]
     assert endpoints(found)["b 1: style_gain[e]/oil"].p_holm > 0.05
     blends = [name for name in endpoints(found) if "both_above_coin_flip" in name]
-    assert len(blends) == 3  # declared, though they cannot be measured: they count in Holm's number
+    assert len(blends) == 3  # declared and named, but not tested, so the p-values of the others do not count them
     for name in blends:
         test = endpoints(found)[name]
-        assert (test.difference, test.p_value, test.p_holm) == (None, 1.0, 1.0)
+        assert (test.difference, test.p_value, test.p_holm) == (None, None, None)
     ink = endpoints(found)["a 1: style_gain[e]/ink"]
-    assert ink.p_holm == pytest.approx(5 * ink.p_value)
+    assert ink.p_holm == pytest.approx(2 * ink.p_value)
+    assert f"{blends[0]}: could not be measured" in summary(found)
     assert "no attainment of oil: " in summary(found)
     assert "no attainment of ink" not in summary(found)
     assert metrics(found)["b 1: style_without_trigger[e]/oil"].n == PROMPTS  # of it something is known all the same
