@@ -146,13 +146,17 @@ def test_numbers_do_not_depend_on_the_batch_size(words, run, tmp_path):
         assert ends[0] == pytest.approx(ends[1], abs=1e-3 + 0.05 * width), name
 
 
-def test_a_run_compared_with_itself_differs_by_nothing(run, capsys):
-    compare([str(run), str(run)], conditions=[BLEND, BLEND], primary="clip_score", margin=10.0)
+def test_a_run_compared_with_its_copy_differs_by_nothing(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    compare([str(run), str(copy)], conditions=[BLEND, BLEND], primary="clip_score", margin=10.0)
     said = capsys.readouterr().out
     lines = [line for line in said.splitlines() if line.startswith(("| primary", "| exploratory"))]
     assert len(lines) > 5
     assert all("| 0.000 (0.000 to 0.000) | 1.0000 | 1.0000 |" in line for line in lines)
     assert any(": skill/ink |" in line for line in lines)
+    assert len((run / "metrics.csv").read_text().splitlines()) == 1 + len(
+        json.loads((run / "result.json").read_text())["metrics"]
+    )
     assert "equal to within 10? p = <0.0001" in said
     assert said.count("| primary |") == 1
 
