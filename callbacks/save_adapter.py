@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.progress import epoch_of_last_step, was_stopped
+from stylelora.base.same_base import BASE_WEIGHTS, hash_of_weights
 from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import save_png, to_pil
 from stylelora.data.scan import content_hash
@@ -163,6 +164,7 @@ class SaveAdapter(L.Callback):
             "ss_prior_loss_weight": str(data.prior.options.weight),
             NOTE: str(has_zero_terminal_snr(pl_module.scheduler)),
             "base": shared_name(hparams.base),
+            BASE_WEIGHTS: hash_of_weights(pl_module.unet),
             "style": data.style_name,
             "trigger": data.trigger,
             "licence": data.licence,

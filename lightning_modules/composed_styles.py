@@ -26,6 +26,7 @@ from stylelora.base.load import (
     sampling_recipe,
 )
 from stylelora.base.numbers import check_numbers
+from stylelora.base.same_base import doubt_of_base
 from stylelora.base.zero_terminal_snr import scheduler_for
 from stylelora.diffusion.conditions import (
     CONTENT,
@@ -154,6 +155,8 @@ class ComposedStyles(L.LightningModule):
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
         for adapter in self.adapters:
             check_adapter(adapter, self.unet, self.text_encoder, base)
+            if doubt := doubt_of_base(adapter.name, adapter.metadata, self.unet, base):
+                log.warning(doubt)
         self._tested = False
         self.picture_side = resolution or native_resolution(folder)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stylelora.base.clip_skip import clip_skip_of
+from stylelora.base.same_base import BASE_WEIGHTS
 from stylelora.base.zero_terminal_snr import NOTE
 from stylelora.lora.blend import Method, as_layers, blend
 from stylelora.lora.compose import FULL_RANK
@@ -20,7 +21,7 @@ from stylelora.records import InputError
 
 # What describes the base or how to sample, and stands in a merged file if all its sources agree.
 _OF_BASE = ("ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash", "ss_clip_skip")
-_OF_BASE += (NOTE, START, "modelspec.architecture", "modelspec.prediction_type")
+_OF_BASE += (BASE_WEIGHTS, NOTE, START, "modelspec.architecture", "modelspec.prediction_type")
 _NO_NOTES = ("modelspec.thumbnail", "sshs_model_hash", "sshs_legacy_hash")
 _PATH = re.compile(r"(/|~|[A-Za-z]:\\).*[/\\](?P<name>[^/\\]+)")  # of one's own machine
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stylelora.base.same_base import hash_of_weights
 from stylelora.precision import SHORT
 from stylelora.records import InputError, Picture
 
@@ -79,7 +80,7 @@ def settings_of_data(model: Any, data: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if (unet := getattr(model, "unet", None)) is not None:
-        found["model.base_weights"] = _weights(unet)
+        found["model.base_weights"] = hash_of_weights(unet)
     if (prior := getattr(data, "prior", None)) is not None:
         dataset = data.dataset
         masks = dataset.masks.sources if dataset.masks else {}
@@ -95,17 +96,6 @@ def settings_of_data(model: Any, data: Any) -> dict[str, Any]:
 def _pictures(pictures: Collection[Picture], masks: Mapping[Path, str] | None = None) -> str:
     rows = [[one.sha256, one.repeats, (masks or {}).get(one.path), *one.texts] for one in pictures]
     return f"{len(rows)} pictures ({hashlib.sha256(repr(rows).encode()).hexdigest()[:12]})"
-
-
-def _weights(unet: Any) -> str:
-    """Hash the small ones of a network's frozen weights: in bfloat16, so that the type of the rest does not count."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, value in unet.named_parameters():
-        if value.dim() == 1 and not value.requires_grad:
-            digest.update(name.encode() + value.detach().cpu().to(torch.bfloat16).view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
