@@ -26,7 +26,7 @@ from stylelora.base.load import (
     sampling_recipe,
 )
 from stylelora.base.numbers import check_numbers
-from stylelora.base.same_base import doubt_of_base
+from stylelora.base.same_base import doubt_of_base, hash_of_weights
 from stylelora.base.zero_terminal_snr import scheduler_for
 from stylelora.diffusion.conditions import (
     CONTENT,
@@ -153,9 +153,10 @@ class ComposedStyles(L.LightningModule):
         self.scheduler = scheduler_for(notes, own)
         if scheduler is not None:
             self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
+        weights_here = hash_of_weights(self.unet)
         for adapter in self.adapters:
             check_adapter(adapter, self.unet, self.text_encoder, base)
-            if doubt := doubt_of_base(adapter.name, adapter.metadata, self.unet, base):
+            if doubt := doubt_of_base(adapter.name, adapter.metadata, weights_here, base):
                 log.warning(doubt)
         self._tested = False
         self.picture_side = resolution or native_resolution(folder)

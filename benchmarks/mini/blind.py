@@ -1,7 +1,7 @@
 """Unlabelled sheets for a blind naming of styles and things: `python -m benchmarks.mini.blind --output blind`.
 
 Five sheets of twelve things, base and four styles in shuffled order (A.png ...), and a sheet for each pair of styles
-blended 0.6 to 0.4 (1.png ...). `key.json` beside the folder says what they are: readers must not see it.
+blended 0.6 to 0.4 (1.png ...). `blind.key.json` beside the folder says what they are: readers must not see it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     args.output.mkdir(parents=True)
     for sheet, styles in (*zip("ABCDE", single, strict=True), *zip("123456", pairs, strict=True)):
         things, seed = rng.sample(names, 12), rng.randrange(1000)
-        weights = (0.6, 0.4) if len(styles) == 2 else (1.0,) * len(styles)
+        weights = (0.6, 0.4) if len(styles) == 2 else None
         chosen = [adapters[style] for style in styles]
         images = base.sample([with_article(name) for name in things], seed, adapters=chosen, weights=weights)
         grid = tile(images, columns=4)

@@ -26,7 +26,7 @@ def main() -> None:
     """Draw, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=float, nargs="+", default=[0, 0.1, 0.2, 0.3, 0.45])
-    parser.add_argument("--styles", nargs="+", default=list(TRAINED))
+    parser.add_argument("--styles", nargs="+", default=TRAINED)
     parser.add_argument("--sheet", type=Path, help="PNG to write: the base, then each start, of twelve things a style")
     args = parser.parse_args()
     base, encoder, scorer, names = Base("mini"), StyleEncoder(), Scorer(), list(load_concepts().values())

@@ -31,17 +31,17 @@ def hash_of_weights(unet: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def doubt_of_base(name: str, notes: Mapping[str, str], unet: nn.Module, base: str) -> str | None:
+def doubt_of_base(name: str, notes: Mapping[str, str], here: str, base: str) -> str | None:
     """Return a warning if a file notes other weights of its base than these; None if not, or if it notes none.
 
     Args:
         name: name of the adapter.
         notes: metadata of its file.
-        unet: the base's UNet that it is used with.
-        base: that base, as it was given.
+        here: hash of the weights that it is used with, from `hash_of_weights`.
+        base: their base, as it was given.
     """
     noted = notes.get(BASE_WEIGHTS, "an earlier one's" if notes.get("base") == "mini" else None)
-    if noted is None or noted == (here := hash_of_weights(unet)):
+    if noted in (None, here):
         return None
     return (
         f"{name} was trained on other weights than those of {base} (it notes {noted}, these are {here}): models "

@@ -14,7 +14,7 @@ from stylelora.evaluation.summary import cell, markdown, p_said
 from stylelora.metrics.attainment import ATTAINMENT, Calibration, attainment, calibrate
 from stylelora.metrics.comparison import equivalence, holm, paired_difference
 from stylelora.metrics.style import STYLE
-from stylelora.records import InputError, Quantity
+from stylelora.records import Estimate, InputError, Quantity
 
 
 def compare(
@@ -57,7 +57,7 @@ def compare(
     scales = scales_of(first, said)
     reference = with_attainment(first, scales)
     p_values: dict[str, dict[str, float]] = {"primary": {}, "exploratory": {}, "equal": {}}
-    lines, records = {}, {}
+    tested: dict[str, tuple[dict, dict[str, Estimate]]] = {}
     for side in others:
         check_comparable(first, side)
         said += differing(first, side)
@@ -74,11 +74,8 @@ def compare(
                 continue
             test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
             p_values[kind][key] = test.p_value
-            lines[key] = [kind, key, cell(one.mean), cell(this.mean), cell(test.difference), p_said(test.p_value)]
-            records[key] = {"kind": kind, "runs": side.runs, "condition": side.condition} | quantity.as_record()
-            for name, estimate in (("first", one.mean), ("this", this.mean), ("difference", test.difference)):
-                records[key] |= {name: estimate.value, f"{name}_low": estimate.ci_low, f"{name}_high": estimate.ci_high}
-            records[key] |= {"n": test.difference.n, "p_value": test.p_value}
+            what = {"kind": kind, "runs": side.runs, "condition": side.condition} | quantity.as_record()
+            tested[key] = what, {"first": one.mean, "this": this.mean, "difference": test.difference}
             if margin is not None and kind == "primary":
                 p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
     if not p_values["primary"]:
@@ -90,16 +87,26 @@ def compare(
         f"{key}: equal to within {margin:g}? p = {p_said(p)}, Holm {p_said(equal[key])}"
         for key, p in sorted(p_values["equal"].items())
     ]
-    order = sorted(lines, key=lambda key: (lines[key][0] != "primary", key))
+    lines, records, single = [], [], p_values["primary"] | p_values["exploratory"]
+    for key in sorted(tested, key=lambda key: (key not in p_values["primary"], key)):
+        what, means = tested[key]
+        lines.append([what["kind"], key, *map(cell, means.values()), *map(p_said, (single[key], adjusted[key]))])
+        chances = {"p_value": single[key], "p_adjusted": adjusted[key], "p_equal": p_values["equal"].get(key)}
+        records.append(what | flat(means) | chances | {"p_equal_adjusted": equal.get(key)})
     if output is not None:
-        for key, record in records.items():
-            record |= {"p_adjusted": adjusted[key], "p_equal": p_values["equal"].get(key)}
-            record |= {"p_equal_adjusted": equal.get(key)}
-        export([records[key] for key in order], output)
+        export(records, output)
         said.append(f"written: {output}")
     heading = ["", "run, condition: metric", "first", "this", "difference", "p", "adjusted"]
-    print("\n".join([*said, markdown(heading, [[*lines[key], p_said(adjusted[key])] for key in order])]))
+    print("\n".join([*said, markdown(heading, lines)]))
     print(speaks_for(len(first.finished)))
+
+
+def flat(means: dict[str, Estimate]) -> dict[str, float]:
+    """Return the numbers of a comparison under names of their own; `n` is that of the difference."""
+    found = {}
+    for name, one in means.items():
+        found |= {name: one.value, f"{name}_low": one.ci_low, f"{name}_high": one.ci_high}
+    return found | {"n": means["difference"].n}
 
 
 def scales_of(first: Side, said: list[str]) -> dict[Quantity, Calibration]:

@@ -256,7 +256,7 @@ def test_a_test_that_is_not_whole_is_refused(tmp_path, name, text, said):
 
 
 def test_the_table_is_written_for_other_programs(tmp_path, capsys):
-    runs, rows = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.15, base=0.25)], {}
+    runs = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.15, base=0.25)]
     for suffix in ("csv", "json"):
         ink(*runs, margin=0.1, output=tmp_path / f"out.{suffix}")
     printed = table(capsys.readouterr().out)
