@@ -78,6 +78,10 @@ class StyleDataModule(L.LightningDataModule):
         masks: where in the pictures the loss counts: alpha, their alpha channel, or a folder of masks with the names of
             their pictures, white where they count; held-out loss and skill are of the same parts; null: everywhere.
         prior: pictures without the style, that keep what the base knows.
+        pictures: for studies of their number: train on this many pictures only; fewer are always among more, for every
+            random seed, and the held-out ones stay as they are; as many steps in an epoch need more `repeats`; null:
+            all.
+        pictures_seed: which of the pictures those are.
         source_size: for resolution studies: reduce training pictures to this side in pixels; the middle square is cut
             out, reduced by averaging and enlarged again; held-out pictures stay as they are.
         upscale_interpolation: interpolation that enlarges them again after source_size.
@@ -111,6 +115,8 @@ class StyleDataModule(L.LightningDataModule):
         flip: bool = False,
         masks: str | None = None,
         prior: Prior = Prior(),
+        pictures: int | None = None,
+        pictures_seed: int = 0,
         source_size: int | None = None,
         upscale_interpolation: str = "bicubic",
         cache: str = ".cache/stylelora",
@@ -122,6 +128,10 @@ class StyleDataModule(L.LightningDataModule):
             raise InputError("this style comes without pictures; give data.root a folder of them")
         counts = {"batch_size": batch_size, "repeats": repeats, "sample_batch_size": sample_batch_size}
         counts["samples_per_prompt"] = samples_per_prompt
+        if pictures is not None:
+            counts["pictures"] = pictures
+        elif pictures_seed:
+            raise InputError("pictures_seed has no effect without pictures; give both or neither")
         if not 0 <= held_out < 1:
             raise InputError(f"held_out is {held_out}; give a share from 0 to below 1")
         if num_workers < 0:
@@ -144,7 +154,7 @@ class StyleDataModule(L.LightningDataModule):
         prior.check(folder, self.trigger)
         self.prior = PriorPictures(prior)
         where = Masks(masks) if masks else None
-        self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats, where)
+        self.dataset = StyleDataset(folder, held_out, framing, wording, flip, repeats, where, pictures, pictures_seed)
         self.resolution, self.batch_size, self.num_workers = resolution, batch_size, num_workers
         chosen = choose_prompts(prompts or None, prompts_file, "prompts_file", negative_prompt, style.prompts)
         self.prompts = [one.without(self.trigger) if wording.adds_trigger else one for one in chosen]

@@ -17,7 +17,7 @@ from stylelora.data.framing import Framing
 from stylelora.data.images import lost_share, to_tensor
 from stylelora.data.masks import Masks
 from stylelora.data.reading import open_picture
-from stylelora.data.scan import check_decodable, scan_folder, split_by_content
+from stylelora.data.scan import check_decodable, choose_pictures, scan_folder, split_by_content
 from stylelora.data.wording import Wording
 from stylelora.distributed import gather_objects
 from stylelora.records import InputError, Picture
@@ -39,6 +39,8 @@ class StyleDataset:
         flip: allow mirrored training pictures.
         repeats: how often each picture is shown per epoch, times its own repeats.
         masks: where in the pictures the loss counts; None: everywhere.
+        count: how many of the training pictures to use; None: all.
+        count_seed: which of them.
 
     Attributes:
         train: training pictures, empty before `scan`.
@@ -57,9 +59,12 @@ class StyleDataset:
         flip: bool = False,
         repeats: int = 1,
         masks: Masks | None = None,
+        count: int | None = None,
+        count_seed: int = 0,
     ) -> None:
         self.root, self.held_out_share = root, held_out_share
         self.framing, self.wording, self.flip, self.repeats, self.masks = framing, wording, flip, repeats, masks
+        self.count, self.count_seed = count, count_seed
         self.train: list[Picture] = []
         self.held_out: list[Picture] = []
         self.samples: list[int] = []
@@ -74,6 +79,12 @@ class StyleDataset:
         wording = self.wording
         pictures = scan_folder(self.root, wording.wildcards, wording.trigger if wording.adds_trigger else "")
         self.train, self.held_out = split_by_content(pictures, self.held_out_share)
+        if self.count is not None:
+            if self.count > len(self.train):
+                raise InputError(
+                    f"pictures is {self.count}, but {self.root} has {len(self.train)} to train on; give at most as many"
+                )
+            self.train = choose_pictures(self.train, self.count, self.count_seed)
         shown = [self.repeats * picture.repeats for picture in self.train]
         if sum(shown) > MOST_SAMPLES:
             raise InputError(
@@ -85,7 +96,7 @@ class StyleDataset:
             self.samples += (left := [index for index in left if shown[index] > turn])
         if not self.held_out:
             log.warning(
-                "held_out is 0: all %d pictures in %s are trained on, and none is left to measure skill with",
+                "held_out is 0: none of the %d pictures in %s is held out to measure skill with",
                 *(len(pictures), self.root),
             )
         if twice := sum(wording.names_trigger_twice(text) for picture in pictures for text in picture.texts):

@@ -199,6 +199,22 @@ def content_hash(pictures: Sequence[Picture]) -> str:
     return hashlib.sha256("\n".join(sorted(picture.sha256 for picture in pictures)).encode()).hexdigest()
 
 
+def choose_pictures(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+    """Choose some pictures by their content: more include fewer, and neither order nor names matter.
+
+    Args:
+        pictures: those to choose from.
+        count: how many.
+        seed: another one chooses others.
+
+    Returns:
+        the chosen ones, in the order of `pictures`.
+    """
+    ranked = sorted(pictures, key=lambda picture: hashlib.sha256(f"{seed} {picture.sha256}".encode()).digest())
+    chosen = {picture.path for picture in ranked[:count]}
+    return [picture for picture in pictures if picture.path in chosen]
+
+
 def split_by_content(pictures: list[Picture], held_out: float) -> tuple[list[Picture], list[Picture]]:
     """Split pictures into training and held-out sets by content hash.
 

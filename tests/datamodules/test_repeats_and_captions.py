@@ -151,7 +151,7 @@ def test_workers_may_be_sent_what_they_need(prepare, pictures):
 def test_all_pictures_can_be_trained_on(prepare, pictures, caplog):
     data = prepare(pictures, held_out=0, batch_size=1)
     assert (len(data.train), data.held_out) == (8, [])
-    assert "held_out is 0: all 8 pictures in" in caplog.text
+    assert "held_out is 0: none of the 8 pictures in" in caplog.text
     held_out, prompts = data.val_dataloader()
     assert (len(held_out), list(held_out)) == (0, [])
     assert len(prompts) > 0 and sorted(batch["row"][0] for batch in epoch_of(data)) == list(range(8))
