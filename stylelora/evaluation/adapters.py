@@ -32,8 +32,14 @@ def styles_of(adapters: Sequence[Adapter]) -> dict[str, str]:
         InputError: if two adapters have the same style.
     """
     styles = {adapter.name: adapter.metadata.get("style", adapter.name) for adapter in adapters}
-    if len(set(styles.values())) < len(styles):
-        raise InputError("two adapters are of the same style, which one test cannot tell apart; test them in two runs")
+    names: dict[str, list[str]] = {}
+    for name, style in styles.items():
+        names.setdefault(style, []).append(name)
+    if shared := next((style for style, found in names.items() if len(found) > 1), None):
+        raise InputError(
+            f"{' and '.join(names[shared])} are adapters of the same style, {shared}, which one test cannot tell apart; "
+            "test each in a run of its own, and compare these with `python cli.py compare`"
+        )
     return styles
 
 

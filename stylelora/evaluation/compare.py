@@ -9,10 +9,10 @@ import numpy as np
 
 from stylelora.evaluation.export import check_suffix, export
 from stylelora.evaluation.finished import Series
-from stylelora.evaluation.sides import Side, check_comparable, differing, read_side
+from stylelora.evaluation.sides import Side, check_comparable, difference, differing, equal, read_side
 from stylelora.evaluation.summary import cell, markdown, p_said
 from stylelora.metrics.attainment import ATTAINMENT, Calibration, attainment, calibrate
-from stylelora.metrics.comparison import equivalence, holm, paired_difference
+from stylelora.metrics.comparison import holm
 from stylelora.metrics.style import STYLE
 from stylelora.records import Estimate, InputError, Quantity
 
@@ -30,8 +30,8 @@ def compare(
 
     Args:
         runs: folders of tests to compare, each with the first; several of one recipe with different training seeds are
-            joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values cover other training seeds, too, and the
-            i-th run of a side is paired with the i-th of the first.
+            joined by commas: A1,A2,A3 B1,B2,B3. Then intervals and p-values cover other training seeds, too. If both
+            sides have as many, the i-th run of a side is paired with the i-th of the first.
         conditions: one condition per side, by its name in the side's first run; default: the last one of each.
         primary: metric declared before looking, such as attainment or skill; of the styles of the first side's
             condition. Its p-values are adjusted by Holm, over sides, styles and judges. Those of all others are
@@ -64,27 +64,27 @@ def compare(
         series = with_attainment(side, scales)
         if alone := sorted(map(str, reference.keys() ^ series.keys())):
             said.append(f"left out, since only one of {side.runs} and {first.runs} has it: {', '.join(alone)}")
-        styles = first.styles or side.styles
+        styles, paired = first.styles or side.styles, len(side.finished) == len(first.finished)
         for quantity in (quantity for quantity in reference if quantity in series):
             kind = "primary" if is_called(quantity, primary) and is_of(quantity, styles) else "exploratory"
             one, this = reference[quantity], series[quantity]
             key = f"{side.label}: {quantity}"
-            if not np.isfinite([one.values, this.values]).all():
+            if not np.isfinite(np.concatenate([one.values, this.values])).all():
                 said.append(f"left out, since some pictures have no value: {key}")
                 continue
-            test = paired_difference(this.values, one.values, one.units, train_seeds=one.train_seeds)
+            test = difference(this, one, paired)
             p_values[kind][key] = test.p_value
             what = {"kind": kind, "runs": side.runs, "condition": side.condition} | quantity.as_record()
             tested[key] = what, {"first": one.mean, "this": this.mean, "difference": test.difference}
             if margin is not None and kind == "primary":
-                p_values["equal"][key] = equivalence(this.values, one.values, one.units, margin, one.train_seeds)
+                p_values["equal"][key] = equal(this, one, paired, margin)
     if not p_values["primary"]:
         known = ", ".join(sorted({quantity.measure for quantity in reference}))
         raise InputError(" ".join([f"no metric of both sides is called {primary}; choose from {known}.", *said[1:]]))
     adjusted = holm(p_values["primary"]) | false_discoveries(p_values["exploratory"])
-    equal = holm(p_values["equal"])
+    equals = holm(p_values["equal"])
     said += [
-        f"{key}: equal to within {margin:g}? p = {p_said(p)}, Holm {p_said(equal[key])}"
+        f"{key}: equal to within {margin:g}? p = {p_said(p)}, Holm {p_said(equals[key])}"
         for key, p in sorted(p_values["equal"].items())
     ]
     lines, records, single = [], [], p_values["primary"] | p_values["exploratory"]
@@ -92,13 +92,13 @@ def compare(
         what, means = tested[key]
         lines.append([what["kind"], key, *map(cell, means.values()), *map(p_said, (single[key], adjusted[key]))])
         chances = {"p_value": single[key], "p_adjusted": adjusted[key], "p_equal": p_values["equal"].get(key)}
-        records.append(what | flat(means) | chances | {"p_equal_adjusted": equal.get(key)})
+        records.append(what | flat(means) | chances | {"p_equal_adjusted": equals.get(key)})
     if output is not None:
         export(records, output)
         said.append(f"written: {output}")
     heading = ["", "run, condition: metric", "first", "this", "difference", "p", "adjusted"]
     print("\n".join([*said, markdown(heading, lines)]))
-    print(speaks_for(len(first.finished)))
+    print("\n".join(dict.fromkeys(speaks_for(len(first.finished), len(side.finished)) for side in others)))
 
 
 def flat(means: dict[str, Estimate]) -> dict[str, float]:
@@ -149,13 +149,17 @@ def is_of(quantity: Quantity, styles: Sequence[str]) -> bool:
     return quantity.style is None or quantity.style in styles
 
 
-def speaks_for(train_seeds: int) -> str:
-    """Return what the table's conclusions hold for."""
-    if train_seeds == 1:
+def speaks_for(first: int, this: int) -> str:
+    """Return what conclusions hold for, by the number of training seeds on each side."""
+    if first == this == 1:
         return (
             "One training seed on each side: intervals and p-values are about these adapters only, not their recipes."
         )
-    return f"{train_seeds} training seeds on each side: intervals and p-values cover other training seeds, too."
+    covers = "intervals and p-values cover other training seeds, too"
+    if first == this:
+        return f"{first} training seeds on each side: {covers}."
+    alone = ", and one side's seeds are taken to vary as much as the other's" * (1 in (first, this))
+    return f"{first} and {this} training seeds, not paired: {covers}{alone}."
 
 
 def false_discoveries(p_values: dict[str, float]) -> dict[str, float]:

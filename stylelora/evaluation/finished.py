@@ -35,6 +35,14 @@ class Series:
         return [unit for unit, _ in self.pictures]
 
     @property
+    def by_run(self) -> list[list[tuple[str, int]]]:
+        """Return the pictures of each run."""
+        runs: dict[int, list[tuple[str, int]]] = {}
+        for picture, run in zip(self.pictures, self.train_seeds, strict=True):
+            runs.setdefault(run, []).append(picture)
+        return list(runs.values())
+
+    @property
     def mean(self) -> Estimate:
         """Return the mean with its interval, which covers training seeds, too, if there are several."""
         return nested_interval(self.values, self.train_seeds, self.units)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished
+from stylelora.metrics.comparison import Comparison, equivalence, paired_difference
+from stylelora.metrics.contrast import compared, contrast, equal_within
+from stylelora.metrics.nested import crossed
 from stylelora.records import InputError, Quantity
 from stylelora.runs.pictures import BASE
 
@@ -74,22 +77,42 @@ def check_comparable(first: Side, side: Side) -> None:
     """Check that sides can be paired.
 
     Raises:
-        InputError: if they are the same, or differ in prompts, seeds, held-out pictures or number of runs.
+        InputError: if they are the same, or differ in prompts, seeds or held-out pictures.
     """
     folders = [{run.folder.resolve() for run in one.finished} for one in (first, side)]
     if folders[0] == folders[1] and first.condition == side.condition:
         raise InputError(f"{side.label} is compared with itself; give another run, or another of its conditions")
-    if len(side.finished) != len(first.finished):
-        raise InputError(
-            f"{side.runs} and {first.runs} differ in their number of runs; give as many training seeds on each side"
-        )
     for run in (*first.finished, *side.finished):
         if run.dataset != first.finished[0].dataset:
             where = f"{run.folder} and {first.finished[0].folder}"
             raise InputError(f"{where} differ in prompts or held-out pictures; test both with the same data")
     for quantity in first.series.keys() & side.series.keys():
-        if first.series[quantity].pictures != side.series[quantity].pictures:
+        pictures = [one for series in (first.series, side.series) for one in series[quantity].by_run]
+        if any(one != pictures[0] for one in pictures):
             raise InputError(f"{side.runs} and {first.runs} differ in prompts or seeds; test both with the same data")
+
+
+def difference(this: Series, first: Series, paired: bool) -> Comparison:
+    """Return how much higher one series is than another of the same pictures, with its p-value.
+
+    Args:
+        this: one or several runs.
+        first: those to compare with.
+        paired: the i-th runs of both belong together; else their training seeds are independent, and there may be more
+            of one than of the other.
+    """
+    if paired:
+        return paired_difference(this.values, first.values, first.units, train_seeds=first.train_seeds)
+    sides = [crossed(one.values, one.train_seeds, one.units) for one in (this, first)]
+    return compared(contrast(sides, (1, -1), False), min(len(one.table) for one in sides))
+
+
+def equal(this: Series, first: Series, paired: bool, margin: float) -> float:
+    """Return the p-value of two series' being further apart than a margin; as of `difference`."""
+    if paired:
+        return equivalence(this.values, first.values, first.units, margin, first.train_seeds)
+    sides = [crossed(one.values, one.train_seeds, one.units) for one in (this, first)]
+    return equal_within(contrast(sides, (1, -1), False), margin)
 
 
 def differing(first: Side, side: Side) -> list[str]:

@@ -12,43 +12,31 @@ from stylelora.metrics.statistics import finite, mean_interval, tail_of, unit_of
 from stylelora.records import Estimate, InputError
 
 
-@dataclass(frozen=True)
-class Crossed:
-    """A mean over all training seeds x prompts, with its uncertainty.
+class Spread:
+    """A value with its independent sources of error, each known from a sample of its own.
 
-    Every adapter generates the same prompts, so the two factors are crossed. A bootstrap that redraws prompts within
-    each drawn training seed treats a prompt's effect on all adapters as independent; both factors must vary as wholes,
-    as in the pigeonhole bootstrap (Owen 2007). But bootstrap quantiles cannot leave the range of a few training seeds,
-    so nothing is resampled here: the half-widths of the t intervals of the training seeds' means and of the prompts'
-    means add in quadrature, each with its own degrees of freedom (Zou and Donner 2008). With one training seed there is
-    only the t interval of the prompts' means, which holds for that adapter alone.
+    The half-widths of the t intervals of all sources add in quadrature, each with its own degrees of freedom (Zou and
+    Donner 2008).
 
     Attributes:
-        table: mean value of each training seed and prompt, float64 (S, P).
+        value: the value.
+        parts: standard error and degrees of freedom of each source; an infinite error: unknown.
     """
 
-    table: np.ndarray
-
-    @property
-    def value(self) -> float:
-        """Return the mean; each cell counts the same."""
-        return float(self.table.mean())
+    value: float
+    parts: Sequence[tuple[float, int]]
 
     def half_width(self, tail: float) -> float:
         """Return half the width of the interval that excludes `tail`, in (0, 0.5), at either end."""
         from scipy.special import stdtrit
 
-        counts = self.table.shape
-        if counts[1] == 1:
-            return np.inf
-        errors = [self.table.mean(1 - axis).std(ddof=1) / np.sqrt(n) if n > 1 else 0.0 for axis, n in enumerate(counts)]
-        parts = [-stdtrit(n - 1, tail) * error for n, error in zip(counts, errors, strict=True) if error]
-        return float(np.hypot.reduce(parts)) if parts else 0.0
+        widths = [-stdtrit(freedom, tail) * error for error, freedom in self.parts if error]
+        return float(np.hypot.reduce(widths)) if widths else 0.0
 
     def tail(self, distance: float) -> float:
-        """Return the share that lies beyond `distance` from the mean on one side: inverts `half_width`, in [0, 1].
+        """Return the share that lies beyond `distance` from the value on one side: inverts `half_width`, in [0, 1].
 
-        Twice the tail of the mean's own size is the p-value of its being 0, the level of the test whose interval just
+        Twice the tail of the value's own size is the p-value of its being 0, the level of the test whose interval just
         reaches 0; the tail of the distance from a bound is that of a one-sided test.
 
         Args:
@@ -63,6 +51,47 @@ class Crossed:
         if self.half_width(least) > abs(distance):
             beyond = brentq(lambda tail: self.half_width(tail) - abs(distance), least, 0.5, xtol=1e-15)
         return beyond if distance >= 0 else 1 - beyond
+
+    def interval(self, n: int, level: float = 0.95) -> Estimate:
+        """Return the value with its interval, and `n` as given."""
+        half = self.half_width(tail_of(level))
+        return Estimate(self.value, self.value - half, self.value + half, n)
+
+
+@dataclass(frozen=True)
+class Crossed(Spread):
+    """A mean over all training seeds x prompts, with its uncertainty.
+
+    Every adapter generates the same prompts, so the two factors are crossed. A bootstrap that redraws prompts within
+    each drawn training seed treats a prompt's effect on all adapters as independent; both factors must vary as wholes,
+    as in the pigeonhole bootstrap (Owen 2007). But bootstrap quantiles cannot leave the range of a few training seeds,
+    so nothing is resampled here: the sources of error are the training seeds' means and the prompts' means. With one
+    training seed there are only the prompts' means, and the interval holds for that adapter alone.
+
+    Attributes:
+        table: mean value of each training seed and prompt, float64 (S, P).
+    """
+
+    table: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """Return the mean; each cell counts the same."""
+        return float(self.table.mean())
+
+    @property
+    def parts(self) -> list[tuple[float, int]]:
+        """Return the errors of the training seeds' means, if there are several, and of the prompts' means."""
+        seeds, prompts = self.table.shape
+        if prompts == 1:
+            return [(np.inf, 1)]
+        found = [(error(self.table.mean(1)), seeds - 1)] if seeds > 1 else []
+        return [*found, (error(self.table.mean(0)), prompts - 1)]
+
+
+def error(means: np.ndarray) -> float:
+    """Return the standard error of the mean of independent numbers (N,), N > 1."""
+    return float(means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def crossed(values: ArrayLike, train_seeds: Sequence[Hashable] | None, prompts: Sequence[Hashable]) -> Crossed:
@@ -116,10 +145,9 @@ def nested_interval(
     Raises:
         InputError: as `crossed`.
     """
-    found, tail = crossed(values, train_seeds, prompts), tail_of(level)
+    found = crossed(values, train_seeds, prompts)
     seeds = len(found.table)
     if seeds == 1:
         only = mean_interval(found.table[0], level=level)
         return Estimate(found.value, only.ci_low, only.ci_high, 1)
-    half = found.half_width(tail)
-    return Estimate(found.value, found.value - half, found.value + half, seeds)
+    return found.interval(seeds, level)

@@ -58,5 +58,5 @@ def test_a_file_that_says_nothing_of_itself_is_not_doubted_for_it_and_a_style_wi
 
 
 def test_two_adapters_of_one_style_cannot_be_told_apart():
-    with pytest.raises(InputError, match="two adapters are of the same style"):
+    with pytest.raises(InputError, match="adapters of the same style"):
         styles_of([Adapter(name, {}, {}, "", {"style": "ink"}) for name in "ab"])

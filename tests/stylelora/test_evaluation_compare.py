@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from stylelora.evaluation.compare import compare
 from stylelora.evaluation.finished import read_finished
@@ -126,6 +127,33 @@ def test_training_seeds_are_paired_in_their_order(tmp_path, capsys):
     assert number(paired[2]) == pytest.approx(number(crossed[2]), abs=1e-3)
 
 
+def test_sides_may_have_other_numbers_of_training_seeds(tmp_path, capsys):
+    first = [make(tmp_path / f"a{i}", gain) for i, gain in enumerate((0.3, 0.31, 0.29, 0.3))]
+    other = [make(tmp_path / f"b{i}", gain) for i, gain in enumerate((0.2, 0.22))]
+    ink(",".join(first), ",".join(other), primary="style", margin=0.2, output=tmp_path / "out.json")
+    said = capsys.readouterr().out
+    assert "4 and 2 training seeds, not paired: intervals and p-values cover other training seeds, too." in said
+    (row,) = [one for one in json.loads((tmp_path / "out.json").read_text()) if one["kind"] == "primary"]
+    means = [
+        [
+            np.mean([row["values"][0]["value"] for row in rows if row["condition"] == "ink 1"])
+            for rows in (
+                [json.loads(line) for line in (tmp_path / f"{name}{i}" / "values.jsonl").read_text().splitlines()]
+                for i in range(count)
+            )
+        ]
+        for name, count in (("a", 4), ("b", 2))
+    ]
+    assert row["difference"] == pytest.approx(np.mean(means[1]) - np.mean(means[0]), abs=1e-12)
+    seeds = np.hypot(*(stats.t(len(x) - 1).ppf(0.975) * stats.sem(x) for x in means))
+    half = row["difference_high"] - row["difference"]
+    assert seeds < half < 1.2 * seeds  # what prompts differ by comes on top, and is little here
+    assert 0 < row["p_equal"] < 0.05
+    ink(first[0], ",".join(other))
+    assert "1 and 2 training seeds, not paired" in (said := capsys.readouterr().out)
+    assert "one side's seeds are taken to vary as much as the other's" in said
+
+
 def test_adapters_of_training_seeds_may_have_other_names_but_no_other_weights(tmp_path, capsys):
     first = [make(tmp_path / f"a{i}", 0.3) for i in range(2)]
     values = tmp_path / "a1" / "values.jsonl"
@@ -220,10 +248,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         ({"runs": run}, "at least two runs"),
         ({"runs": [run, run], "conditions": "ink 1"}, "no conditions or one per run"),
         ({"runs": [run, other]}, "differ in prompts or held-out pictures"),
-        ({"runs": [f"{run},{make(tmp_path / 'd', 0.3)}", run]}, "differ in their number of runs"),
         ({"runs": [f"{run},{run}", f"{run},{run}"]}, "give different folders"),
         ({"runs": [run, ","]}, "give different folders"),
         ({"runs": [run, make(tmp_path / "c", 0.3, prompts=19)]}, "differ in prompts or seeds"),
+        ({"runs": [run, f"{make(tmp_path / 'd', 0.3)},{tmp_path / 'c'}"]}, "differ in prompts or seeds"),
     ):
         with pytest.raises(InputError, match=said):
             compare(**arguments)
