@@ -11,6 +11,7 @@ from stylelora.console.errors import sentence
 from stylelora.console.family import together
 from stylelora.console.screens import answer
 from stylelora.console.verbs import FUNCTIONS, TRAINED
+from stylelora.evaluation.own_style import with_style
 from stylelora.runs.resume import command_line
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -89,7 +90,7 @@ def main(args: list[str] | None = None) -> None:
             bound_yaml()
             if function is not None:
                 return call(function, words[0], words[1:])
-            build_cli()(*command_line(words))
+            build_cli()(*command_line(with_style(words, CONFIGS)))
     except Exception as error:  # a defect is raised again
         sys.exit(f"error: {sentence(error, words, function)}")
 

@@ -17,6 +17,7 @@ from stylelora.base.same_base import BASE_WEIGHTS, hash_of_weights
 from stylelora.base.zero_terminal_snr import NOTE, has_zero_terminal_snr
 from stylelora.data.images import save_png, to_pil
 from stylelora.data.scan import content_hash
+from stylelora.evaluation.own_style import HELD_OUT_SHARE
 from stylelora.files import write
 from stylelora.lora.read import START
 from stylelora.lora.write import DType, write_lora
@@ -172,6 +173,7 @@ class SaveAdapter(L.Callback):
             "epoch": str(epoch),
             "train_count": str(len(data.train)),
             "held_out_count": str(len(data.held_out)),
+            HELD_OUT_SHARE: str(data.dataset.held_out_share),
             "held_out": content_hash(data.held_out),
             "git": git_hash(),
         }

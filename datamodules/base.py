@@ -65,6 +65,7 @@ class StyleDataModule(L.LightningDataModule):
             and then crops or continues the border.
         trigger: trigger word of the style; captions and prompts get it; default: the folder's, else the style's.
         template: wording of captions and prompts; such as "{trigger}, {text}"; default: the folder's, else the style's.
+        name: of the style, which LoRA files note; default: the folder's, else the style's.
         keep_tags: shuffle caption tags every epoch, except this many leading ones; null: no shuffling.
         tag_dropout: probability of leaving out each caption tag, except the `keep_tags` leading ones; 0 to below 1.
         wildcards: whether each line of a caption is a caption of its own, and {red|blue} stands for either word; every
@@ -107,6 +108,7 @@ class StyleDataModule(L.LightningDataModule):
         interpolation: str | None = None,
         trigger: str | None = None,
         template: str | None = None,
+        name: str | None = None,
         keep_tags: int | None = None,
         tag_dropout: float = 0.0,
         wildcards: bool = False,
@@ -142,7 +144,7 @@ class StyleDataModule(L.LightningDataModule):
         folder = style.folder if root is None else Path(root)
         check_is_folder(folder, "the data folder")
         made = (read_census(folder) or {}).get("settings", {})
-        self.style_name = style.name if root is None else folder.resolve().name
+        self.style_name = name or (style.name if root is None else folder.resolve().name)
         self.licence = style.licence if root is None else stated_licence(folder)
         self.trigger = trigger or made.get("trigger") or style.trigger
         if not self.trigger:

@@ -109,8 +109,9 @@ def screen(verb: str, function: str | None = None, defaults: dict | None = None)
 def full(verb: str) -> str:
     """Return the full help of the project's own options of a Trainer verb."""
     sections = [(dotted, options_of(dotted, f"--{section}.")) for (section, dotted), _ in SECTIONS[verb]]
-    ours = [Option(name, text, "") for name, text in TRAINER.items() if name.startswith("--resume")]
-    sections = [("going on with a run", ours)] * (verb == "fit") + sections
+    for title, which, of in (("going on with a run", "--resume", "fit"), ("pictures to test on", "--style", "test")):
+        ours = [Option(name, text, "") for name, text in TRAINER.items() if name.startswith(which)]
+        sections = [(title, ours)] * (verb == of) + sections
     return "\n".join(
         "\n".join([f"{title}:", *(option.paragraph() for option in options), ""]) for title, options in sections
     )

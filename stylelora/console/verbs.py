@@ -7,7 +7,7 @@ VERBS = {
     "fit": ("train a style LoRA", "--config configs/quickstart.yaml"),
     "validate": ("sample and score a checkpoint", "--config FILE --ckpt_path CHECKPOINT"),
     "predict": ("generate pictures with adapters", "--config configs/compose/one.yaml"),
-    "test": ("measure adapters and blends", "--config configs/evaluate/mini.yaml"),
+    "test": ("measure adapters and blends", "--model.adapters '[mine.safetensors]'"),
     "preprocess": ("turn pictures into a training set", "--source DIR --style NAME"),
     "merge": ("blend LoRA files into one", "--adapters A B --weights 0.6 0.4 --output blend.safetensors"),
     "convert": ("rewrite a LoRA for other programs", "FILE --format diffusers --output new.safetensors"),
@@ -40,6 +40,7 @@ TRAINER = {
     "--trainer.default_root_dir": "output folder; default: runs/ + the config's path",
     "--resume": "folder of a run to go on with, instead of --config",
     "--resume_allow": "settings that may have changed since, such as model.optimizer.lr,data.flip; or all",
+    "--style": "NAME=FOLDER, pictures of a style, once for each; default: those that its adapter was trained on",
     "--ckpt_path": "checkpoint to start from, such as runs/NAME/checkpoints/last.ckpt",
     "--seed_everything": "random seed",
 }
@@ -104,10 +105,10 @@ TRAINED = tuple(SECTIONS)
 
 #: Verb -> options of Lightning that it shows.
 SHOWN = {
-    "fit": [option for option in TRAINER if option not in ("--resume_allow", "--ckpt_path")],
+    "fit": [option for option in TRAINER if option not in ("--resume_allow", "--style", "--ckpt_path")],
     "validate": [*_RUN, "--ckpt_path"],
     "predict": _RUN,
-    "test": _RUN,
+    "test": [*_RUN, "--style"],
 }
 
 #: Verb -> more examples.
@@ -117,6 +118,7 @@ EXAMPLES = {
         "--resume runs/quickstart --trainer.max_epochs 20",
     ],
     "predict": ["--config configs/compose/one.yaml --data.prompts '[a cat, a dog]'"],
+    "test": ["--model.adapters '[A, B]' --style A=DIR --style B=DIR", "--config configs/evaluate/mini.yaml"],
     "preprocess": ["--source DIR --style NAME --trigger zqstyle --allow enlarged,jpeg"],
     "merge": ["--adapters A B --weights 0.6 0.4 --rank 32 --output blend.safetensors"],
     "convert": ["FILE --dtype float16 --output small.safetensors"],

@@ -52,4 +52,5 @@ def next_steps(folder: Path, base: str = "mini") -> str:
         if START in metadata:
             share = f"{float(metadata[START]):.0%}"
             lines.append(f"          it joins after {share} of the steps; other programs use it from the first one")
+        lines.append(f"measure   python cli.py test --model.adapters '[{adapter}]'")
     return "\n".join(lines)

@@ -25,7 +25,7 @@ HARMLESS = {
     "model.sample_every_n_epochs", "model.keep_share", "model.gradient_checkpointing", "data.root", "data.held_out",
     "data.prompts", "data.prompts_file", "data.negative_prompt", "data.samples_per_prompt", "data.sample_batch_size",
     "data.cache", "data.num_workers", "data.masks", "data.trigger", "data.template", "data.interpolation",
-    "data.prior.root", "data.prior.prompt", "data.prior.count",
+    "data.name", "data.pictures", "data.pictures_seed", "data.prior.root", "data.prior.prompt", "data.prior.count",
 }  # fmt: skip
 #: Settings that decide which weights there are, or where they started; a checkpoint's are these.
 FIXED = (
