@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.metrics.nested import nested_interval
-from stylelora.metrics.skill import SKILL
+from stylelora.metrics.skill import SKILL, SKILL_AT_TIMESTEP
 from stylelora.records import Estimate, InputError, Quantity
 from stylelora.runs.pictures import BASE, read_lines
 from stylelora.texts import read_object, understood
@@ -83,9 +84,7 @@ class Finished:
 def read_finished(folder: Path) -> Finished:
     """Read a finished test from its folder.
 
-    Skill, 1 - mean l / mean b of the losses l and the base's b, gets a value for each held-out picture:
-    skill + ((1 - skill) b_i - l_i) / mean b. Their mean is the skill, and their spread is that of the ratio (delta
-    method).
+    Skill gets a value for each held-out picture, see `_skill`.
 
     Args:
         folder: folder of the run.
@@ -117,12 +116,8 @@ def _read(folder: Path, result: dict, rows: list[dict], losses: list[dict], made
     for row in losses:
         means.setdefault((row["condition"], row["style"]), {})[row["sha256"], 0] = float(np.mean(row["losses"]))
     for (condition, style), own in means.items():
-        base = means[BASE, style]
         if condition != BASE:
-            scale = np.mean(list(base.values()))
-            rest = np.mean(list(own.values())) / scale
-            skill = {i: 1 - rest + (rest * base[i] - own[i]) / scale for i in base}
-            conditions[condition][Quantity(SKILL.name, style=style)] = skill
+            conditions[condition][Quantity(SKILL.name, style=style)] = _skill(own, means[BASE, style])
     series = {
         condition: {quantity: _series(values) for quantity, values in own.items()}
         for condition, own in conditions.items()
@@ -130,6 +125,32 @@ def _read(folder: Path, result: dict, rows: list[dict], losses: list[dict], made
     recipes = {row["condition"]: (row["weights"], row["method"]) for row in rows}
     settings, adapters = dict(_settings(result["config"])), sorted(made[0]["adapters"].values())
     return Finished(folder, result["dataset"], settings, adapters, recipes, series)
+
+
+def skill_by_timestep(folder: Path) -> dict[str, dict[Quantity, Series]]:
+    """Return the skill of each condition of a finished test at each timestep of the bank."""
+    losses: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in read_lines(folder / "losses.jsonl"):
+        losses.setdefault((row["condition"], row["style"]), {})[row["sha256"]] = row["losses"]
+    found: dict[str, dict[Quantity, Series]] = {}
+    for (condition, style), own in losses.items():
+        base = losses[BASE, style]
+        for column, timestep in enumerate(BANK_TIMESTEPS if condition != BASE else ()):
+            one, other = ({(key, 0): row[column] for key, row in rows.items()} for rows in (own, base))
+            quantity = Quantity(SKILL_AT_TIMESTEP.name, style=style, at=(timestep,))
+            found.setdefault(condition, {})[quantity] = _series(_skill(one, other))
+    return found
+
+
+def _skill(losses: dict[tuple[str, int], float], base: dict[tuple[str, int], float]) -> dict[tuple[str, int], float]:
+    """Return skill, 1 - mean l / mean b of the losses l and the base's b, as a value for each held-out picture.
+
+    It is skill + ((1 - skill) b_i - l_i) / mean b: the mean of these is the skill, and their spread is that of the
+    ratio (delta method).
+    """
+    scale = np.mean(list(base.values()))
+    rest = np.mean(list(losses.values())) / scale
+    return {i: 1 - rest + (rest * base[i] - losses[i]) / scale for i in base}
 
 
 def joined(runs: Sequence[dict[Quantity, Series]]) -> dict[Quantity, Series]:

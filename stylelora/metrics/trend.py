@@ -22,10 +22,12 @@ class Trend:
         tau: Kendall's rank correlation tau-b of level and value, in [-1, 1]: 1 if every value of a higher level is
             larger.
         p_value: two-sided.
+        least: smallest p-value that so many values can have.
     """
 
     tau: float
     p_value: float
+    least: float
 
 
 def trend(levels: ArrayLike, values: ArrayLike, resamples: int = 10_000, seed: int = 0) -> Trend:
@@ -57,14 +59,16 @@ def trend(levels: ArrayLike, values: ArrayLike, resamples: int = 10_000, seed: i
         return np.array([np.sign(row[one] - row[other]) @ steps for row in rows])
 
     (own,) = score([levels])
-    if math.factorial(len(levels)) // math.prod(map(math.factorial, counts.tolist())) <= resamples:
+    orders = math.factorial(len(levels)) // math.prod(map(math.factorial, counts.tolist()))
+    if orders <= resamples:
         extreme = np.mean(np.abs(score(_arrangements(np.sort(levels).tolist()))) >= abs(own))
     else:
         generator = np.random.default_rng(seed)
-        orders = (generator.permutation(levels) for _ in range(resamples - 1))
-        extreme = (1 + np.sum(np.abs(score(orders)) >= abs(own))) / resamples
+        drawn = (generator.permutation(levels) for _ in range(resamples - 1))
+        extreme = (1 + np.sum(np.abs(score(drawn)) >= abs(own))) / resamples
     pairs = [np.count_nonzero(row[one] != row[other]) for row in (levels, values)]
-    return Trend(float(own / math.sqrt(math.prod(pairs))) if all(pairs) else 0.0, float(extreme))
+    tau = float(own / math.sqrt(math.prod(pairs))) if all(pairs) else 0.0
+    return Trend(tau, float(extreme), 2 / orders if orders <= resamples else 1 / resamples)
 
 
 def _arrangements(levels: list[float]) -> Iterator[tuple[float, ...]]:

@@ -1,4 +1,4 @@
-"""HTML rendering with the Jinja templates in `runs/templates`."""
+"""Pages, rendered with the Jinja templates in `runs/templates`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template; values are escaped, since a name may contain `<`.
+    """Render a template; on an HTML page values are escaped, since a name may contain `<`.
 
     Args:
         template: file in `stylelora/runs/templates`, such as `evaluation.html`; most extend `base.html`.
@@ -31,7 +31,12 @@ def inline(image: Image) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    loader = PackageLoader("stylelora.runs")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=PackageLoader("stylelora.runs"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -47,6 +47,14 @@ def test_only_the_order_of_levels_counts_and_equal_values_show_no_trend():
     assert trend(range(5), [0.5] * 5).tau == 0
 
 
+def test_the_least_p_value_is_that_of_a_perfect_trend():
+    for levels in ([0, 1, 2], [0, 0, 1, 1], [0, 0, 1, 1, 2, 2]):
+        got = trend(levels, range(len(levels)))
+        assert got.tau > 0.8
+        assert got.p_value == pytest.approx(got.least)
+        assert trend(levels, [1, 0, *range(2, len(levels))]).least == got.least
+
+
 @pytest.mark.parametrize("rows", [([1, 1], [1, 2]), ([1, 2], [1]), ([1, 2], [1, np.nan]), ([], [])])
 def test_what_has_no_trend_is_refused(rows):
     with pytest.raises(InputError):

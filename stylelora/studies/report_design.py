@@ -1,0 +1,161 @@
+"""The design of a study: what was varied, what was kept, and everything that is needed to do it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stylelora.metrics.skill import SKILL
+from stylelora.runs.pictures import read_lines
+from stylelora.studies.plan import Study, label_of
+from stylelora.studies.report_read import Reading, read_result
+
+#: Note in a LoRA file -> what the report calls it.
+NOTES = {
+    "style": "style",
+    "trigger": "trigger word",
+    "base": "base",
+    "base_weights": "hash of the base's weights",
+    "train_count": "pictures trained on",
+    "held_out_count": "pictures held out",
+    "held_out": "hash of the held-out pictures",
+    "licence": "licence of the pictures",
+    "resolution": "resolution, px",
+    "ss_num_epochs": "epochs",
+}
+
+
+#: Setting of a picture -> what the report calls it.
+MADE = {"num_inference_steps": "sampling steps", "guidance_scale": "guidance scale", "scheduler": "sampler"}
+
+
+@dataclass(frozen=True)
+class Design:
+    """What was varied, what was kept, and with what.
+
+    Attributes:
+        varied: factor, level, and the options that it sets.
+        kept: option -> value of all that the runs' configs have in common.
+        facts: what the LoRA files say of their training, where all say the same, else the range.
+        tested: what the tests have in common.
+        runs: label of each finished training -> what is particular to it.
+        versions: program or package -> versions.
+    """
+
+    varied: list[tuple[str, str, str]]
+    kept: dict[str, str]
+    facts: dict[str, str]
+    tested: dict[str, str]
+    runs: dict[str, dict[str, str]]
+    versions: dict[str, str]
+
+
+def design_of(study: Study, found: Reading) -> Design:
+    """Gather the design from the study's configs, results and LoRA files."""
+    options = [dict(flat(run.config)) for run in study.runs]
+    done = [run for run in study.runs if run.label not in found.excluded]
+    notes, results = [read_notes(run.adapter) for run in done], [read_result(run.folder) for run in done]
+    facts = {said: _range([one.get(note, "") for one in notes]) for note, said in NOTES.items()}
+    runs = {
+        run.label: {
+            "kept epoch, from 0": str(result["epoch"]),
+            "steps": note.get("ss_steps", ""),
+            "pictures": note.get("train_count", ""),
+            "hash of the weights": note.get("sshs_model_hash", "")[:16],
+            "hash of the data": (result["dataset"] or "")[:16],
+        }
+        for run, note, result in zip(done, notes, results, strict=True)
+    }
+    tests = {one.folder: one for arm in found.arms for one in arm.finished}
+    versions = [{"code": one["git"]} | one["versions"] for one in (*results, *map(read_result, tests))]
+    return Design(
+        _varied(study, options),
+        {
+            name: label_of(value)
+            for name, value in options[0].items()
+            if name != "seed_everything" and all(name in one and one[name] == value for one in options)
+        },
+        {name: value for name, value in facts.items() if value},
+        _tested(study, found),
+        runs,
+        {name: _range([one.get(name, "") for one in versions]) for name in versions[0]},
+    )
+
+
+def commands(study: Study) -> list[str]:
+    """Return the commands that repeat the study."""
+    return [f"python cli.py study {study.file}"]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings one by one, with dots in their names; a class is the value of its own name."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and "class_path" in value:
+            yield prefix + name, value["class_path"]
+            value = value.get("init_args") or {}
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def read_notes(adapter: Path) -> dict[str, str]:
+    """Return the notes in a LoRA file; none if there is no file any more."""
+    from safetensors import safe_open
+
+    if not adapter.is_file():
+        return {}
+    with safe_open(adapter, "pt") as opened:
+        return opened.metadata() or {}
+
+
+def _varied(study: Study, options: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the options that each level sets: those whose value is the same in all its runs, but not in all runs."""
+    names = [name for name in dict.fromkeys(key for one in options for key in one) if name != "seed_everything"]
+    rows = []
+    for factor, labels in study.factors.items():
+        of_level = {label: [one for run, one in zip(study.runs, options, strict=True) if run.levels[factor] == label]
+                    for label in labels}  # fmt: skip
+        values = {
+            name: {label: {json.dumps(one.get(name, "default")) for one in ones} for label, ones in of_level.items()}
+            for name in names
+        }
+        own = [
+            name
+            for name, found in values.items()
+            if all(len(one) == 1 for one in found.values()) and len(set.union(*found.values())) > 1
+        ]
+        for label, ones in of_level.items():
+            rows.append((factor, label, ", ".join(f"{name} {label_of(ones[0].get(name, 'default'))}" for name in own)))
+    return rows
+
+
+def _tested(study: Study, found: Reading) -> dict[str, str]:
+    """Return what is common to the tests."""
+    arm = found.arms[0]
+    pictures = [one for quantity, one in arm.series.items() if quantity.judge is not None]
+    skills = [one for quantity, one in arm.series.items() if quantity.measure == SKILL.name]
+    said = {"config of the tests": str(study.test)}
+    if pictures:
+        own = pictures[0].by_run[0]
+        prompts = {prompt for prompt, _ in own}
+        said |= {"prompts": str(len(prompts)), "pictures of each prompt": f"{len(own) / len(prompts):g}"}
+    if skills:
+        said["held-out pictures for skill"] = str(len(skills[0].by_run[0]))
+    said["hash of prompts and held-out pictures"] = arm.finished[0].dataset[:16]
+    made = read_lines(arm.finished[0].folder / "pictures.jsonl")[-1]
+    for name, what in MADE.items():
+        if made.get(name) is not None:
+            said[what] = label_of(made[name])
+    return said
+
+
+def _range(values: list[str]) -> str:
+    """Return the one value that all have, or all values; numbers as a range."""
+    known = list(dict.fromkeys(value for value in values if value))
+    if len(known) > 2 and all(one.replace(".", "", 1).isdigit() for one in known):
+        return f"{min(known, key=float)} to {max(known, key=float)}"
+    return ", ".join(known)

@@ -1,0 +1,116 @@
+"""The tables of a report: rows of text for pages, records for other programs, and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stylelora.evaluation.summary import cell, p_said
+from stylelora.studies.plan import Study, named
+from stylelora.studies.report_design import Design
+from stylelora.studies.report_outcome import Outcome, means_by_seed
+from stylelora.studies.report_read import Reading
+from stylelora.studies.report_words import columns, spoken
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def arms_table(found: Reading, outcome: Outcome) -> Table:
+    """Return a row for the base and for each arm: its levels, training seeds, and means with intervals."""
+    shown, factors = columns(found, outcome.primary), list(found.factors)
+    heading = [*factors, "training seeds", *map(spoken, shown)]
+    base = [cell(found.base[one].mean if one in found.base else None) for one in shown]
+    rows = [["base, no adapter", *[""] * (len(factors) - 1), "-", *base]]
+    for arm in found.arms:
+        means = [cell(arm.series[one].mean if one in arm.series else None) for one in shown]
+        rows.append([*arm.levels.values(), ", ".join(map(str, arm.seeds)), *means])
+    return heading, rows
+
+
+def differences_table(study: Study, outcome: Outcome) -> Table:
+    """Return a row for each planned difference."""
+    shared = any(one.names[2] for one in outcome.differences)
+    heading = ["arm", "minus", *["both with"] * shared, "difference", "p", "p, Holm"]
+    heading += [f"equal to within {study.margin:g}: p", "p, Holm"] if study.margin else []
+    rows = []
+    for one in outcome.differences:
+        chances = [one.test.p_value, one.p_holm] + ([one.p_equal, one.p_equal_holm] if study.margin else [])
+        this, first, both = one.names
+        pair = [this, first] + [both] * bool(shared)
+        rows.append([*pair, cell(one.test.difference), *map(p_said, chances), one.verdict])
+    return [*heading, "shown"], rows
+
+
+def trends_table(study: Study, outcome: Outcome) -> Table:
+    """Return a row for each trend."""
+    heading = ["at", "levels", "adapters", "Kendall's tau", "p", "p, Holm", "change per level"]
+    heading += [f"lowest level equal to the last to within {study.margin:g}"] if study.margin else []
+    rows = []
+    for one in outcome.responses:
+        levels = ", ".join(arm.levels[study.trend] for arm in one.arms)
+        count = str(sum(len(arm.seeds) for arm in one.arms))
+        numbers = [f"{one.trend.tau:.2f}", p_said(one.trend.p_value), p_said(one.p_holm), cell(one.slope)]
+        rows.append([named(one.others) or "all", levels, count, *numbers])
+        rows[-1] += [one.sufficient or "none shown"] if study.margin else []
+    return heading, rows
+
+
+def runs_table(design: Design) -> Table:
+    """Return a row for each finished training."""
+    heading = list(dict.fromkeys(name for row in design.runs.values() for name in row))
+    return ["run", *heading], [[label, *row.values()] for label, row in design.runs.items()]
+
+
+def records(found: Reading, outcome: Outcome) -> Iterator[dict[str, object]]:
+    """Yield a record of every quantity of the base, of each arm over all its seeds, and of each of its seeds alone."""
+    none = dict.fromkeys(found.factors)
+    for label, levels, series in [
+        ("base", none, found.base),
+        *((arm.label, arm.levels, arm.series) for arm in found.arms),
+    ]:
+        seeds = next((arm.seeds for arm in found.arms if arm.label == label), [])
+        for quantity, one in series.items():
+            mean, what = one.mean, quantity.as_record() | {"primary": quantity == outcome.primary}
+            ends = {"value": mean.value, "ci_low": mean.ci_low, "ci_high": mean.ci_high}
+            counts = {"seeds": len(seeds), "units": len(set(one.units))}
+            yield {"arm": label, **levels, "seed": None, **what, **ends, **counts}
+            for seed, value in zip(seeds, means_by_seed(one), strict=False):
+                alone = {"value": value, "ci_low": None, "ci_high": None}
+                yield {"arm": label, **levels, "seed": seed, **what, **alone, **counts}
+
+
+def latex(study: Study, found: Reading, outcome: Outcome) -> str:
+    """Return the tables of arms and of differences in LaTeX, for the package booktabs."""
+    tables = [(study.question, arms_table(found, outcome))]
+    if outcome.differences:
+        said = f"Planned differences of {spoken(outcome.primary)}."
+        tables.append((said, differences_table(study, outcome)))
+    head = "% \\usepackage{booktabs} in the preamble\n"
+    return head + "\n".join(_tabular(caption, *table) for caption, table in tables)
+
+
+def _tabular(caption: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" & ".join(map(tex, row)) + r" \\" for row in (heading, *rows)]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    return "\n".join([
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{tex(caption)} With 95\,\% intervals.}}",
+        rf"\begin{{tabular}}{{{'l' * len(heading)}}}",
+        *body,
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ])  # fmt: skip
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$",
+    **{letter: "\\" + letter for letter in "&%$#_{}"},
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """Return a text with what LaTeX would read as commands escaped; a minus before a digit becomes one."""
+    plain = "".join(_SPECIAL.get(letter, letter) for letter in text)
+    words = [f"${word[0]}${word[1:]}" if word[:1] == "-" and word[1:2].isdigit() else word for word in plain.split(" ")]
+    return " ".join(words).replace("(-", "($-$")

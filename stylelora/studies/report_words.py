@@ -1,0 +1,249 @@
+"""The sentences of a report: what was measured, what was found, and what it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stylelora.evaluation.summary import p_said
+from stylelora.metrics.attainment import ATTAINMENT
+from stylelora.metrics.both import BOTH_SCORE
+from stylelora.metrics.clip_score import CLIP_SCORE
+from stylelora.metrics.measure import MEASURES
+from stylelora.metrics.skill import SKILL
+from stylelora.metrics.style import STYLE_GAIN
+from stylelora.records import Estimate, Quantity
+from stylelora.studies.plan import Study, named
+from stylelora.studies.report_design import Design, flat
+from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response
+from stylelora.studies.report_read import Arm, Reading
+
+#: Measures of the main table, beside the primary one.
+SHOWN = [STYLE_GAIN, SKILL, CLIP_SCORE, BOTH_SCORE]
+MOST = 8  # differences said one by one
+
+
+def spoken(quantity: Quantity) -> str:
+    """Return a quantity's measure as words."""
+    return quantity.measure.replace("clip_", "CLIP ").replace("_", " ")
+
+
+def columns(found: Reading, primary: Quantity | None) -> list[Quantity]:
+    """Return what the main table shows: the primary metric, then others, each by its first judge."""
+    chosen = [primary] if primary else []
+    for measure in SHOWN:
+        every = (quantity for arm in found.arms for quantity in arm.series if quantity.measure == measure.name)
+        first = next((one for one in every if one.style in (None, *found.arms[0].styles)), None)
+        chosen += [first] if first and first not in chosen else []
+    return chosen
+
+
+def meaning_of(quantity: Quantity, outcome: Outcome) -> str:
+    """Return in one sentence what a quantity is, who judges it, and which way is better."""
+    measure = MEASURES[quantity.measure]
+    what = measure.meaning
+    if quantity.measure == ATTAINMENT.name and outcome.scale:
+        what = (
+            "how much of the style the pictures show, by their similarity to its held-out pictures (cosine), on one "
+            f"scale for all arms: 0 is the base without an adapter, 1 is {outcome.scale.label}"
+        )
+    judge = f" The judge is the network {quantity.judge}." if quantity.judge else ""
+    better = "Higher" if measure.higher_is_better else "Lower"
+    return f"{what[0].upper()}{what[1:]}.{judge} {better} is better."
+
+
+def compared(study: Study) -> str:
+    """Return which comparisons were planned."""
+    if study.trend:
+        last = study.factors[study.trend][-1]
+        return f"the trend over {study.trend}, and every other level of it with the last, {study.trend} {last}"
+    if study.against:
+        others = ", at the same levels of all other factors" * (len(study.factors) > len(study.against))
+        return f"every arm with {named(study.against)}{others}"
+    return "all pairs of arms"
+
+
+def units(primary: Quantity | None) -> str:
+    """Return what was drawn from many: the independent units of a quantity."""
+    return "held-out pictures" if primary and primary.measure == SKILL.name else "prompts"
+
+
+def covers(arms: Sequence[Arm], primary: Quantity | None) -> str:
+    """Return what intervals and p-values hold for, by the numbers of training seeds."""
+    seeds, others = sorted({len(arm.seeds) for arm in arms}), f"other {units(primary)} like these"
+    if seeds == [1]:
+        return (
+            f"Each arm has one training seed, so intervals and p-values hold for {others}, but for these very "
+            "adapters: another training of the same recipe may lie outside."
+        )
+    number = f"{seeds[0]} training seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} training seeds"
+    said = f"Each arm has {number}, so intervals and p-values hold for other training seeds and {others}."
+    if seeds[0] == 1:
+        said += " The interval of an arm with a single one holds for that adapter only."
+    return said
+
+
+def setting(study: Study, found: Reading, design: Design) -> str:
+    """Return what was done, in a few sentences."""
+    told, tested = design.facts, design.tested
+    pictures = f" from {told['pictures trained on']} pictures" if "pictures trained on" in told else ""
+    arms = f"arms that differ in {' and '.join(found.factors)}" if len(found.arms) > 1 else "arm"
+    said = (
+        f"{len(design.runs)} LoRAs of the {_plural('style', styles_of(found))} were trained on the "
+        f"{_plural('base', bases_of(study))}{pictures}, in {len(found.arms)} {arms}, "
+        f"with the {_plural('training seed', study.seeds)}."
+    )
+    if "prompts" in tested:
+        each = tested["pictures of each prompt"]
+        said += f" Each arm drew {tested['prompts']} prompts, {each} picture{'s' * (each != '1')} of each."
+    if "held-out pictures for skill" in tested:
+        said += (
+            f" Skill is measured on {tested['held-out pictures for skill']} pictures that no adapter was trained on."
+        )
+    return said
+
+
+def styles_of(found: Reading) -> list[str]:
+    """Return the styles of all arms."""
+    return list(dict.fromkeys(style for arm in found.arms for style in arm.styles))
+
+
+def bases_of(study: Study) -> list[str]:
+    """Return the bases that the runs start from."""
+    return list(dict.fromkeys(str(dict(flat(run.config)).get("model.base", "default")) for run in study.runs))
+
+
+def _plural(word: str, names: Sequence[object]) -> str:
+    return f"{word}{'s' * (len(names) > 1)} {', '.join(map(str, names))}"
+
+
+def answer(study: Study, outcome: Outcome) -> list[str]:
+    """Return what was found, sentence by sentence."""
+    if outcome.primary is None:
+        return ["The primary metric could not be measured, so the question is not answered."]
+    said = [_trend_said(study, outcome, one) for one in outcome.responses]
+    shown = [one for one in outcome.differences if one.differs or one.is_equal]
+    open_ = len(outcome.differences) - len(shown)
+    if outcome.differences:
+        different, same = sum(one.differs for one in shown), sum(one.is_equal for one in shown)
+        equal = f", {_are(same)} shown to be equal to within {study.margin:g}" if study.margin else ""
+        undecided = f", and {_are(open_)} undecided" if open_ else ""
+        total = len(outcome.differences)
+        said.append(
+            f"Of {total} planned comparison{'s' * (total > 1)}, {_are(different)} shown to differ{equal}{undecided}."
+        )
+    said += [_difference_said(study, outcome, one) for one in shown[:MOST]]
+    if len(shown) > MOST:
+        said.append(f"The table of differences has the other {len(shown) - MOST}.")
+    return said
+
+
+def method(study: Study, found: Reading, outcome: Outcome) -> list[str]:
+    """Return how intervals and p-values were computed."""
+    said = [
+        "Every arm draws the same prompts with the same seeds, so arms are compared picture by picture. The unit is "
+        "the prompt, or, for skill, the held-out picture; several pictures of a prompt count as one, by their mean."
+    ]
+    if max(len(arm.seeds) for arm in found.arms) > 1:
+        said.append(
+            "Intervals are of 95 %: the half-widths of the t intervals of training seeds and of prompts add in "
+            "quadrature, each with its own degrees of freedom (Zou and Donner 2008). Arms with the same training seeds "
+            "are paired by seed; of others, each arm's seeds add an error of their own. The p-value is the level at "
+            "which the interval reaches 0."
+        )
+    else:
+        said.append(
+            "Intervals are of 95 %, by an expanded percentile bootstrap over prompts (Hesterberg 2015); p-values of "
+            "differences are by flipping signs of the prompts' differences (Fisher 1935)."
+        )
+    if outcome.responses:
+        said.append(
+            "The trend is tested by the two-sided permutation test of Jonckheere and Terpstra on the adapters' means; "
+            "tau is Kendall's tau-b of level and mean. The change per level is the least-squares slope through the "
+            "arms' means, with levels counted 1, 2, 3."
+        )
+    said.append(
+        "p-values are adjusted by Holm's method over all comparisons of a kind that could be measured; something is "
+        f"shown if the adjusted p-value is at most {LEVEL:g}."
+    )
+    if study.margin is not None:
+        said.append(
+            f"Equality is tested by two one-sided tests against the margin of {study.margin:g} that the study's file "
+            "states, and adjusted by Holm among themselves. Undecided: neither a difference nor equality is shown."
+        )
+    return said
+
+
+def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
+    """Return what the results do not say."""
+    said = [
+        covers(found.arms, outcome.primary),
+        f"All is measured on the {_plural('base', bases_of(study))} and the {_plural('style', styles_of(found))}: "
+        "others may answer otherwise.",
+        "The judges are networks, not people; a number says how a network sees the pictures below.",
+    ]
+    if outcome.scale:
+        said.append(
+            f"The scale of attainment, from the base to {outcome.scale.label}, is treated as exact: intervals do not "
+            "cover its own error."
+        )
+    if small := [one for one in outcome.responses if one.trend.least > LEVEL]:
+        said.append(
+            f"With {_adapters(small[0])} adapters no trend can be shown: the smallest possible p-value is "
+            f"{small[0].trend.least:.2g}."
+        )
+    if found.excluded:
+        said.append(f"{len(found.excluded)} of {len(study.runs)} runs are not counted; see what was left out.")
+    said.append("Only the primary metric is tested. All other columns describe, and suggest what to ask next.")
+    return said
+
+
+def _are(number: int) -> str:
+    return "none is" if number == 0 else "1 is" if number == 1 else f"{number} are"
+
+
+def _adapters(one: Response) -> int:
+    return sum(len(arm.seeds) for arm in one.arms)
+
+
+def interval(estimate: Estimate) -> str:
+    """Return an interval as text."""
+    return f"{estimate.ci_low:.3f} to {estimate.ci_high:.3f}"
+
+
+def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:
+    where = f"With {named(one.others)}, " if one.others else ""
+    metric, first, last = spoken(outcome.primary), *(one.arms[i].levels[study.trend] for i in (0, -1))
+    way = "rises" if one.trend.tau > 0 else "falls"
+    if one.p_holm <= LEVEL:
+        said = f"{where}{metric} {way} along {study.trend} from {first} to {last}"
+    else:
+        said = f"{where}no monotone trend of {metric} along {study.trend} from {first} to {last} is shown"
+    adjusted = f", {p_said(one.p_holm)} adjusted for {len(outcome.responses)} trends" * (len(outcome.responses) > 1)
+    said = (
+        f"{said[0].upper()}{said[1:]} (Kendall's tau {one.trend.tau:.2f}, {_adapters(one)} adapters, "
+        f"p = {p_said(one.trend.p_value)}{adjusted}); the change per level is {one.slope.value:.3f} "
+        f"({interval(one.slope)})."
+    )
+    if study.margin is None:
+        return said
+    if one.sufficient is None:
+        return f"{said} No lower level is shown to equal {study.trend} {last} to within {study.margin:g}."
+    return (
+        f"{said} The lowest level that is shown to equal {study.trend} {last} to within {study.margin:g}, as are all "
+        f"between, is {study.trend} {one.sufficient}."
+    )
+
+
+def _difference_said(study: Study, outcome: Outcome, one: Difference) -> str:
+    size, metric = abs(one.test.difference.value), spoken(outcome.primary)
+    way = "higher" if one.test.difference.value > 0 else "lower"
+    this, first, both = one.names
+    said = f"With {both}, {metric}" if both else f"{metric[0].upper()}{metric[1:]}"
+    said += (
+        f" of {this} is {size:.3f} {way} than of {first} (difference {one.test.difference.value:.3f}, "
+        f"{interval(one.test.difference)}; adjusted p = {p_said(one.p_holm)})"
+    )
+    if one.is_equal:
+        what = "but" if one.differs else "which is not shown to be a difference;"
+        said += f", {what} the two are equal to within {study.margin:g} (adjusted p = {p_said(one.p_equal_holm)})"
+    return said + "."
