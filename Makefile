@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test test-slow lint docs studies clean
+.PHONY: help quickstart test test-slow lint docs studies bench clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ docs: $(READY)  ## the manual as a site: build/site/index.html, which needs no n
 studies: $(READY)  ## the studies on the embedded base: what has no result yet is run, then the tables are printed
 	$(PYTHON) cli.py study --question styles
 	$(PYTHON) cli.py study --question resolution
+
+bench: $(READY)  ## time training and sampling beside public scripts: build/speed.json and its table
+	$(PYTHON) -m benchmarks.speed
 
 clean:  ## remove what was made, except trained runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .cache/stylelora

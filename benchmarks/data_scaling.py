@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,19 @@ def train(root: Path, cache: Path, steps: int) -> dict[str, float]:
     }
 
 
+def measured(counts: Iterable[int], steps: int, folder: Path) -> Iterator[dict[str, float]]:
+    """Yield what `train` returns for each number of pictures, with `count` and `first start`."""
+    for count in counts:
+        root = folder / str(count)
+        make_pictures(root, count)
+        words = [sys.executable, "-m", "benchmarks.data_scaling", f"--folder={folder}", f"--measure={root}"]
+        first, later = (
+            json.loads(subprocess.run([*words, f"--steps={n}"], stdout=subprocess.PIPE, check=True).stdout)
+            for n in (SKIPPED + 2, steps)
+        )
+        yield {"count": count, "first start": first["start"], **later}
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -87,17 +101,10 @@ def main() -> None:
         print(json.dumps(train(args.measure, args.folder / "cache", args.steps)))
         return
     print("| pictures | first start | later start | per step | memory | peak |\n|---|---|---|---|---|---|")
-    for count in args.counts:
-        root = args.folder / str(count)
-        make_pictures(root, count)
-        words = [sys.executable, "-m", "benchmarks.data_scaling", f"--folder={args.folder}", f"--measure={root}"]
-        first, later = (
-            json.loads(subprocess.run([*words, f"--steps={n}"], stdout=subprocess.PIPE, check=True).stdout)
-            for n in (SKIPPED + 2, args.steps)
-        )
+    for one in measured(args.counts, args.steps, args.folder):
         print(
-            f"| {count} | {first['start']:.0f} s | {later['start']:.1f} s | {later['step']:.0f} ms "
-            f"| {later['memory']:.0f} MB | {later['peak']:.0f} MB |",
+            f"| {one['count']} | {one['first start']:.0f} s | {one['start']:.1f} s | {one['step']:.0f} ms "
+            f"| {one['memory']:.0f} MB | {one['peak']:.0f} MB |",
             flush=True,
         )
 
