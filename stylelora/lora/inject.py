@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stylelora.lora.dropout import add_dropout
+from stylelora.lora.forward import Sum
 from stylelora.lora.options import MOST_RANK, LoraOptions, matches, untied
 from stylelora.lora.start import start_at_principal, start_at_zero
 from stylelora.records import InputError
@@ -89,6 +90,8 @@ def inject_lora(
     start_at_zero(list(layers.values()), ADAPTER, seed)
     if options.init_lora_weights == "pissa":
         start_at_principal(layers, ADAPTER)
+    for layer in layers.values():
+        layer.lora_variant[ADAPTER] = Sum()
     add_dropout([layer.lora_A[ADAPTER] for layer in layers.values()], options.rank_dropout, options.module_dropout)
     return names
 
