@@ -36,7 +36,7 @@ from stylelora.diffusion.conditions import (
     check_condition,
     sample_condition,
 )
-from stylelora.diffusion.loss import bank_losses, is_before
+from stylelora.diffusion.loss import BANK_TIMESTEPS, bank_losses, bank_stages
 from stylelora.diffusion.sample import decode, initial_noise
 from stylelora.diffusion.schedulers import other_scheduler, own_scheduler
 from stylelora.lora.blend import added, check_adapter
@@ -275,13 +275,13 @@ class ComposedStyles(L.LightningModule):
         for place, condition in enumerate(self.conditions):
             if not condition.trigger or condition.prompt_template != CONTENT or not condition.is_one_unet:
                 continue
-            losses = torch.zeros(())
-            for begins in condition.starts(self.adapters):
+            losses, starts = torch.zeros(len(latents), len(BANK_TIMESTEPS)), condition.starts(self.adapters)
+            for begins, places in zip(starts, bank_stages(starts), strict=True):
                 of_unet, of_text = parts(self.blends.updates(condition.at(self.adapters, begins)))
                 captions = self._embed(batch["caption"], of_text) if of_text else base_captions
                 with added(self.unet, of_unet):
-                    found = bank_losses(self.unet, self.scheduler, latents, batch["sha256"], captions).cpu()
-                losses = torch.where(is_before(begins), losses, found)
+                    of = self.unet, self.scheduler, latents, batch["sha256"], captions
+                    losses[:, places] = bank_losses(*of, places=places).cpu()
             at_fault = "the picture, the base or a LoRA is at fault: give others"
             check_numbers(losses, list(map(quoted, batch["caption"])), f"the loss ({self.name(condition)})", at_fault)
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -15,7 +16,7 @@ from stylelora.base.clip_skip import check_clip_skip
 from stylelora.base.conditioning import Conditioning
 from stylelora.base.load import load_unet, read_config, resolve_base, sampling_recipe
 from stylelora.diffusion import noise
-from stylelora.diffusion.loss import is_before
+from stylelora.diffusion.loss import BANK_TIMESTEPS, bank_stages
 from stylelora.diffusion.objective import Objective
 from stylelora.diffusion.samples import Sampler
 from stylelora.diffusion.schedulers import own_scheduler
@@ -193,12 +194,12 @@ class StyleLoRA(L.LightningModule):
         del batch_idx
         if dataloader_idx == 1:
             return self.sampler.draw(self.unet, batch, self.text_encoder) if self._samples else None
-        losses = self._bank_losses(batch)
         if any(row not in self._base_losses for row in batch["row"]):
             with adapter_disabled(self):
                 self._base_losses |= dict(zip(batch["row"], self._bank_losses(batch), strict=True))
         base_losses = torch.stack([self._base_losses[row] for row in batch["row"]])
-        losses = torch.where(is_before(self.hparams.start), base_losses, losses)
+        losses, own = base_losses.clone(), bank_stages([0.0, self.hparams.start])[1]
+        losses[:, own] = self._bank_losses(batch, own)
         self._held_out += [
             {"row": row, "loss": loss, "base_loss": base_loss}
             for row, loss, base_loss in zip(batch["row"], losses.mean(1), base_losses.mean(1), strict=True)
@@ -211,10 +212,10 @@ class StyleLoRA(L.LightningModule):
             return True
         return trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
 
-    def _bank_losses(self, batch: dict) -> Tensor:
-        """Return each held-out picture's loss at the bank's timesteps, float32 (B, 8)."""
+    def _bank_losses(self, batch: dict, places: Sequence[int] = range(len(BANK_TIMESTEPS))) -> Tensor:
+        """Return each held-out picture's loss at these of the bank's timesteps, float32 (B, len(places))."""
         latents = batch["mean"] * self.scaling_factor
-        return self.watch.bank_losses(self.global_step, batch, latents, self._given(batch)).cpu()
+        return self.watch.bank_losses(self.global_step, batch, latents, self._given(batch), places).cpu()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop before a step of what is not a number."""

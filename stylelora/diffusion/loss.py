@@ -18,9 +18,14 @@ from stylelora.diffusion.noise import normal
 BANK_TIMESTEPS = (62, 187, 312, 437, 562, 687, 812, 937)
 
 
-def is_before(start: float) -> Tensor:
-    """Tell which of BANK_TIMESTEPS a sampler passes before a share of its steps, bool (8,)."""
-    return 1 - torch.tensor(BANK_TIMESTEPS) / 1000 < start
+def bank_stages(starts: Sequence[float]) -> list[list[int]]:
+    """Divide BANK_TIMESTEPS among the stages of a sampler: the places of those that it passes in each.
+
+    Args:
+        starts: shares of the steps after which stages begin, rising from 0.
+    """
+    begun = torch.stack([1 - torch.tensor(BANK_TIMESTEPS) / 1000 >= start for start in starts]).sum(0)
+    return [(begun == number).nonzero().flatten().tolist() for number in range(1, len(starts) + 1)]
 
 
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -120,6 +125,7 @@ def bank_losses(
     names: Sequence[str],
     conditioning: Conditioning,
     mask: Tensor | None = None,
+    places: Sequence[int] = range(len(BANK_TIMESTEPS)),
 ) -> Tensor:
     """Return each picture's loss at BANK_TIMESTEPS, float32 (B, 8), with noise that depends only on its name.
 
@@ -132,10 +138,11 @@ def bank_losses(
         names: names of the pictures, such as the hash of their content.
         conditioning: of B pictures.
         mask: where errors count, as in `mean_inside`.
+        places: which of BANK_TIMESTEPS are asked for; the losses are as many.
     """
-    losses = []
-    for timestep in BANK_TIMESTEPS:
+    losses = [latents.new_empty(len(latents), 0, dtype=torch.float32)]
+    for timestep in (BANK_TIMESTEPS[place] for place in places):
         draw = normal([("bank", name, timestep) for name in names], latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
-        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, conditioning, mask))
-    return torch.stack(losses, 1)
+        losses.append(denoising_losses(unet, scheduler, latents, draw, timesteps, conditioning, mask)[:, None])
+    return torch.cat(losses, 1)

@@ -82,7 +82,9 @@ class Watch:
         self.seen.append(_seen(batch, timesteps, latents, given, losses, compute))
         return losses
 
-    def bank_losses(self, step: int, batch: dict, latents: Tensor, given: Conditioning) -> Tensor:
+    def bank_losses(
+        self, step: int, batch: dict, latents: Tensor, given: Conditioning, places: Sequence[int]
+    ) -> Tensor:
         """Return the losses of held-out pictures, as of `bank_losses`.
 
         Args:
@@ -90,15 +92,16 @@ class Watch:
             batch: of a data module; `sha256` of each picture, and as of `losses`.
             latents: float (B, C, H, W).
             given: conditioning of B pictures.
+            places: which of BANK_TIMESTEPS.
 
         Raises:
             InputError: one is not a number.
         """
-        names, mask = batch["sha256"], batch.get("mask")
-        compute = partial(bank_losses, self.model.unet, self.model.scheduler, latents, names, mask=mask)
+        names, more = batch["sha256"], {"mask": batch.get("mask"), "places": places}
+        compute = partial(bank_losses, self.model.unet, self.model.scheduler, latents, names, **more)
         losses = compute(given)
         if bad_rows(losses):
-            one = _seen(batch, lambda: BANK_TIMESTEPS, latents, given, losses, compute)
+            one = _seen(batch, lambda: [BANK_TIMESTEPS[place] for place in places], latents, given, losses, compute)
             raise InputError(
                 f"the loss of held-out pictures is not a number after step {step} ({_named([one])}): "
                 f"{self._fault(one)}; {SAVED}"

@@ -111,7 +111,7 @@ def test_losses_and_pictures_equal_diffusers_with_the_saved_adapter(train, tiny_
 def test_base_pictures_and_losses_are_made_once(train, monkeypatch):
     calls = []
     original = StyleLoRA._bank_losses
-    monkeypatch.setattr(StyleLoRA, "_bank_losses", lambda self, batch: calls.append(1) or original(self, batch))
+    monkeypatch.setattr(StyleLoRA, "_bank_losses", lambda self, *given: calls.append(1) or original(self, *given))
     keep = Keep()
     train(keep, epochs=3)
     batches = 2  # three held-out pictures by two
