@@ -87,7 +87,7 @@ def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
         "primary": outcome.primary and spoken(outcome.primary),
         "answer": answer(study, outcome),
         "setting": setting(study, found, design),
-        "compared": compared(study),
+        "compared": compared(study, outcome),
         "covers": covers(found.arms, outcome.primary),
         "meanings": {spoken(one): meaning_of(one, outcome) for one in shown},
         "design": design,
@@ -117,7 +117,7 @@ def _record(study: Study, found: Reading, outcome: Outcome, page: dict[str, Any]
         "against": study.against,
         "trend": study.trend,
         "margin": study.margin,
-        "scale": outcome.scale and outcome.scale.label,
+        "scale": [arm.label for arm in outcome.scale],
         "factors": found.factors,
         "answer": page["answer"],
         "setting": page["setting"],
@@ -135,10 +135,10 @@ def _record(study: Study, found: Reading, outcome: Outcome, page: dict[str, Any]
             {
                 **{"at": one.others, "tau": one.trend.tau, "p_value": one.trend.p_value, "p_holm": one.p_holm},
                 **{"slope": one.slope.value, "ci_low": one.slope.ci_low, "ci_high": one.slope.ci_high},
-                "sufficient": one.sufficient,
             }
             for one in outcome.responses
         ],
+        "sufficient": [{"at": one.others, one.factor: one.level} for one in outcome.sufficient],
         "method": page["method"],
         "limits": page["limits"],
         "unmeasured": outcome.unmeasured,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from stylelora.files import write
 from stylelora.metrics.skill import SKILL_AT_TIMESTEP
 from stylelora.records import InputError
 from stylelora.studies.plan import Study, named
-from stylelora.studies.report_outcome import Outcome, means_by_seed
+from stylelora.studies.report_outcome import FROM_BASE, Outcome, is_ordered, means_by_seed
 from stylelora.studies.report_read import Arm, Reading
 from stylelora.studies.report_words import spoken
 
@@ -51,26 +51,26 @@ def response(study: Study, found: Reading, outcome: Outcome) -> Figure:
     factor, labels = horizontal(study, found)
     groups: dict[str, list[Arm]] = {}
     for arm in found.arms:
-        if outcome.primary in arm.series:
+        if arm.get(outcome.primary):
             others = {name: label for name, label in arm.levels.items() if name != factor}
             groups.setdefault(named(others), []).append(arm)
     with _axes(3.4) as (figure, axes):
-        if spoken(outcome.primary) in ("attainment", "style gain", "skill"):
+        if outcome.primary.measure in FROM_BASE:
             axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
             axes.annotate("base", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
         for i, (name, arms) in enumerate(groups.items()):
             shift = (i - (len(groups) - 1) / 2) * min(0.16, 0.6 / len(groups))
             arms = sorted(arms, key=lambda arm: labels.index(arm.levels[factor]))
             places = [labels.index(arm.levels[factor]) + shift for arm in arms]
-            colour, line = COLOURS[i % len(COLOURS)], "-" if is_ordered(study, factor, labels) else ""
-            means = [arm.series[outcome.primary].mean for arm in arms]
+            colour, line = COLOURS[i % len(COLOURS)], "-" if is_ordered(study, factor) else ""
+            means = [arm.get(outcome.primary).mean for arm in arms]
             errors = [[one.value - one.ci_low for one in means], [one.ci_high - one.value for one in means]]
             axes.errorbar(
                 places, [one.value for one in means], errors, color=colour, linestyle=line, linewidth=1.2,
                 marker="_", markersize=10, markeredgewidth=2, capsize=3, label=name or None,
             )  # fmt: skip
             for place, arm in zip(places, arms, strict=True):
-                seeds = means_by_seed(arm.series[outcome.primary])
+                seeds = means_by_seed(arm.get(outcome.primary))
                 axes.plot(
                     [place + 0.06] * len(seeds), seeds, "o", color=colour, markersize=4, alpha=0.6, markeredgewidth=0
                 )
@@ -137,17 +137,6 @@ def horizontal(study: Study, found: Reading) -> tuple[str, list[str]]:
     """Return the factor along the horizontal axis, and its levels: the ordered one, or the one with most levels."""
     factor = study.trend or max(found.factors, key=lambda name: len(found.factors[name]))
     return factor, found.factors[factor]
-
-
-def is_ordered(study: Study, factor: str, labels: Sequence[str]) -> bool:
-    """Return whether levels have an order: they were declared to, or are rising or falling numbers."""
-    if factor == study.trend:
-        return True
-    try:
-        numbers = [float(label) for label in labels]
-    except ValueError:
-        return False
-    return len(numbers) > 1 and numbers in (sorted(numbers), sorted(numbers, reverse=True))
 
 
 def save(figure: Figure, path: Path) -> str:

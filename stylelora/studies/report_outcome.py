@@ -8,22 +8,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stylelora.evaluation.compare import is_called, is_of
-from stylelora.evaluation.finished import Series, joined
+from stylelora.evaluation.finished import Series
 from stylelora.evaluation.sides import difference, equal
-from stylelora.evaluation.summary import cell
-from stylelora.metrics.attainment import ATTAINMENT, attainment, calibrate
+from stylelora.metrics.attainment import ATTAINMENT
 from stylelora.metrics.comparison import Comparison, holm
 from stylelora.metrics.contrast import contrast
 from stylelora.metrics.nested import crossed
-from stylelora.metrics.style import STYLE
+from stylelora.metrics.skill import SKILL
+from stylelora.metrics.style import STYLE_GAIN
 from stylelora.metrics.trend import Trend, trend
 from stylelora.records import Estimate, Quantity
-from stylelora.runs.pictures import BASE
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_read import Arm, Reading
+from stylelora.studies.report_scale import one_scale, reference_of
 
-LEVEL = 0.05  # below which an adjusted p-value decides
+LEVEL = 0.05  # at or below which an adjusted p-value decides
+#: Measures whose value is 0 for the base, so that arms can be compared with it.
+FROM_BASE = (STYLE_GAIN.name, ATTAINMENT.name, SKILL.name)
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,11 @@ class Difference:
     def names(self) -> tuple[str, str, str]:
         """Return this arm and the first by the levels in which they differ, and the levels that both have."""
         this, first = self.this.levels, self.first.levels
+        if not first:
+            return self.this.label, self.first.label, ""
         other = [factor for factor in this if this[factor] != first[factor]]
-        both = {factor: label for factor, label in this.items() if factor not in other}
-        return (
-            named({factor: this[factor] for factor in other}),
-            named({factor: first[factor] for factor in other}),
-            named(both),
-        )
+        sides = [named({factor: levels[factor] for factor in other}) for levels in (this, first)]
+        return *sides, named({factor: label for factor, label in this.items() if factor not in other})
 
     @property
     def differs(self) -> bool:
@@ -89,7 +88,6 @@ class Response:
         trend: of the means of all adapters.
         slope: least-squares change per level, through the arms' means, with its interval.
         p_holm: the trend's p-value adjusted over all responses.
-        sufficient: the lowest level that, like all above it, is shown to equal the last; None: not even the one before.
     """
 
     others: dict[str, str]
@@ -97,7 +95,23 @@ class Response:
     trend: Trend
     slope: Estimate
     p_holm: float = 1.0
-    sufficient: str | None = None
+
+
+@dataclass(frozen=True)
+class Sufficient:
+    """The lowest level of an ordered factor that is as good as the last, at one choice of all other levels.
+
+    Attributes:
+        others: the other levels.
+        factor: the ordered factor.
+        last: its last level.
+        level: the lowest level that, like all between, is shown to equal the last; None: not even the one before.
+    """
+
+    others: dict[str, str]
+    factor: str
+    last: str
+    level: str | None
 
 
 @dataclass(frozen=True)
@@ -106,16 +120,18 @@ class Outcome:
 
     Attributes:
         primary: the primary metric; None: no arm has it.
-        scale: the arm whose attainment is 1; None: attainment is not on a scale of one arm.
+        scale: the arm of each style whose attainment is 1; none where each test's own scale counts.
         differences: in the order of the study's comparisons.
         responses: for a study of a trend.
+        sufficient: where levels of an ordered factor are compared with its last one, and a margin is stated.
         unmeasured: what was planned and could not be measured, and why.
     """
 
     primary: Quantity | None
-    scale: Arm | None
+    scale: list[Arm]
     differences: list[Difference]
     responses: list[Response]
+    sufficient: list[Sufficient]
     unmeasured: list[str]
 
 
@@ -125,33 +141,33 @@ def outcome_of(study: Study, found: Reading) -> Outcome:
     What cannot be measured is not among the tests that Holm adjusts.
     """
     unmeasured: list[str] = []
-    scale = None if study.together else _one_scale(study, found, unmeasured)
+    scale = [] if study.together else one_scale(study, found, unmeasured)
     for arm in found.arms:
         for quantity, one in [*arm.series.items()]:
             if not np.isfinite(one.values).all():
                 del arm.series[quantity]
                 unmeasured.append(f"{quantity} of {arm.label}: some pictures have no value")
-    named_so = [
-        quantity
-        for arm in found.arms
-        for quantity in arm.series
-        if is_called(quantity, study.metric) and is_of(quantity, arm.styles) and not quantity.at
-    ]
-    primary = named_so[0] if named_so else None
+    primary = next((one for arm in found.arms for one in arm.called(study.metric)), None)
     if primary is None:
         measures = sorted({quantity.measure for arm in found.arms for quantity in arm.series if not quantity.at})
         unmeasured.append(f"the primary metric {study.metric}; there are {', '.join(measures)}")
-        return Outcome(None, scale, [], [], unmeasured)
+        return Outcome(None, scale, [], [], [], unmeasured)
     differences = _adjusted([*_differences(study, found, primary, unmeasured)])
-    responses = [*_responses(study, found, primary, differences, unmeasured)] if study.trend else []
+    responses = [*_responses(study, found, primary, unmeasured)] if study.trend else []
     adjusted = holm({named(one.others): one.trend.p_value for one in responses})
     responses = [replace(one, p_holm=adjusted[named(one.others)]) for one in responses]
-    return Outcome(primary, scale, differences, responses, unmeasured)
+    return Outcome(primary, scale, differences, responses, [*_sufficient(study, found, differences)], unmeasured)
 
 
-def reference_of(study: Study) -> dict[str, str]:
-    """Return the levels of the arms that others are compared with; none if all pairs are compared."""
-    return {study.trend: study.factors[study.trend][-1]} if study.trend else study.against
+def is_ordered(study: Study, factor: str) -> bool:
+    """Return whether the levels of a factor have an order: they were declared to, or are rising numbers."""
+    if factor == study.trend:
+        return True
+    try:
+        numbers = [float(label) for label in study.factors.get(factor, [])]
+    except ValueError:
+        return False
+    return len(numbers) > 1 and numbers == sorted(numbers)
 
 
 def means_by_seed(one: Series) -> list[float]:
@@ -159,59 +175,41 @@ def means_by_seed(one: Series) -> list[float]:
     return crossed(one.values, one.train_seeds, one.units).table.mean(1).tolist()
 
 
-def _one_scale(study: Study, found: Reading, unmeasured: list[str]) -> Arm | None:
-    """Put the attainments of all arms on the scale of one arm, which is 1, instead of each adapter's own."""
-    for arm in found.arms:
-        for quantity in [one for one in arm.series if _is_attainment(one)]:
-            del arm.series[quantity]
+def _pairs(study: Study, found: Reading, primary: Quantity) -> Iterator[tuple[Arm, dict[str, str] | None]]:
+    """Yield each arm with the levels of the one that it is compared with; None: the base, if styles differ."""
     reference = reference_of(study)
-    scale = next((arm for arm in found.arms if arm.levels.items() >= reference.items()), None)
-    if scale is None:
-        unmeasured.append(f"attainment: {named(reference)}, which would be 1, has no finished run")
-        return None
-    base = joined([finished.conditions[BASE] for finished in scale.finished])
-    for quantity in [one for one in scale.series if one.measure == STYLE.name and one.style in scale.styles]:
-        line = calibrate(base[quantity].values, scale.series[quantity].values, scale.series[quantity].units)
-        if not line.measurable:
-            said = f"{scale.label}, which would be 1, is not clearly nearer to {quantity.style} than the base"
-            unmeasured.append(f"attainment: {said}, by {cell(line.span)}, or the prompts are too few")
-            continue
+    if not reference and len({arm.own(primary) for arm in found.arms} - {None}) > 1:
         for arm in found.arms:
-            if quantity in arm.series:
-                one = arm.series[quantity]
-                values = attainment(one.values, line)
-                arm.series[quantity._replace(measure=ATTAINMENT.name)] = replace(one, values=values)
-    return scale if any(_is_attainment(quantity) for quantity in scale.series) else None
-
-
-def _is_attainment(quantity: Quantity) -> bool:
-    return quantity.measure == ATTAINMENT.name
-
-
-def _pairs(study: Study, arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, str]]]:
-    """Yield each arm with the levels of the one that it is compared with."""
-    reference = reference_of(study)
-    if not reference:
-        for first, this in itertools.combinations(arms, 2):
+            yield arm, None
+    elif not reference:
+        for first, this in itertools.combinations(found.arms, 2):
             yield this, first.levels
-    for arm in arms if reference else ():
+    for arm in found.arms if reference else ():
         if not arm.levels.items() >= reference.items():
-            yield arm, arm.levels | reference
+            yield arm, {factor: (arm.levels | reference)[factor] for factor in arm.levels}
 
 
 def _differences(study: Study, found: Reading, primary: Quantity, unmeasured: list[str]) -> Iterator[Difference]:
     arms = {tuple(arm.levels.items()): arm for arm in found.arms}
-    for this, levels in _pairs(study, found.arms):
-        first = arms.get(tuple(levels.items()))
+    for this, levels in _pairs(study, found, primary):
+        first = _base_like(this) if levels is None else arms.get(tuple(levels.items()))
         if first is None:
             unmeasured.append(f"{this.label} minus {named(levels)}: the latter has no finished run")
             continue
-        if lacking := next((arm for arm in (this, first) if primary not in arm.series), None):
-            unmeasured.append(f"{this.label} minus {first.label}: {lacking.label} has no {primary}")
+        one, other = this.get(primary), first.get(primary)
+        if one is None or other is None:
+            lacking = (this if one is None else first).label
+            unmeasured.append(f"{this.label} minus {first.label}: {lacking} has no {primary.measure}")
             continue
-        one, other, paired = this.series[primary], first.series[primary], this.seeds == first.seeds
+        paired = this.seeds == first.seeds
         p_equal = None if study.margin is None else equal(one, other, paired, study.margin)
         yield Difference(this, first, difference(one, other, paired), paired, p_equal)
+
+
+def _base_like(arm: Arm) -> Arm:
+    """Return the base as an arm with the same pictures and seeds, of which it has 0 of all that counts from it."""
+    series = {key: replace(one, values=0 * one.values) for key, one in arm.series.items() if key.measure in FROM_BASE}
+    return replace(arm, levels={}, series=series)
 
 
 def _adjusted(found: list[Difference]) -> list[Difference]:
@@ -221,14 +219,12 @@ def _adjusted(found: list[Difference]) -> list[Difference]:
     return [replace(one, p_holm=p_holm[str(i)], p_equal_holm=equal_holm.get(str(i))) for i, one in enumerate(found)]
 
 
-def _responses(
-    study: Study, found: Reading, primary: Quantity, differences: Sequence[Difference], unmeasured: list[str]
-) -> Iterator[Response]:
+def _responses(study: Study, found: Reading, primary: Quantity, unmeasured: list[str]) -> Iterator[Response]:
     """Yield the response at each choice of the other levels."""
     order, groups = study.factors[study.trend], {}
     for arm in found.arms:
         others = {factor: label for factor, label in arm.levels.items() if factor != study.trend}
-        if primary in arm.series:
+        if arm.get(primary):
             groups.setdefault(tuple(others.items()), []).append(arm)
     for others, arms in groups.items():
         arms = sorted(arms, key=lambda arm: order.index(arm.levels[study.trend]))
@@ -237,30 +233,34 @@ def _responses(
                 f"the trend over {study.trend}{' with ' * bool(others)}{named(dict(others))}: one level only"
             )
             continue
-        tables = [crossed(*_rows(arm.series[primary])) for arm in arms]
+        tables = [crossed(*_rows(arm.get(primary))) for arm in arms]
         ranks = [order.index(arm.levels[study.trend]) for arm in arms]
         values = [(rank, mean) for rank, table in zip(ranks, tables, strict=True) for mean in table.table.mean(1)]
         centred = np.array(ranks) - np.mean(ranks)
         paired = all(arm.seeds == arms[0].seeds for arm in arms)
         slope = contrast(tables, (centred / (centred**2).sum()).tolist(), paired)
         slope = slope.interval(min(len(table.table) for table in tables))
-        yield Response(
-            dict(others),
-            arms,
-            trend(*zip(*values, strict=True)),
-            slope,
-            sufficient=_sufficient(study, arms, differences),
-        )
+        yield Response(dict(others), arms, trend(*zip(*values, strict=True)), slope)
 
 
-def _sufficient(study: Study, arms: Sequence[Arm], differences: Sequence[Difference]) -> str | None:
-    """Return the lowest level that is shown to equal the last, as are all between."""
-    lowest = None
-    for arm in reversed(arms[:-1]):
-        if not any(one.this is arm and one.first is arms[-1] and one.is_equal for one in differences):
-            break
-        lowest = arm.levels[study.trend]
-    return lowest
+def _sufficient(study: Study, found: Reading, differences: Sequence[Difference]) -> Iterator[Sufficient]:
+    """Yield the lowest level that equals the last, where that is what all others are compared with."""
+    reference = reference_of(study)
+    if len(reference) != 1 or study.margin is None:
+        return
+    ((factor, last),) = reference.items()
+    if not is_ordered(study, factor) or study.factors[factor][-1] != last:
+        return
+    groups: dict[str, list[Difference]] = {}
+    for one in differences:
+        groups.setdefault(one.names[2], []).append(one)
+    for ones in groups.values():
+        level, order = None, study.factors[factor]
+        for one in sorted(ones, key=lambda one: -order.index(one.this.levels[factor])):
+            if not one.is_equal:
+                break
+            level = one.this.levels[factor]
+        yield Sufficient({key: at for key, at in ones[0].this.levels.items() if key != factor}, factor, last, level)
 
 
 def _rows(one: Series) -> tuple[np.ndarray, list[int], list[str]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stylelora.evaluation.compare import is_called, is_of
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished, skill_by_timestep
 from stylelora.metrics.style import STYLE, STYLE_GAIN
 from stylelora.records import InputError, Quantity
@@ -38,13 +39,27 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Return its levels as text."""
-        return named(self.levels)
+        """Return its levels as text; of no levels, the base."""
+        return named(self.levels) or "the base"
 
     @property
     def seeds(self) -> list[int]:
         """Return its training seeds."""
         return [test.runs[0].seed for test in self.tests]
+
+    def called(self, name: str) -> list[Quantity]:
+        """Return its quantities of its own styles that a name means; not those of a single timestep."""
+        return [one for one in self.series if is_called(one, name) and is_of(one, self.styles) and not one.at]
+
+    def own(self, quantity: Quantity) -> Quantity | None:
+        """Return a quantity of another arm for this one's own style; None: it has none."""
+        styles = [quantity.style] if quantity.style is None or quantity.style in self.styles else self.styles
+        return next((one for style in styles if (one := quantity._replace(style=style)) in self.series), None)
+
+    def get(self, quantity: Quantity) -> Series | None:
+        """Return the values of `own`; None: it has none."""
+        own = self.own(quantity)
+        return None if own is None else self.series[own]
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,6 @@ def read_arms(study: Study) -> Reading:
         why = "; ".join(f"{label}: {reason}" for label, reason in list(excluded.items())[:3])
         raise InputError(f"no run of {study.file} is finished, so there is nothing to report ({why})")
     arms = _arms(study, done)
-    for arm in arms:
-        arm.series = _joined(arm)
     first = arms[0]
     for arm in arms:
         for quantity in arm.series.keys() & first.series.keys():
@@ -108,6 +121,8 @@ def why_not(folder: Path, what: str) -> str | None:
     result = read_result(folder)
     if result["status"] == "success":
         return None
+    if result["status"] == "running":
+        return f"{what} was killed, or is still running"
     error = (result.get("error") or "").strip().splitlines()
     return f"{what} {result['status']}" + (f": {error[-1]}" if error else "")
 
@@ -126,50 +141,52 @@ def label_of_test(study: Study, test: StudyTest) -> str:
 
 def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
     """Return the arms: each choice of levels, times the conditions of a test if there are several of interest."""
+    found = [(test, finished, _conditions(study, test, finished)) for test, finished in done]
     recipes: list[Recipe] = []
-    for _, finished in done:
-        recipes += [recipe for recipe in _recipes(study, finished).values() if recipe not in recipes]
+    for _, finished, conditions in found:
+        recipes += [one for name in conditions if (one := finished.recipes[name]) not in recipes]
     varied, levels_of = _condition_levels(recipes)
     arms: dict[tuple, Arm] = {}
-    for test, finished in done:
-        for condition, recipe in _recipes(study, finished).items():
+    runs: dict[tuple, list[dict[Quantity, Series]]] = {}
+    for test, finished, conditions in found:
+        for condition, series in conditions.items():
+            recipe = finished.recipes[condition]
             levels = {factor: label for factor, label in test.runs[0].levels.items() if factor != study.together}
             levels |= {varied: levels_of[recipes.index(recipe)]} if len(recipes) > 1 or not levels else {}
-            arm = arms.setdefault(tuple(levels.values()), Arm(levels))
-            if test not in arm.tests:  # two conditions of one recipe: the first counts
+            key = tuple(levels.values())
+            arm = arms.setdefault(key, Arm(levels, styles=list(recipe[0])))
+            if test not in arm.tests:  # of two conditions of one recipe, the first counts
                 arm.tests.append(test)
                 arm.finished.append(finished)
                 arm.conditions.append(condition)
-                arm.styles = list(recipe[0])
+                runs.setdefault(key, []).append(series)
+    for key, arm in arms.items():
+        arm.series = joined(runs[key])
     return list(arms.values())
 
 
-def _recipes(study: Study, finished: Finished) -> dict[str, Recipe]:
-    """Return the conditions that are arms: with adapters; where several were tested together, only their blends."""
-    found = {name: recipe for name, recipe in finished.recipes.items() if recipe[0]}
-    blends = {name: recipe for name, recipe in found.items() if len(recipe[0]) > 1}
-    return blends if study.together and blends else found
+def _conditions(study: Study, test: StudyTest, finished: Finished) -> dict[str, dict[Quantity, Series]]:
+    """Return the conditions with adapters, and their values; of runs tested together, those with the primary metric."""
+    by_timestep, found = skill_by_timestep(test.folder), {}
+    for name, (weights, _) in finished.recipes.items():
+        if weights:
+            own, base = dict(finished.conditions[name]), finished.conditions[BASE]
+            for quantity, one in finished.conditions[name].items():
+                if quantity.measure == STYLE.name and quantity.style in weights:
+                    gain = replace(one, values=one.values - base[quantity].values)
+                    own[quantity._replace(measure=STYLE_GAIN.name)] = gain
+            found[name] = own | by_timestep.get(name, {})
+    having = {name: own for name, own in found.items() if any(is_called(one, study.metric) for one in own)}
+    return having if study.together and having else found
 
 
 def _condition_levels(recipes: list[Recipe]) -> tuple[str, list[str]]:
     """Return what conditions differ in, as a factor with a label for each."""
     weights = [" + ".join(f"{style} {weight:g}" for style, weight in recipe[0].items()) for recipe in recipes]
-    methods = [method for _, method in recipes]
     if len(set(weights)) == 1:
-        return "method", methods
-    if len(set(methods)) == 1:
-        return "weights", weights
-    return "condition", [", ".join(pair) for pair in zip(weights, methods, strict=True)]
-
-
-def _joined(arm: Arm) -> dict[Quantity, Series]:
-    """Return the values of all training seeds, with the gain on the base beside each similarity to a style."""
-    runs = []
-    for test, finished, name in zip(arm.tests, arm.finished, arm.conditions, strict=True):
-        own, base = dict(finished.conditions[name]), finished.conditions[BASE]
-        for quantity, one in finished.conditions[name].items():
-            if quantity.measure == STYLE.name and quantity.style in arm.styles:
-                gain = Series(one.pictures, one.values - base[quantity].values, one.train_seeds)
-                own[quantity._replace(measure=STYLE_GAIN.name)] = gain
-        runs.append(own | skill_by_timestep(test.folder).get(name, {}))
-    return joined(runs)
+        return "method", [method for _, method in recipes]
+    several = len({method for mixed, method in recipes if len(mixed) > 1}) > 1
+    return "adapters", [
+        f"{text}, {method}" if several and len(mixed) > 1 else text
+        for text, (mixed, method) in zip(weights, recipes, strict=True)
+    ]

@@ -21,7 +21,7 @@ def arms_table(found: Reading, outcome: Outcome) -> Table:
     base = [cell(found.base[one].mean if one in found.base else None) for one in shown]
     rows = [["base, no adapter", *[""] * (len(factors) - 1), "-", *base]]
     for arm in found.arms:
-        means = [cell(arm.series[one].mean if one in arm.series else None) for one in shown]
+        means = [cell(one.mean if one else None) for one in map(arm.get, shown)]
         rows.append([*arm.levels.values(), ", ".join(map(str, arm.seeds)), *means])
     return heading, rows
 
@@ -43,14 +43,12 @@ def differences_table(study: Study, outcome: Outcome) -> Table:
 def trends_table(study: Study, outcome: Outcome) -> Table:
     """Return a row for each trend."""
     heading = ["at", "levels", "adapters", "Kendall's tau", "p", "p, Holm", "change per level"]
-    heading += [f"lowest level equal to the last to within {study.margin:g}"] if study.margin else []
     rows = []
     for one in outcome.responses:
         levels = ", ".join(arm.levels[study.trend] for arm in one.arms)
         count = str(sum(len(arm.seeds) for arm in one.arms))
         numbers = [f"{one.trend.tau:.2f}", p_said(one.trend.p_value), p_said(one.p_holm), cell(one.slope)]
         rows.append([named(one.others) or "all", levels, count, *numbers])
-        rows[-1] += [one.sufficient or "none shown"] if study.margin else []
     return heading, rows
 
 
@@ -67,9 +65,10 @@ def records(found: Reading, outcome: Outcome) -> Iterator[dict[str, object]]:
         ("base", none, found.base),
         *((arm.label, arm.levels, arm.series) for arm in found.arms),
     ]:
-        seeds = next((arm.seeds for arm in found.arms if arm.label == label), [])
+        arm = next((arm for arm in found.arms if arm.label == label), None)
+        seeds, primary = (arm.seeds, [outcome.primary and arm.own(outcome.primary)]) if arm else ([], [])
         for quantity, one in series.items():
-            mean, what = one.mean, quantity.as_record() | {"primary": quantity == outcome.primary}
+            mean, what = one.mean, quantity.as_record() | {"primary": quantity in primary}
             ends = {"value": mean.value, "ci_low": mean.ci_low, "ci_high": mean.ci_high}
             counts = {"seeds": len(seeds), "units": len(set(one.units))}
             yield {"arm": label, **levels, "seed": None, **what, **ends, **counts}

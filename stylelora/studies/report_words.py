@@ -14,7 +14,7 @@ from stylelora.metrics.style import STYLE_GAIN
 from stylelora.records import Estimate, Quantity
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_design import Design, flat
-from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response
+from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient
 from stylelora.studies.report_read import Arm, Reading
 
 #: Measures of the main table, beside the primary one.
@@ -44,14 +44,20 @@ def meaning_of(quantity: Quantity, outcome: Outcome) -> str:
     if quantity.measure == ATTAINMENT.name and outcome.scale:
         what = (
             "how much of the style the pictures show, by their similarity to its held-out pictures (cosine), on one "
-            f"scale for all arms: 0 is the base without an adapter, 1 is {outcome.scale.label}"
+            f"scale for all arms: 0 is the base without an adapter, 1 is {_scales(outcome)}"
         )
     judge = f" The judge is the network {quantity.judge}." if quantity.judge else ""
     better = "Higher" if measure.higher_is_better else "Lower"
     return f"{what[0].upper()}{what[1:]}.{judge} {better} is better."
 
 
-def compared(study: Study) -> str:
+def _scales(outcome: Outcome) -> str:
+    if len(outcome.scale) == 1:
+        return outcome.scale[0].label
+    return ", ".join(f"{arm.label} for {arm.styles[0]}" for arm in outcome.scale)
+
+
+def compared(study: Study, outcome: Outcome) -> str:
     """Return which comparisons were planned."""
     if study.trend:
         last = study.factors[study.trend][-1]
@@ -59,6 +65,8 @@ def compared(study: Study) -> str:
     if study.against:
         others = ", at the same levels of all other factors" * (len(study.factors) > len(study.against))
         return f"every arm with {named(study.against)}{others}"
+    if any(not one.first.levels for one in outcome.differences):
+        return "every arm with the base, since arms of different styles cannot be compared with one another"
     return "all pairs of arms"
 
 
@@ -121,6 +129,7 @@ def answer(study: Study, outcome: Outcome) -> list[str]:
     if outcome.primary is None:
         return ["The primary metric could not be measured, so the question is not answered."]
     said = [_trend_said(study, outcome, one) for one in outcome.responses]
+    said += [_sufficient_said(study, one) for one in outcome.sufficient]
     shown = [one for one in outcome.differences if one.differs or one.is_equal]
     open_ = len(outcome.differences) - len(shown)
     if outcome.differences:
@@ -183,7 +192,7 @@ def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     ]
     if outcome.scale:
         said.append(
-            f"The scale of attainment, from the base to {outcome.scale.label}, is treated as exact: intervals do not "
+            f"The scale of attainment, from the base to {_scales(outcome)}, is treated as exact: intervals do not "
             "cover its own error."
         )
     if small := [one for one in outcome.responses if one.trend.least > LEVEL]:
@@ -224,14 +233,19 @@ def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:
         f"p = {p_said(one.trend.p_value)}{adjusted}); the change per level is {one.slope.value:.3f} "
         f"({interval(one.slope)})."
     )
-    if study.margin is None:
-        return said
-    if one.sufficient is None:
-        return f"{said} No lower level is shown to equal {study.trend} {last} to within {study.margin:g}."
-    return (
-        f"{said} The lowest level that is shown to equal {study.trend} {last} to within {study.margin:g}, as are all "
-        f"between, is {study.trend} {one.sufficient}."
-    )
+    return said
+
+
+def _sufficient_said(study: Study, one: Sufficient) -> str:
+    where, last = f"With {named(one.others)}, " if one.others else "", f"{one.factor} {one.last}"
+    if one.level is None:
+        said = f"{where}no lower {one.factor} is shown to equal {last} to within {study.margin:g}."
+    else:
+        said = (
+            f"{where}the lowest {one.factor} that is shown to equal {last} to within {study.margin:g}, as are all "
+            f"between, is {one.level}."
+        )
+    return said[0].upper() + said[1:]
 
 
 def _difference_said(study: Study, outcome: Outcome, one: Difference) -> str:
@@ -239,8 +253,9 @@ def _difference_said(study: Study, outcome: Outcome, one: Difference) -> str:
     way = "higher" if one.test.difference.value > 0 else "lower"
     this, first, both = one.names
     said = f"With {both}, {metric}" if both else f"{metric[0].upper()}{metric[1:]}"
+    than = f"of {first}" if one.first.levels else first
     said += (
-        f" of {this} is {size:.3f} {way} than of {first} (difference {one.test.difference.value:.3f}, "
+        f" of {this} is {size:.3f} {way} than {than} (difference {one.test.difference.value:.3f}, "
         f"{interval(one.test.difference)}; adjusted p = {p_said(one.p_holm)})"
     )
     if one.is_equal:

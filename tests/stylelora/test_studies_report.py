@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from stylelora.metrics.comparison import holm
-from stylelora.records import InputError
+from stylelora.records import InputError, Quantity
 from stylelora.studies.report import content, write_report
 from stylelora.studies.report_design import design_of
 from stylelora.studies.report_outcome import outcome_of
@@ -68,7 +68,7 @@ def test_means_and_differences_are_those_of_the_tables_of_seeds_and_prompts(home
         errors = [stats.sem(table.mean(1)) * stats.t(2).ppf(0.975), stats.sem(table.mean(0)) * stats.t(19).ppf(0.975)]
         assert mean.value == pytest.approx(table.mean())
         assert mean.ci_high - mean.value == pytest.approx(np.hypot(*errors))
-    assert outcome.scale.label == "rank 64"
+    assert [arm.label for arm in outcome.scale] == ["rank 64"]
     p_values, equal = {}, {}
     for one in outcome.differences:
         assert one.paired
@@ -110,11 +110,11 @@ def test_the_trend_is_counted_over_all_arrangements_of_the_adapters(home):
 
 def test_the_lowest_sufficient_level_is_equal_as_are_all_above(home):
     study = write_study(home, gain=by_rank)
-    (one,) = outcome_of(study, read_arms(study)).responses
-    assert one.sufficient == "16"
+    (one,) = outcome_of(study, read_arms(study)).sufficient
+    assert one.level == "16"
     middle = write_study(home, gain=lambda levels: {"4": 0.3, "16": 0.1, "64": 0.3}[levels["rank"]])
-    (one,) = outcome_of(middle, read_arms(middle)).responses
-    assert one.sufficient is None, "rank 4 is equal, but rank 16 between is not"
+    (one,) = outcome_of(middle, read_arms(middle)).sufficient
+    assert one.level is None, "rank 4 is equal, but rank 16 between is not"
 
 
 def test_a_failed_run_is_named_and_the_rest_counts(home):
@@ -170,7 +170,7 @@ def test_the_arm_that_is_1_may_be_missing_or_show_nothing(home):
     found = read_arms(study)
     outcome = outcome_of(study, found)
     assert outcome.primary is None
-    assert "attainment: rank 16, which would be 1, has no finished run" in outcome.unmeasured
+    assert "attainment of ink: rank 16, which would be 1, has no finished run" in outcome.unmeasured
     assert "The primary metric could not be measured, so the question is not answered." in said(study)
     flat = write_study(home, gain=lambda levels: 0.0, seed_sd=0)
     outcome = outcome_of(flat, read_arms(flat))
@@ -213,7 +213,7 @@ def test_two_factors_have_a_trend_each_and_their_own_last_level(home):
         ("true", "flip true, rank 64"),
         ("false", "flip false, rank 64"),
     }
-    assert outcome.scale.label == "flip true, rank 64"
+    assert [arm.label for arm in outcome.scale] == ["flip true, rank 64"]
     assert design_of(study, found).varied == [
         ("flip", "true", "data.flip true"),
         ("flip", "false", "data.flip false"),
@@ -246,7 +246,7 @@ def test_the_report_is_whole(home):
         "Rank 4 loses &lt;content&gt; &amp; style.",
         "Attainment rises along rank from 4 to 64",
         "the two are equal to within 0.1",
-        "The lowest level that is shown to equal rank 64 to within 0.1, as are all between, is rank 16",
+        "The lowest rank that is shown to equal rank 64 to within 0.1, as are all between, is 16",
         "9 LoRAs of the style ink were trained on the base mini from 71 pictures, in 3 arms that differ in rank",
         "Each arm drew 20 prompts, 1 picture of each.",
         "1 is rank 64",
@@ -285,7 +285,7 @@ def check_tables(study, folder):
     differences = outcome_of(study, read_arms(study)).differences
     assert [one["p_holm"] for one in record["differences"]] == [one.p_holm for one in differences]
     assert record["runs"]["rank 16, seed 1"]["pictures"] == "71"
-    assert record["scale"] == "rank 64"
+    assert record["scale"] == ["rank 64"]
     assert record["versions"]["code"] == "abc123"
 
 
@@ -304,24 +304,57 @@ def test_latex_has_as_many_cells_in_each_row_and_no_open_commands(home):
     )
 
 
-def test_conditions_of_one_test_are_arms_and_runs_may_be_tested_together(home):
-    text = RANK.replace("factors:\n", "factors:\n  style: {ink: {data.root: a}, oil: {data.root: b}}\n")
-    text = text.replace("compare: trend", "compare: all\ntogether: style\nmetric: clip_score")
-    text = re.sub(r"  rank:\n(    .*\n)+", "", text)
-    study = write_study(home, text, gain=lambda levels: 0.1)
+TOGETHER = (
+    RANK[: RANK.index("factors:")]
+    + """factors:
+  style: {ink: {data.root: a}, oil: {data.root: b}}
+together: style
+seeds: 3
+test: test.yaml
+"""
+)
+
+
+def blends_study(home, metric, quantities):
+    """A study of blends; a condition has the level of a quantity that it is given, above the base's 0.5."""
+    study = write_study(home, f"{TOGETHER}metric: {metric}\n", gain=lambda levels: 0.1)
     for test in study.tests:
-        levels = {"base": 0.5, "ink 1": 0.4, "oil 1": 0.4, BLEND: 0.45, f"{BLEND}, composite": 0.48}
         conditions = {
-            name: {SCORE: lambda i, j, level=level, test=test: level + 0.01 * (i % 4) + 0.001 * test.runs[0].seed}
-            for name, level in levels.items()
+            name: {
+                quantity: lambda i, j, level=level, test=test: 0.5 + level + 0.01 * (i % 4) + 0.001 * test.runs[0].seed
+                for quantity, level in own.items()
+            }
+            for name, own in quantities.items()
         }
         write_result(test.folder, conditions)
+    return study
+
+
+def test_of_runs_that_are_tested_together_the_conditions_with_the_metric_are_arms(home):
+    both = Quantity("both_score", "mini-style")
+    quantities = {name: {SCORE: 0.0} for name in ("base", "ink 1", "oil 1")}
+    quantities |= {BLEND: {both: 0.2, SCORE: 0.0}, f"{BLEND}, composite": {both: 0.23, SCORE: 0.0}}
+    study = blends_study(home, "both_score", quantities)
     found = read_arms(study)
     assert [arm.label for arm in found.arms] == ["method sum", "method composite"]
     (one,) = outcome_of(study, found).differences
     assert one.test.difference.value == pytest.approx(0.03)
     assert one.this.label == "method composite"
     assert "of method composite is 0.030 higher than of method sum" in said(study)
+
+
+def test_arms_of_several_styles_are_compared_with_the_base_each_by_its_own_style(home):
+    ink, oil = (Quantity("style", "mini-style", style) for style in ("ink", "oil"))
+    quantities = {"base": {ink: 0.0, oil: 0.1}, "ink 1": {ink: 0.2, oil: 0.3}, "oil 1": {ink: 0.0, oil: 0.2}}
+    quantities |= {BLEND: {ink: 0.12, oil: 0.13}}
+    study = blends_study(home, "style_gain", quantities)
+    found = read_arms(study)
+    assert [arm.label for arm in found.arms] == ["adapters ink 1", "adapters oil 1", f"adapters {BLEND}"]
+    outcome = outcome_of(study, found)
+    assert [one.first.label for one in outcome.differences] == ["the base"] * 3
+    assert [one.test.difference.value for one in outcome.differences] == pytest.approx([0.2, 0.1, 0.12])
+    assert "of adapters oil 1 is 0.100 higher than the base" in said(study)
+    assert "arms of different styles cannot be compared with one another" in said(study)
 
 
 def write_result(folder, conditions):
