@@ -18,7 +18,7 @@ def write_finished(folder, conditions, losses=None, prompts=20, seeds=1, dataset
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model": {"init_args": settings or {}}, "data": {"init_args": {}}}
-    result = {"status": "success", "dataset": dataset, "config": config, "metrics": []}
+    result = {"status": "success", "dataset": dataset, "config": config, "metrics": [], "tests": []}
     (folder / "result.json").write_text(json.dumps(result))
     lines = [
         {

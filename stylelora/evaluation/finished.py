@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Series:
             runs.setdefault(run, []).append(picture)
         return list(runs.values())
 
-    @property
+    @functools.cached_property
     def mean(self) -> Estimate:
         """Return the mean with its interval, which covers training seeds, too, if there are several."""
         return nested_interval(self.values, self.train_seeds, self.units)

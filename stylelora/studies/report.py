@@ -21,6 +21,7 @@ from stylelora.studies.report_read import Reading, read_arms
 from stylelora.studies.report_tables import (
     arms_table,
     differences_table,
+    endpoints_table,
     latex,
     records,
     runs_table,
@@ -94,6 +95,7 @@ def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
         "arms": arms_table(found, outcome),
         "differences": differences_table(study, outcome) if outcome.differences else None,
         "trends": trends_table(study, outcome) if outcome.responses else None,
+        "endpoints": endpoints_table(study, found) if study.together else None,
         "method": method(study, found, outcome),
         "limits": limits(study, found, outcome),
         "unmeasured": outcome.unmeasured,

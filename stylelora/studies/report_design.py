@@ -28,6 +28,7 @@ NOTES = {
 }
 
 
+HASH = 16  # letters shown of a hash
 #: Setting of a picture -> what the report calls it.
 MADE = {"num_inference_steps": "sampling steps", "guidance_scale": "guidance scale", "scheduler": "sampler"}
 
@@ -58,14 +59,17 @@ def design_of(study: Study, found: Reading) -> Design:
     options = [dict(flat(run.config)) for run in study.runs]
     done = [run for run in study.runs if run.label not in found.excluded]
     notes, results = [read_notes(run.adapter) for run in done], [read_result(run.folder) for run in done]
-    facts = {said: _range([one.get(note, "") for one in notes]) for note, said in NOTES.items()}
+    facts = {
+        said: _range([one.get(note, "")[: HASH if "hash" in said else None] for one in notes])
+        for note, said in NOTES.items()
+    }
     runs = {
         run.label: {
             "kept epoch, from 0": str(result["epoch"]),
             "steps": note.get("ss_steps", ""),
             "pictures": note.get("train_count", ""),
-            "hash of the weights": note.get("sshs_model_hash", "")[:16],
-            "hash of the data": (result["dataset"] or "")[:16],
+            "hash of the weights": note.get("sshs_model_hash", "")[:HASH],
+            "hash of the data": (result["dataset"] or "")[:HASH],
         }
         for run, note, result in zip(done, notes, results, strict=True)
     }
@@ -137,15 +141,15 @@ def _tested(study: Study, found: Reading) -> dict[str, str]:
     """Return what is common to the tests."""
     arm = found.arms[0]
     pictures = [one for quantity, one in arm.series.items() if quantity.judge is not None]
-    skills = [one for quantity, one in arm.series.items() if quantity.measure == SKILL.name]
     said = {"config of the tests": str(study.test)}
     if pictures:
         own = pictures[0].by_run[0]
         prompts = {prompt for prompt, _ in own}
         said |= {"prompts": str(len(prompts)), "pictures of each prompt": f"{len(own) / len(prompts):g}"}
+    skills = [one.get(key) for one in found.arms for key in one.called(SKILL.name)]
     if skills:
-        said["held-out pictures for skill"] = str(len(skills[0].by_run[0]))
-    said["hash of prompts and held-out pictures"] = arm.finished[0].dataset[:16]
+        said["held-out pictures for skill"] = _range([str(len(one.by_run[0])) for one in skills])
+    said["hash of prompts and held-out pictures"] = arm.finished[0].dataset[:HASH]
     made = read_lines(arm.finished[0].folder / "pictures.jsonl")[-1]
     for name, what in MADE.items():
         if made.get(name) is not None:

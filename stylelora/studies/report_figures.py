@@ -155,7 +155,9 @@ def save(figure: Figure, path: Path) -> str:
         write(path.with_suffix(f".{suffix}"), texts[suffix])
     svg = texts["svg"].decode()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r' (width|height)="[^"]+"', "", svg, count=2)
+    width = 1.2 * float(re.search(r' width="([\d.]+)pt"', svg).group(1))
+    svg = re.sub(r' width="[^"]+"', f' style="max-width: {width:.0f}pt"', svg, count=1)
+    svg = re.sub(r' height="[^"]+"', "", svg, count=1)
     svg = re.sub(r'<g id="patch_[12]">.*?</g>', "", svg, count=2, flags=re.DOTALL)  # the white ground
     return re.sub(r'( id="|url\(#|href="#)', rf"\1{path.name}-", svg)  # several figures on one page
 

@@ -166,7 +166,10 @@ def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
 
 
 def _conditions(study: Study, test: StudyTest, finished: Finished) -> dict[str, dict[Quantity, Series]]:
-    """Return the conditions with adapters, and their values; of runs tested together, those with the primary metric."""
+    """Return the conditions with adapters, and their values.
+
+    Of runs that are tested together only those that have the primary metric, and of one style if it is about styles.
+    """
     by_timestep, found = skill_by_timestep(test.folder), {}
     for name, (weights, _) in finished.recipes.items():
         if weights:
@@ -175,8 +178,13 @@ def _conditions(study: Study, test: StudyTest, finished: Finished) -> dict[str, 
                 if quantity.measure == STYLE.name and quantity.style in weights:
                     gain = replace(one, values=one.values - base[quantity].values)
                     own[quantity._replace(measure=STYLE_GAIN.name)] = gain
-            found[name] = own | by_timestep.get(name, {})
-    having = {name: own for name, own in found.items() if any(is_called(one, study.metric) for one in own)}
+            at_timesteps = by_timestep.get(name, {})
+            found[name] = own | {key: one for key, one in at_timesteps.items() if key.style in weights}
+    styles = {
+        name: {one.style for one in own if is_called(one, study.metric) and is_of(one, [*finished.recipes[name][0]])}
+        for name, own in found.items()
+    }
+    having = {name: own for name, own in found.items() if len(styles[name]) == 1}
     return having if study.together and having else found
 
 

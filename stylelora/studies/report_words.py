@@ -249,16 +249,17 @@ def _sufficient_said(study: Study, one: Sufficient) -> str:
 
 
 def _difference_said(study: Study, outcome: Outcome, one: Difference) -> str:
-    size, metric = abs(one.test.difference.value), spoken(outcome.primary)
-    way = "higher" if one.test.difference.value > 0 else "lower"
-    this, first, both = one.names
+    metric, found, (this, first, both) = spoken(outcome.primary), one.test.difference, one.names
+    way, ends = ("higher", (found.ci_low, found.ci_high))
+    if found.value < 0:
+        way, ends = ("lower", (-found.ci_high, -found.ci_low))
     said = f"With {both}, {metric}" if both else f"{metric[0].upper()}{metric[1:]}"
     than = f"of {first}" if one.first.levels else first
     said += (
-        f" of {this} is {size:.3f} {way} than {than} (difference {one.test.difference.value:.3f}, "
-        f"{interval(one.test.difference)}; adjusted p = {p_said(one.p_holm)})"
+        f" of {this} is {abs(found.value):.3f} ({ends[0]:.3f} to {ends[1]:.3f}) {way} than {than}; "
+        f"adjusted p = {p_said(one.p_holm)}"
     )
     if one.is_equal:
-        what = "but" if one.differs else "which is not shown to be a difference;"
-        said += f", {what} the two are equal to within {study.margin:g} (adjusted p = {p_said(one.p_equal_holm)})"
+        what = "but" if one.differs else "no difference is shown, and"
+        said += f"; {what} the two are equal to within {study.margin:g} (adjusted p = {p_said(one.p_equal_holm)})"
     return said + "."
