@@ -29,9 +29,8 @@ lint: $(READY)  ## style
 docs: $(READY)  ## the manual as a site: build/site/index.html, which needs no network
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
-studies: $(READY)  ## the studies on the embedded base: what has no result yet is run, then the tables are printed
-	$(PYTHON) cli.py study --question styles
-	$(PYTHON) cli.py study --question resolution
+studies: $(READY)  ## all studies on the embedded base, hours of work: what has no result yet is run
+	for file in configs/ablations/*/study.yaml; do $(PYTHON) cli.py study $$file || exit 1; done
 
 bench: $(READY)  ## time training and sampling beside public scripts: build/speed.json and its table
 	$(PYTHON) -m benchmarks.speed

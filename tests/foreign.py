@@ -6,7 +6,8 @@ import tomllib
 import torch
 import yaml
 
-from tests.runs import ROOT, parser_alone
+from stylelora.studies.check import parser_alone
+from tests.runs import ROOT
 
 FOLDER = ROOT / "tests" / "configs" / "foreign"
 FILES = sorted(path for path in FOLDER.iterdir() if not path.name.endswith("_dataset.toml"))

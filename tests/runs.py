@@ -103,20 +103,6 @@ def run_cli(words: list[str]) -> tuple[int, str]:
         os.environ.update(environment)
 
 
-def parser_alone() -> type:
-    """Return the command line's class, which parses and then neither builds nor runs anything."""
-    import cli
-
-    class Parser(cli.build_cli()):
-        def instantiate_classes(self):
-            pass
-
-        def _run_subcommand(self, subcommand):
-            pass
-
-    return Parser
-
-
 def holds(parsed, written) -> bool:
     """Tell whether what was parsed has all that was written, at any depth; defaults may stand beside it."""
     if isinstance(written, dict):

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from stylelora.records import Quantity
-from stylelora.studies.plan import read_study
+from stylelora.studies.reading import read_study
 from tests.finished import write_finished
 
 STYLE, SCORE = Quantity("style", "mini-style", "ink"), Quantity("clip_score", "mini")

@@ -123,8 +123,8 @@ def test_everything_is_said_on_demand(capsys):
         ([*QUICK, "--trainer.max_epoch=5"], "no option 'trainer.max_epoch', did you mean 'trainer.max_epochs'?"),
         (["merge", "--adapter", "1"], "python cli.py merge has no option 'adapter', did you mean 'adapters'?"),
         (["merge", "--wieghts", "1"], "python cli.py merge has no option 'wieghts', did you mean 'weights'?"),
-        (["study", "--question", "why"], "question is why; give styles or resolution"),
-        (["study"], "--question is missing"),
+        (["study", "no.yaml"], "no.yaml cannot be read (No such file or directory); give a file that can"),
+        (["study"], "--file is missing"),
     ],
 )
 def test_mistakes_get_one_sentence(words, message, tmp_path):

@@ -7,9 +7,14 @@ import callbacks
 from benchmarks.memory import GIB, Settings, total_bytes
 from stylelora.base.concepts import load_concepts, with_article
 from stylelora.base.load import MINI, sampling_recipe
-from tests.runs import ROOT, holds, parser_alone, run_cli
+from stylelora.studies.check import Look
+from stylelora.studies.plan import write_configs
+from stylelora.studies.reading import read_study
+from tests.runs import ROOT, holds, run_cli
 
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
+EVERY = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "defaults.yaml")
+STUDIES = [path for path in EVERY if path.stem.startswith("study")]
+CONFIGS = [path for path in EVERY if path not in STUDIES]
 BAD = sorted((ROOT / "tests" / "configs" / "bad").glob("*.yaml"))
 GROUPS = {"checkpoint", "last_checkpoint", *callbacks.GROUPS}
 
@@ -20,25 +25,48 @@ def name_of(path):
 
 @pytest.fixture(scope="module")
 def parse():
-    """Parse a config without building anything; return what the run would get."""
-    kind = parser_alone()
+    """Parse a config without building anything, and look whether the run would get what is written."""
+    look = Look()
 
-    def parsed(path):
+    def check(path):
         verb = {"compose": "predict", "evaluate": "test"}.get(path.parent.name, "fit")
-        words = [verb, f"--config={path}"]
-        return kind(words, args=words).config[verb]
+        assert look([verb, f"--config={path}"]) == ""
+        written, parsed = yaml.safe_load(path.read_text()), look.cli.config[verb]
+        for section in ("model", "data"):  # a run file is complete: nothing comes from elsewhere
+            assert parsed[section].class_path.endswith(written[section]["class_path"])
+            for name, value in written[section].get("init_args", {}).items():
+                assert holds(parsed[section].init_args[name], value), name
+        assert parsed.seed_everything == written.get("seed_everything", 0)
 
-    return parsed
+    return check
 
 
 @pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter.*")
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_a_config_parses(parse, path):
-    written, parsed = yaml.safe_load(path.read_text()), parse(path)
-    for section in ("model", "data"):  # a run file is complete: nothing comes from elsewhere
-        assert parsed[section].class_path.endswith(written[section]["class_path"])
-        for name, value in written[section].get("init_args", {}).items():
-            assert holds(parsed[section].init_args[name], value), name
+    parse(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter.*")
+@pytest.mark.parametrize("path", STUDIES, ids=name_of)
+def test_every_run_of_a_study_parses(parse, path, tmp_path, monkeypatch):
+    """Those that differ in the seed only differ in nothing else that is parsed; the last of them stands for all."""
+    monkeypatch.chdir(ROOT)
+    study = read_study(path)
+    assert study.test in [path.relative_to(ROOT) for path in CONFIGS]
+    for run, file in zip(study.runs, write_configs(study, tmp_path), strict=True):
+        if run.seed == study.seeds[-1]:
+            parse(file)
+
+
+def test_each_study_has_a_twin_on_stable_diffusion():
+    for path in STUDIES:
+        if path.name == "study.yaml":
+            twin = yaml.safe_load(path.with_name("study_sd15.yaml").read_text())
+            assert twin["like"] == "study.yaml"
+            base = yaml.safe_load((ROOT / twin["base"]).read_text())["model"]["init_args"]["base"]
+            assert base == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+            assert twin["test"].endswith("sd15.yaml")
 
 
 def test_all_configs_sample_as_their_base_suggests():
@@ -53,8 +81,8 @@ def test_all_configs_sample_as_their_base_suggests():
 
 
 def test_there_are_configs_and_each_says_how_to_run_it():
-    assert len(CONFIGS) >= 12
-    for path in CONFIGS:
+    assert len(CONFIGS) >= 12 and len(STUDIES) >= 16
+    for path in EVERY:
         text = path.read_text()
         assert text.startswith("# "), path
         assert f"configs/{name_of(path)}" in text, path
@@ -65,7 +93,7 @@ def test_the_index_lists_every_config():
     for folder in ("train", "train/mini"):  # one row for all styles, so that a style needs none of its own
         every = str([name_of(path) for path in CONFIGS if path.parent == ROOT / "configs" / folder])
         text = text.replace(f"{folder}/<style>.yaml", every)
-    assert [name_of(path) for path in CONFIGS if name_of(path) not in text] == []
+    assert [name_of(path) for path in EVERY if name_of(path) not in text] == []
 
 
 def test_defaults_name_no_model_and_no_data():
@@ -105,26 +133,6 @@ def test_mini_is_judged_on_every_third_thing_it_knows():
     """Chosen by number, so by nobody's taste."""
     things = [with_article(name) for name in load_concepts().values()]
     assert (ROOT / "configs" / "evaluate" / "prompts_mini.txt").read_text().splitlines() == things[1::3]
-
-
-@pytest.mark.parametrize(
-    ("base", "reference", "sizes"),
-    [
-        ("mini", "train/mini/watercolor.yaml", [4, 8, 16, 32, 64]),
-        ("sd15", "train/watercolor.yaml", [16, 32, 64, 128, 256, 512]),
-    ],
-)
-def test_runs_on_resolution_differ_in_one_value(base, reference, sizes):
-    """From one another in source_size, their groups in upscale_kernel, and from the reference run in these two."""
-    folder = ROOT / "configs" / "ablations" / "resolution"
-    reference, seen = yaml.safe_load((ROOT / "configs" / reference).read_text()), []
-    for path in sorted(folder.glob(f"{base}_*.yaml")):
-        config = yaml.safe_load(path.read_text())
-        options = config["data"]["init_args"]
-        seen.append((options.pop("upscale_interpolation"), options.pop("source_size")))
-        assert config == reference
-        assert path.stem == f"{base}_{seen[-1][0]}_{seen[-1][1]:0{len(str(sizes[-1]))}}"
-    assert seen == [(interpolation, size) for interpolation in ("bicubic", "nearest") for size in sizes]
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ import pytest
 
 import cli
 from stylelora.lora.read import Adapter
-from tests.runs import parser_alone
+from stylelora.studies.check import parser_alone
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

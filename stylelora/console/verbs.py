@@ -14,7 +14,7 @@ VERBS = {
     "interference": ("measure how two LoRAs interfere", "--adapters A B --weights 0.6 0.4"),
     "compare": ("compare finished tests", "--runs A B"),
     "migrate": ("turn another trainer's config into ours", "FILE --output my.yaml"),
-    "study": ("run a study and print its tables", "--question styles"),
+    "study": ("answer a question with many runs", "configs/ablations/rank/study.yaml"),
 }
 
 #: Verb that Lightning does not run -> module with a function of the same name.
@@ -124,5 +124,5 @@ EXAMPLES = {
     "convert": ["FILE --dtype float16 --output small.safetensors"],
     "compare": ["--runs A1,A2,A3 B1,B2,B3 --margin 0.1"],
     "migrate": ["config.toml", "lora.json --output configs/train/mine.yaml"],
-    "study": ["--question resolution"],
+    "study": ["FILE --dry_run true"],
 }

@@ -6,9 +6,10 @@ from pathlib import Path
 
 
 def run_folder(config: Path, configs: Path) -> Path:
-    """Return runs/<path of a run's config file below `configs`>, or runs/<its name> if it lies elsewhere."""
+    """Return runs/<path of a run's config file below `configs`, or below runs/>, or runs/<its name> elsewhere."""
     name = config.resolve().with_suffix("")
-    return Path("runs", name.relative_to(configs) if name.is_relative_to(configs) else name.name)
+    home = next((home for home in (configs, Path("runs").resolve()) if name.is_relative_to(home)), name.parent)
+    return Path("runs", name.relative_to(home))
 
 
 def adapter_file(folder: Path, which: str = "") -> Path:

@@ -76,13 +76,22 @@ def check_free(folder: Path) -> None:
     Raises:
         InputError: if so.
     """
+    for file in folder.glob(f"*/{LOCK}"):
+        if is_taken(file.parent):
+            raise InputError(_taken(file.parent))
+
+
+def is_taken(folder: Path) -> bool:
+    """Return whether a run that is going on owns a folder."""
     from filelock import FileLock, Timeout
 
-    for file in folder.glob(f"*/{LOCK}"):
-        try:
-            FileLock(file).acquire(timeout=PATIENCE).lock.release()
-        except Timeout:
-            raise InputError(_taken(file.parent)) from None
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        FileLock(folder / LOCK).acquire(timeout=PATIENCE).lock.release()
+    except Timeout:
+        return True
+    return False
 
 
 def _ourselves() -> dict[str, str | int]:

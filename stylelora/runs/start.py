@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -20,26 +21,32 @@ _running: set[subprocess.Popen] = set()
 _changing = threading.Lock()
 
 
-def start(*words: str) -> int:
-    """Run a project command in a subprocess and wait for it; its output goes to this process's stderr.
+def start(*words: str, log: Path | None = None, **environment: str) -> int:
+    """Run a project command in a subprocess and wait for it.
 
     It uses one thread, since several runs may run in parallel, and this process's working directory. Signals of a
     terminal do not reach it: `stop_all` does. It ends soon after this process, however that ends.
 
     Args:
         words: verb and options such as `fit`, `--config`, `configs/quickstart.yaml`.
+        log: file that gets its output; default: this process's stderr.
+        environment: further variables.
 
     Returns:
         exit status; 0 means success.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    with _changing:
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)} | environment
+    with _changing, contextlib.ExitStack() as opened:
         if STOPPING.asked is not None:  # in a thread, which gets no signals
             return 128 + STOPPING.asked
         mark_as_parent()
+        said = {"stdout": sys.stderr}
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            said = {"stdout": opened.enter_context(log.open("wb")), "stderr": subprocess.STDOUT}
         command, environment = [sys.executable, "-m", "cli", *words], os.environ | environment
-        run = subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=os.name != "nt")
+        run = subprocess.Popen(command, env=environment, **said, start_new_session=os.name != "nt")
         _running.add(run)
     try:
         return run.wait()

@@ -1,23 +1,17 @@
-"""The plan of a study: a small YAML file, read into the runs that answer its question."""
+"""The plan of a study: its question, and the runs that answer it."""
 
 from __future__ import annotations
 
-import copy
 import itertools
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stylelora.console.checks import meant
-from stylelora.records import InputError
+from stylelora.files import write
 from stylelora.runs.folder import adapter_file
-from stylelora.texts import read_yaml, understood
 
 STUDIES = Path("runs", "studies")
-COMPARISONS = ("all", "against", "trend")
-EXAMPLE = "configs/ablations/rank/study.yaml is an example"
 
 
 @dataclass(frozen=True)
@@ -128,74 +122,6 @@ def named(levels: Mapping[str, str]) -> str:
     return ", ".join(f"{factor} {label}" for factor, label in levels.items())
 
 
-def read_study(file: Path) -> Study:
-    """Read a study's file.
-
-    Raises:
-        InputError: if it cannot be read as one, or names something that there is not.
-    """
-    found = read_yaml(file)
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds no study; {EXAMPLE}")
-    known = [one.name for one in fields(Study) if one.name not in ("file", "name", "runs", "against", "trend")]
-    for name in found:
-        if name not in (*known, "options"):
-            raise InputError(f"{file} has {name!r}, which studies do not know{meant(str(name), known)}; {EXAMPLE}")
-    if missing := [name for name in ("question", "base", "factors", "test") if not found.get(name)]:
-        raise InputError(f"{file} has no {missing[0]}; {EXAMPLE}")
-    with understood(str(file), EXAMPLE):
-        return _read(file, found)
-
-
-def _read(file: Path, found: dict[str, Any]) -> Study:
-    levels = {factor: dict(options) for factor, options in map(_factor, *zip(*found["factors"].items(), strict=True))}
-    factors = {factor: list(options) for factor, options in levels.items()}
-    seeds, name, base = found.get("seeds", 1), _name(file), Path(found["base"])
-    seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
-    together, margin = found.get("together", ""), found.get("margin")
-    if together and together not in factors:
-        raise InputError(f"together is {together}, which is no factor; choose from {', '.join(factors)}")
-    if not seeds or len({*seeds}) < len(seeds):
-        raise InputError(f"{file}: seeds are {found['seeds']}; give a number of seeds, or a list without repetitions")
-    if margin is not None and not 0 < float(margin) < float("inf"):
-        raise InputError(f"{file}: margin is {margin}; give a number above 0, in units of the metric")
-    start, runs = read_yaml(base), []
-    for option, value in (found.get("options") or {}).items():
-        set_option(start, option, value)
-    for *labels, seed in itertools.product(*factors.values(), seeds):
-        own, config = dict(zip(factors, labels, strict=True)), copy.deepcopy(start)
-        for factor, label in own.items():
-            for option, value in levels[factor][label].items():
-                set_option(config, option, value)
-        config = {"seed_everything": seed} | {key: one for key, one in config.items() if key != "seed_everything"}
-        words = [f"{factor}_{label}" for factor, label in own.items() if factor != together] + [f"seed_{seed}"]
-        place = _as_file_name("_".join(words))
-        place = f"{place}/{_as_file_name(own[together])}" if together else place
-        folder = STUDIES / name / place
-        runs.append(Run(own, seed, place, config, folder.parent / f"{folder.name}.yaml", folder))
-    if len({run.name for run in runs}) < len(runs):
-        raise InputError(f"{file}: two runs have the same name; label the levels of each factor differently")
-    compare, against, trend = _comparison(file, found.get("compare", "all"), factors)
-    texts = str(found["question"]), base, factors, Path(found["test"]), runs, list(found.get("hypotheses") or [])
-    margin = None if margin is None else float(margin)
-    return Study(
-        file, name, *texts, seeds, together, str(found.get("metric", Study.metric)), compare, against, trend, margin
-    )
-
-
-def _factor(name: Any, levels: Any) -> tuple[str, Iterator[tuple[str, dict[str, Any]]]]:
-    """Return a factor's name, and each of its labels with the options that it sets."""
-    if "." not in name:  # several options that move together
-        if bad := [label for label, options in levels.items() if not isinstance(options, dict) or not options]:
-            raise InputError(
-                f"level {bad[0]} of factor {name} sets no option; give options with their values, such as "
-                "{model.rank: 4, model.alpha: 4}, or name the factor as an option, such as model.rank"
-            )
-        return name, ((label_of(label), options) for label, options in levels.items())
-    labelled = levels.items() if isinstance(levels, dict) else ((value, value) for value in levels)
-    return name.rsplit(".", 1)[1], ((label_of(label), {name: value}) for label, value in labelled)
-
-
 def label_of(value: Any) -> str:
     """Return a value as the label of a level."""
     if isinstance(value, list):
@@ -203,50 +129,21 @@ def label_of(value: Any) -> str:
     return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
-def set_option(config: dict[str, Any], option: str, value: Any) -> None:
-    """Set an option in the settings of a run, as `--model.optimizer.lr 1e-3` does on the command line.
+def write_configs(study: Study, folder: Path | None = None) -> list[Path]:
+    """Write the config of each run, unless the file has it already, and return the files.
 
     Args:
-        config: settings; those of a class are in its `init_args`.
-        option: name with dots.
-        value: as a plain value.
+        study: whose runs.
+        folder: instead of the study's own.
     """
-    place, *names = config, *option.split(".")
-    for number, name in enumerate(names):
-        if "class_path" in place and name not in ("class_path", "init_args"):
-            place = place.setdefault("init_args", {})
-        if number == len(names) - 1:
-            place[name] = value
-        elif not isinstance(place.get(name), dict):
-            place[name] = {}
-        place = place[name]
+    import yaml
 
-
-def _comparison(file: Path, given: Any, factors: dict[str, list[str]]) -> tuple[str, dict[str, str], str]:
-    """Return how arms are compared, the levels that others are compared with, and the factor that is ordered."""
-    kind, of = next(iter(given.items())) if isinstance(given, dict) and len(given) == 1 else (given, None)
-    if kind not in COMPARISONS or ((kind == "against") != (of is not None) and kind != "trend"):
-        raise InputError(f"{file}: compare is {given}; give all, trend, or against: with a level")
-    if len(factors) > 1 and kind != "all" and (of is None or (kind == "against" and not isinstance(of, dict))):
-        raise InputError(f"{file}: compare is {given}, but there are {len(factors)} factors; name one of them, too")
-    only = next(iter(factors))
-    if kind == "against":
-        against = {str(key): label_of(one) for key, one in (of if isinstance(of, dict) else {only: of}).items()}
-        if bad := {key: one for key, one in against.items() if one not in factors.get(key, ())}:
-            raise InputError(f"{file}: compare names {named(bad)}, which is none of the arms")
-        return kind, against, ""
-    if kind == "trend":
-        if (of := str(of or only)) not in factors:
-            raise InputError(f"{file}: compare names {of}, which is no factor; choose from {', '.join(factors)}")
-        return kind, {}, of
-    return kind, {}, ""
-
-
-def _name(file: Path) -> str:
-    """Return the name of a study: of its folder if it is called study.yaml, and then what follows in its own name."""
-    stem = file.stem
-    return file.resolve().parent.name + stem.removeprefix("study") if stem.startswith("study") else stem
-
-
-def _as_file_name(text: str) -> str:
-    return re.sub(r"[^\w.+=-]+", "-", text)
+    files = []
+    for run in study.runs:
+        file = run.file if folder is None else folder / run.file.relative_to(study.folder)
+        text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True, width=110)
+        text = f"# {study.question}\n# {run.label}, of {study.file}\n{text}"
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write(file, text)
+        files.append(file)
+    return files

@@ -1,186 +1,129 @@
-"""The program `study`: runs a whole study with one command."""
+"""The program `study`: answers a question with all the runs that it takes, with one command."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
 
-from stylelora.data.prompts import read_prompts
+import numpy as np
+
 from stylelora.records import InputError
-from stylelora.runs.folder import adapter_file, run_folder
-from stylelora.runs.pictures import read_lines
-from stylelora.runs.start import ROOT, start, stop_all
-from stylelora.studies.tables import (
-    ORIGINAL_RESOLUTION,
-    ORIGINAL_STYLES,
-    gallery,
-    resolution_table,
-    results,
-)
+from stylelora.runs.folder import adapter_file
+from stylelora.studies.check import check_configs
+from stylelora.studies.launchers import local, workers_here
+from stylelora.studies.plan import Study, named, write_configs
+from stylelora.studies.reading import read_study
+from stylelora.studies.report import write_report
+from stylelora.studies.report_figures import check_matplotlib
+from stylelora.studies.work import FINISHED, GOES_ON, NEW, Step, state_of
+from stylelora.texts import read_yaml
 
-CONFIGS = ROOT / "configs"
-#: Question -> the configs of its trainings, below configs/.
-PATTERNS = {"styles": "train/mini/*.yaml", "resolution": "ablations/resolution/mini_*.yaml"}
-T = TypeVar("T")
+REPORTS = Path("reports")
 
 
-def study(question: Literal["styles", "resolution"]) -> None:
-    """Run a study on the embedded base and print its tables; finished runs are skipped, stopped ones go on.
+def study(file: Path, dry_run: bool = False, workers: int | None = None) -> None:
+    """Run a study: train and test what has no result yet, then report; started again, it goes on.
 
     Args:
-        question: which study: styles or resolution; styles is the four adapters and two blends
-            (`configs/evaluate/mini.yaml`), resolution the same watercolours from 4 to 64 px, enlarged in two ways
-            (`configs/ablations/resolution/mini_*.yaml`).
+        file: the study, such as configs/ablations/rank/study.yaml; docs/how-to/studies.md explains what is in it.
+        dry_run: only say what would run, and how long that may take.
+        workers: how many runs at once; default: as many as there are GPUs, or else cores.
 
     Raises:
-        InputError: if a run fails.
+        InputError: if the file is no study, the command line would refuse one of its runs, or a run fails.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}; it must be at least 1")
+    plan = read_study(file)
+    check_configs(plan)
+    workers = workers or workers_here()
+    steps = [*trainings(plan), *tests(plan)]
+    if dry_run:
+        print("\n".join(preview(plan, steps, workers)))
+        return
+    check_matplotlib()  # rather now than after hours
+    write_configs(plan)
     try:
-        _answer(question)
+        failed = _run(steps, workers)
     except SystemExit:
-        stop_all()
-        folders = [run_folder(config, CONFIGS) for config in sorted(CONFIGS.glob(PATTERNS[question]))]
-        unfinished = [str(folder) for folder in folders if status_of(folder) != "success"]
-        print(f"\nnot finished: {', '.join(unfinished) or 'the test'}", file=sys.stderr)
+        left = dict.fromkeys(f"{step.verb} of {step.label}" for step in unfinished(steps))
+        print(f"\nnot finished: {'; '.join(left)}", file=sys.stderr)
         raise
-
-
-def _answer(question: str) -> None:
-    if question == "styles":
-        adapters = [adapter_file(folder) for folder in side_by_side(fit, PATTERNS[question])]
-        config = CONFIGS / "evaluate" / "mini.yaml"
-        folder = run_folder(config, CONFIGS)
-        run("test", config, folder, f"--trainer.devices={cores()}", adapters=adapters)
-        print(ORIGINAL_STYLES, results(folder), f"\nlook at {folder / 'grid.png'}", sep="\n")
-        return
-    folders = side_by_side(fit_and_test, PATTERNS[question])
-    print(ORIGINAL_RESOLUTION, resolution_table(folders), f"\nlook at {gallery(folders)}", sep="\n")
-
-
-def fit(config: Path) -> Path:
-    """Train an adapter and return the run's folder; sampling only after the last epoch does not change the weights."""
-    folder = run_folder(config, CONFIGS)
-    run("fit", config, folder, f"--model.sample_every_n_epochs={10**9}")
-    return folder
-
-
-def fit_and_test(config: Path) -> Path:
-    """Train an adapter of the resolution study, test it on full-resolution pictures, and return the run's folder."""
-    folder = fit(config)
-    adapter = adapter_file(folder)
-    words = f"--model.adapters=[{adapter}]"
-    run("test", CONFIGS / "evaluate" / "resolution_mini.yaml", folder / "test", words, adapters=[adapter])
-    return folder
-
-
-def side_by_side(work: Callable[[Path], T], pattern: str) -> list[T]:
-    """Call `work` for each config; without a GPU, as many at once as there are cores.
-
-    Args:
-        work: starts processes.
-        pattern: glob pattern of the configs, below configs/.
-    """
-    with ThreadPoolExecutor(cores()) as pool:
-        try:
-            return list(pool.map(work, sorted(CONFIGS.glob(pattern))))
-        except SystemExit:
-            stop_all()  # the pool would wait for them
+    try:
+        print(f"report: {write_report(plan, REPORTS / plan.name)}")
+    except InputError as error:
+        if not failed:
             raise
+        print(f"no report: {error}")
+    if failed:
+        reasons = "; ".join(f"{step.verb} of {step.label}: {why}" for step, why in failed.items())
+        others = "the others are finished, except tests that need them"
+        raise InputError(f"{len(failed)} of {len(steps)} steps failed; {others}: {reasons}")
 
 
-def cores() -> int:
-    """Return how many processes to run at once; with so small a base, one process gains nothing from more cores."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+def trainings(plan: Study) -> list[Step]:
+    """Return the trainings of a study."""
+    return [Step("fit", run.label, run.file, run.config, run.folder) for run in plan.runs]
 
 
-def status_of(folder: Path) -> str | None:
-    """Return how a folder's run ended: success, failed or cancelled, or running; None: there is no run."""
-    file = folder / "result.json"
-    return json.loads(file.read_text())["status"] if file.is_file() else None
+def tests(plan: Study) -> list[Step]:
+    """Return the tests of a study."""
+    found, settings = [], read_yaml(plan.test)
+    for test in plan.tests:
+        shared = {factor: label for factor, label in test.runs[0].levels.items() if factor != plan.together}
+        label = ", ".join(filter(None, [named(shared), f"seed {test.runs[0].seed}"]))
+        adapters = tuple(run.adapter for run in test.runs)
+        found.append(Step("test", label, test.config, settings, test.folder, adapters))
+    return found
 
 
-def goes_on(config: Path, folder: Path) -> bool:
-    """Return whether a folder has a training with the config's present settings that was stopped, and its state."""
-    import yaml
-
-    used = folder / "config.yaml"
-    if status_of(folder) not in ("cancelled", "running") or not used.is_file():
-        return False
-    wanted = yaml.safe_load(config.read_text())
-    return any((folder / "checkpoints").glob("*.ckpt")) and _holds(yaml.safe_load(used.read_text()), wanted)
+def unfinished(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that are to be done: a test is, too, if one of its trainings is."""
+    left = [step for step in steps if state_of(step) != FINISHED]
+    adapters = {adapter_file(step.folder) for step in left if step.verb == "fit"}
+    return [step for step in steps if step in left or not adapters.isdisjoint(step.adapters)]
 
 
-def is_answered(config: Path, folder: Path, adapters: Sequence[Path] = ()) -> bool:
-    """Return whether a folder has the result of a successful run with the config's present settings; if not, say why.
-
-    The inputs of a run are identified by what it recorded: the hashes of the adapters, and the prompts.
-
-    Args:
-        config: config file.
-        folder: folder of the run.
-        adapters: adapter files that a test reads.
-    """
-    import yaml
-
-    file = folder / "result.json"
-    if not file.is_file():
-        return False
-    result, reasons, wanted = json.loads(file.read_text()), [], yaml.safe_load(config.read_text())
-    if result["status"] != "success":
-        reasons.append(f"it ended as {result['status']}")
-    if not _holds(result["config"], wanted):
-        reasons.append(f"{config.name} has changed since")
-    if adapters and not reasons:
-        made = read_lines(folder / "pictures.jsonl")
-        if sorted(made[0]["adapters"].values()) != sorted(sha256(one.read_bytes()).hexdigest() for one in adapters):
-            reasons.append("its adapters have changed since")
-        prompts = Path(wanted["data"]["init_args"]["file"])
-        if {row["content"] for row in made} != {one.prompt for one in read_prompts(prompts)}:
-            reasons.append(f"{prompts.name} has changed since")
-    if reasons:
-        print(f"{folder} has a result, but {', '.join(reasons)}: running again", flush=True)
-    return not reasons
+def _run(steps: Sequence[Step], workers: int) -> dict[Step, str]:
+    """Do what is to be done, all trainings before the tests; return why steps failed."""
+    left, failed = unfinished(steps), {}
+    print(f"{len(steps) - len(left)} of {len(steps)} are finished; {remaining(steps, left, workers)}", flush=True)
+    for verb in ("fit", "test"):
+        lost = {adapter_file(step.folder) for step in failed}
+        due = [step for step in left if step.verb == verb and lost.isdisjoint(step.adapters)]
+        for step, why in local(due, workers):
+            left.remove(step)
+            failed |= {step: why} if why else {}
+            said = f"failed: {why}" if why else f"{step.seconds:.0f} s"
+            count = f"[{len(steps) - len(left)}/{len(steps)}]"
+            print(f"{count} {verb} of {step.label}: {said}; {remaining(steps, left, workers)}", flush=True)
+    return failed
 
 
-def _holds(used: Any, written: Any) -> bool:
-    """Return whether the used settings contain all written ones, at any depth, except adapters given by hand."""
-    if isinstance(written, dict):
-        rest = {name: value for name, value in written.items() if name != "adapters"}
-        return isinstance(used, dict) and all(_holds(used.get(name), value) for name, value in rest.items())
-    if isinstance(written, list):
-        return isinstance(used, list) and len(used) == len(written) and all(map(_holds, used, written))
-    return used == written
+def preview(plan: Study, steps: Sequence[Step], workers: int) -> list[str]:
+    """Return what a study would do, as lines."""
+    left = unfinished(steps)
+    lines = [f"{step.verb} of {step.label}: {_said(step)}" for step in left]
+    finished = f"{len(steps) - len(left)} of {len(steps)} are finished"
+    return [plan.question, *lines, f"{finished}; {remaining(steps, left, workers)}"]
 
 
-def run(verb: str, config: Path, folder: Path, *more: str, adapters: Sequence[Path] = ()) -> None:
-    """Run a config in its own process, unless its folder has the result of a successful run with the same settings.
+def _said(step: Step) -> str:
+    state = state_of(step)
+    if state in (NEW, GOES_ON):
+        return state
+    return "again, since its training is to be done" if state == FINISHED else f"again, since {state}"
 
-    Args:
-        verb: subcommand of the command line.
-        config: config file.
-        folder: folder of the run.
-        more: further options.
-        adapters: adapter files that a test reads.
 
-    Raises:
-        InputError: if the run fails.
-    """
-    words = [verb, "--config", str(config), f"--trainer.default_root_dir={folder}", *more]
-    if verb == "fit" and goes_on(config, folder):
-        words = [verb, "--resume", str(folder)]
-    elif is_answered(config, folder, adapters):
-        return
-    print("running", *words, flush=True)
-    code, name = start(*words), config.relative_to(ROOT)
-    if code in (129, 130, 143):
-        raise InputError(f"{verb} of {name} was stopped; run the same command again to continue")
-    if code or status_of(folder) != "success":
-        raise InputError(f"{verb} of {name} failed; see its messages above")
+def remaining(steps: Sequence[Step], left: Sequence[Step], workers: int) -> str:
+    """Return how long the rest may take, by what finished steps took, as words."""
+    seconds = 0.0
+    for verb in ("fit", "test"):
+        due = sum(step.verb == verb for step in left)
+        took = [step.seconds for step in steps if step.verb == verb and step.seconds is not None]
+        if due and not took:
+            return f"{len(left)} to do; how long that takes is unknown until the first {verb} is finished"
+        seconds += due * float(np.mean(took)) if due else 0
+    at_once = max(1, min(workers, len(left)))
+    return f"about {max(1, round(seconds / at_once / 60))} min left" if left else "nothing is left to do"

@@ -15,7 +15,8 @@ from callbacks.own_files import CheckpointFiles
 from stylelora.files import check_local
 from stylelora.records import InputError
 from stylelora.runs.checkpoint import read_checkpoint, save_checkpoint
-from tests.runs import ROOT, one_sentence, parser_alone, run_cli
+from stylelora.studies.check import parser_alone
+from tests.runs import ROOT, one_sentence, run_cli
 
 STATE = {
     "epoch": 1,

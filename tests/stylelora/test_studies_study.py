@@ -1,154 +1,140 @@
-"""Tables of whole studies, and what is run for them."""
+"""Whole studies: what would run, what runs, and what is said of it."""
 
 import json
-import os
-from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
-from stylelora.records import InputError, Metric, Quantity
-from stylelora.studies import study
-from stylelora.studies.tables import gallery, resolution_table
-from tests.finished import write_finished
-
-
-def trained_and_tested(folder, style, size):
-    """A run of the resolution study and its test, as `fit` and `test` leave them."""
-    with SummaryWriter(folder) as writer:
-        for step in range(20):
-            writer.add_scalar("train/loss", 1.0 if step < 18 else size / 100, step)
-    skill = Metric(0.4, 0.3, 0.5, 9, Quantity("skill"), higher_is_better=True)
-    (folder / "result.json").write_text(json.dumps({"status": "success", "metrics": [skill.as_record()]}))
-    conditions = {
-        condition: {
-            Quantity("clip_score", "mini"): lambda i, j: 0.5,
-            Quantity("style", "mini-style", "watercolor"): lambda i, j, level=level: level + 0.01 * (i % 3),
-        }
-        for condition, level in (("base", 0.2), ("watercolor 1", style))
-    }
-    write_finished(folder / "test", conditions)
-    return folder
+import cli
+from stylelora.files import write
+from stylelora.records import Metric, Quantity
+from stylelora.runs.folder import adapter_file
+from stylelora.studies import study, work
+from stylelora.studies.plan import STUDIES
+from tests.small_study import write_study
 
 
-def test_the_study_of_resolution_measures_on_the_scale_of_the_whole_pictures(tmp_path):
-    folders = [
-        trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A study of two ranks, whose steps `pretend` does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "check_configs", lambda plan: None)
+    monkeypatch.setattr(study, "check_matplotlib", lambda: None)
+    monkeypatch.setattr(study, "write_report", lambda plan, folder: folder / "report.html")
+    return write_study(tmp_path / "base", tmp_path / "scorer", tmp_path / "pictures", tmp_path, seeds=2)
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Leave what a run leaves, at once; `calls` are the verbs and folders, and folders in `broken` fail."""
+    calls, broken = [], set()
+
+    def start(*words, log, **environment):
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        folder = Path(options["--trainer.default_root_dir"])
+        calls.append((words[0], folder.relative_to(STUDIES / "ranks").as_posix()))
+        folder.mkdir(exist_ok=True)
+        status = "failed" if folder.name in broken else "success"
+        config = yaml.safe_load(Path(words[words.index("--config") + 1]).read_text())
+        metric = Metric(0.5, 0.4, 0.6, 3, Quantity("attainment", "judge"), True, "a 1").as_record()
+        result = {"status": status, "config": config, "seconds": 60, "metrics": [metric]}
+        write(folder / "result.json", json.dumps(result))  # at once: others look at it meanwhile
+        if words[0] == "fit":
+            adapter_file(folder).write_text(folder.name)
+        else:
+            hashes = [
+                work.sha256(Path(one).read_bytes()).hexdigest() for one in json.loads(options["--model.adapters"])
+            ]
+            (folder / "pictures.jsonl").write_text(
+                json.dumps({"content": "a cat", "adapters": dict(enumerate(hashes))})
+            )
+        log.write_text("error: it is broken\n" if status == "failed" else "")
+        return int(status == "failed")
+
+    monkeypatch.setattr(work, "start", start)
+    start.calls, start.broken = calls, broken
+    return start
+
+
+def runs(verb, *names):
+    return {(verb, name) for name in names}
+
+
+NAMES = [f"rank_{rank}_seed_{seed}" for rank in (2, 4) for seed in (0, 1)]
+TESTS = [f"{name}/test" for name in NAMES]
+
+
+def test_a_study_trains_and_tests_once_and_says_how_far_it_is(file, pretend, capsys):
+    study.study(file, workers=2)
+    assert {*pretend.calls[:4]} == runs("fit", *NAMES)
+    assert {*pretend.calls[4:]} == runs("test", *TESTS)
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "0 of 8 are finished; 8 to do; how long that takes is unknown until the first fit is finished\n"
+    )
+    assert "[4/8] fit of rank" in said
+    assert "[7/8] test of rank" in said and ": 60 s; about 1 min left\n" in said
+    assert said.endswith("nothing is left to do\nreport: reports/ranks/report.html\n")
+    study.study(file, workers=2)
+    assert len(pretend.calls) == 8, "nothing is repeated"
+    assert capsys.readouterr().out.startswith("8 of 8 are finished; nothing is left to do\n")
+
+
+def test_only_what_a_change_concerns_runs_again(file, pretend, capsys):
+    study.study(file, workers=1)
+    del pretend.calls[:]
+    adapter_file(STUDIES / "ranks" / "rank_2_seed_1").write_text("another")
+    study.study(file, workers=1)
+    assert {*pretend.calls} == runs("test", "rank_2_seed_1/test")
+    del pretend.calls[:]
+    fields = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(fields | {"factors": {"model.rank": [2, 8]}}))
+    study.study(file, workers=1)
+    assert {*pretend.calls} == runs("fit", "rank_8_seed_0", "rank_8_seed_1") | runs(
+        "test", "rank_8_seed_0/test", "rank_8_seed_1/test"
+    )
+
+
+def test_a_failing_arm_ends_as_failed_and_the_others_finish(file, pretend, capsys):
+    pretend.broken.add("rank_2_seed_1")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", str(file), "--workers=1"])
+    log = STUDIES / "ranks" / "rank_2_seed_1.log"
+    said = str(end.value.code)
+    assert said.startswith("error: 1 of 8 steps failed; the others are finished, except tests that need them: fit of ")
+    assert said.endswith(f": fit of rank 2, seed 1: it is broken; see {log}")
+    done = runs("fit", *NAMES) | runs("test", *TESTS) - {("test", "rank_2_seed_1/test")}
+    assert {*pretend.calls} == done
+    said = capsys.readouterr().out
+    assert f"fit of rank 2, seed 1: failed: it is broken; see {log}; " in said
+    del pretend.calls[:]
+    pretend.broken.clear()
+    study.study(file, workers=1)
+    assert {*pretend.calls} == runs("fit", "rank_2_seed_1") | runs("test", "rank_2_seed_1/test")
+
+
+def test_a_dry_run_says_what_would_run_and_how_long_and_changes_nothing(file, pretend, capsys, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    study.study(file, dry_run=True, workers=2)
+    assert pretend.calls == [] and sorted(tmp_path.rglob("*")) == before
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Does the rank matter?"
+    assert lines[1:5] == [f"fit of rank {rank}, seed {seed}: new" for rank in (2, 4) for seed in (0, 1)]
+    assert lines[-1] == "0 of 8 are finished; 8 to do; how long that takes is unknown until the first fit is finished"
+    study.study(file, workers=2)
+    for name, status in (("rank_2_seed_0", "failed"), ("rank_4_seed_0", "success")):
+        result = STUDIES / "ranks" / name / "result.json"
+        result.write_text(json.dumps(json.loads(result.read_text()) | {"status": status, "seconds": 590}))
+    capsys.readouterr()
+    study.study(file, dry_run=True, workers=1)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "fit of rank 2, seed 0: again, since it ended as failed",
+        "test of rank 2, seed 0: again, since its training is to be done",
+        "6 of 8 are finished; about 5 min left",  # (590 + 60 + 60) / 3 of a training, and 60 s of a test
     ]
-    lines = resolution_table(folders).splitlines()
-    assert lines[2].startswith("| 8 px | box | 0.0800 | 0.400 (0.300 to 0.500) | 0.500 (0.500 to 0.500) |")
-    assert "| 0.250 (0.250 to 0.250) | 1.000 |" in lines[2]
-    assert lines[3].endswith("| 1.000 | - |")
 
 
-def test_runs_of_the_study_with_other_prompts_are_not_set_side_by_side(tmp_path):
-    folders = [
-        trained_and_tested(tmp_path / f"mini_box_{size:02d}", style, size) for size, style in ((8, 0.3), (64, 0.6))
-    ]
-    values = folders[0] / "test" / "values.jsonl"
-    values.write_text(values.read_text().replace("thing 3", "thing x"))
-    with pytest.raises(InputError, match="other prompts or seeds"):
-        resolution_table(folders)
-
-
-def test_the_gallery_has_a_column_for_the_base_and_for_each_run(tmp_path):
-    folders = []
-    for number, size in enumerate((8, 64)):
-        folders.append(tmp_path / f"mini_box_{size:02d}")
-        (folders[-1] / "test").mkdir(parents=True)
-        rows = []
-        for condition, trigger, grey in (
-            ("base", True, 50),
-            ("watercolor 1", True, 100 + 50 * number),
-            ("no", False, 250),
-        ):
-            for i in range(10):
-                name = f"{condition}-{i}.png"
-                Image.new("RGB", (96, 96), (grey,) * 3).save(folders[-1] / "test" / name)
-                rows.append({"condition": condition, "trigger": trigger, "content": f"thing {i}", "file_name": name})
-        (folders[-1] / "test" / "pictures.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    path = gallery(folders)
-    assert path == tmp_path / "gallery.png"
-    with Image.open(path) as grid:
-        shades = {colour[0] for _, colour in grid.getcolors(grid.width * grid.height) if _ >= 8 * 96 * 96}
-        assert {50, 100, 150} <= shades
-        assert 250 not in shades
-
-
-def test_what_has_a_result_is_not_run_again_and_a_failure_is_said(tmp_path, monkeypatch):
-    calls = []
-
-    monkeypatch.setattr(study, "start", lambda *words: calls.append(words) or 1)
-    config = yaml.safe_load((study.CONFIGS / "quickstart.yaml").read_text())
-    used = {"seed_everything": 0, **config, "data": config["data"] | {"more": 1}}
-    (tmp_path / "result.json").write_text(json.dumps({"status": "success", "config": used}))
-    study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
-    assert calls == []
-    (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "config": used}))
-    with pytest.raises(InputError, match=r"fit of configs.quickstart\.yaml failed"):
-        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "state", "goes_on"),
-    [
-        ("cancelled", True, True),
-        ("running", True, True),  # killed
-        ("cancelled", False, False),
-        ("failed", True, False),
-        ("success", True, False),
-    ],
-)
-def test_a_training_that_was_stopped_goes_on(tmp_path, monkeypatch, status, state, goes_on):
-    calls, config = [], study.CONFIGS / "quickstart.yaml"
-    monkeypatch.setattr(study, "start", lambda *words: calls.append(words) or 143)
-    settings = yaml.safe_load(config.read_text())
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 0, **settings}))
-    (tmp_path / "result.json").write_text(json.dumps({"status": status, "config": settings}))
-    (tmp_path / "checkpoints").mkdir()
-    if state:
-        (tmp_path / "checkpoints" / "last.ckpt").touch()
-    assert study.goes_on(config, tmp_path) == goes_on
-    if status != "success":
-        with pytest.raises(InputError, match="was stopped; run the same command again to continue"):
-            study.run("fit", config, tmp_path)
-        assert (calls[0] == ("fit", "--resume", str(tmp_path))) == goes_on
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings | {"trainer": {"max_epochs": 3}}))
-    assert not study.goes_on(config, tmp_path), "other settings"
-
-
-def test_exit_code_0_alone_is_no_success(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "start", lambda *words: 0)
-    with pytest.raises(InputError, match="failed"):
-        study.run("fit", study.CONFIGS / "quickstart.yaml", tmp_path)
-
-
-def test_a_result_of_other_settings_adapters_or_prompts_is_no_answer(tmp_path, capsys):
-    config, adapter, prompts = (tmp_path / name for name in ("run.yaml", "adapter.safetensors", "prompts.txt"))
-    model = {"steps": 12, "weights": [[1, 0]], "adapters": ["a"]}
-    data = {"file": str(prompts)}
-    config.write_text(yaml.safe_dump({"model": {"init_args": model}, "data": {"init_args": data}}))
-    adapter.write_bytes(b"first")
-    prompts.write_text("a cat\na dog\n")
-    used = {"model": {"init_args": model | {"adapters": ["given/by/hand"], "more": None}}, "data": {"init_args": data}}
-    (tmp_path / "result.json").write_text(json.dumps({"status": "success", "config": used}))
-    hashes = {"adapter": sha256(b"first").hexdigest()}
-    lines = [{"content": content, "adapters": hashes} for content in ("a cat", "a dog", "a cat")]
-    (tmp_path / "pictures.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    os.utime(tmp_path / "result.json", (1, 1))  # when files were written does not matter: a copied folder is as good
-    assert study.is_answered(config, tmp_path, [adapter])
-    adapter.write_bytes(b"second")
-    assert not study.is_answered(config, tmp_path, [adapter])
-    assert "its adapters have changed since: running again" in capsys.readouterr().out
-    adapter.write_bytes(b"first")
-    prompts.write_text("a cat\na house\n")
-    assert not study.is_answered(config, tmp_path, [adapter])
-    assert "prompts.txt has changed since: running again" in capsys.readouterr().out
-    prompts.write_text("a cat\na dog\n")
-    config.write_text(yaml.safe_dump({"model": {"init_args": model | {"steps": 20}}, "data": {"init_args": data}}))
-    assert not study.is_answered(config, tmp_path, [adapter])
-    assert "run.yaml has changed since" in capsys.readouterr().out
-    assert not study.is_answered(config, tmp_path / "nowhere")
+def test_workers_are_counted_from_one(file):
+    with pytest.raises(study.InputError, match="workers is 0; it must be at least 1"):
+        study.study(file, workers=0)

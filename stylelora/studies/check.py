@@ -1,0 +1,56 @@
+"""Look at the configs of all runs before the first one starts."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stylelora.console.errors import sentence
+from stylelora.records import InputError
+from stylelora.studies.plan import Study, write_configs
+
+
+def parser_alone() -> type:
+    """Return the command line's class, which parses and then neither builds nor runs anything."""
+    kind = importlib.import_module(
+        "cli"
+    ).build_cli()  # by its name, as `start` starts it: nothing here imports Lightning
+    skipped = ("_set_seed", "instantiate_classes", "_run_subcommand")
+    return type("Parser", (kind,), {name: lambda self, *given: None for name in skipped})
+
+
+def check_configs(study: Study) -> None:
+    """Let the command line parse the config of each arm, whose runs differ in the seed only, and of the test.
+
+    Raises:
+        InputError: if it refuses one, with what it says.
+    """
+    look = Look()
+    with TemporaryDirectory() as folder:
+        files = zip(study.runs, write_configs(study, Path(folder)), strict=True)
+        configs = [(run.label, "fit", file) for run, file in files if run.seed == study.seeds[0]]
+        for label, verb, file in [*configs, ("its test", "test", study.test)]:
+            if said := look([verb, f"--config={file}"]):
+                raise InputError(f"{study.file}, {label}: {said}")
+
+
+class Look:
+    """Parses command lines, each as a run of its own would, but with one parser, which takes seconds to build."""
+
+    def __init__(self) -> None:
+        self.kind, self.cli = parser_alone(), None
+
+    def __call__(self, words: list[str]) -> str:
+        """Return why the command line refuses words, which are a verb and options; "" if it takes them."""
+        try:
+            if self.cli is None:
+                self.cli = self.kind(words, args=words)
+            else:
+                self.cli.words = words
+                self.cli.parse_arguments(self.cli.parser, words)
+                self.cli.subcommand = self.cli.config["subcommand"]
+                self.cli.before_instantiate_classes()
+        except Exception as error:  # a defect is raised again
+            return sentence(error, words)
+        return ""
