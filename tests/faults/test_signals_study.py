@@ -9,13 +9,15 @@ import threading
 import time
 
 import pytest
-import yaml
 
 import cli
-from stylelora.runs.folder import adapter_file
-from stylelora.studies import study
+from stylelora.studies.plan import STUDIES
+from stylelora.studies.reading import read_study
+from stylelora.studies.study import trainings
+from stylelora.studies.work import GOES_ON, state_of
 from tests.faults.test_signals_devices import alive
 from tests.runs import ROOT, fit_words
+from tests.studies import write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("heard")]
 
@@ -28,53 +30,33 @@ def wait_for(found, seconds=240):
         time.sleep(0.2)
 
 
-def settings_of(words):
-    """The config that a command line amounts to."""
-    config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
-    for word in words:
-        option, _, value = word.removeprefix("--").partition("=")
-        if "." in option and "default_root_dir" not in option:
-            section, _, name = option.partition(".")
-            place = config.setdefault(section, {})
-            place = place.setdefault("init_args", {}) if section in ("model", "data") else place
-            place[name] = yaml.safe_load(value)
-    return config
-
-
-@pytest.fixture
-def configs(tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
-    """Configs of a study of two trainings that take for ever."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "CONFIGS", tmp_path / "configs")
-    monkeypatch.setattr(study, "ROOT", tmp_path)
-    (tmp_path / "configs" / "train" / "mini").mkdir(parents=True)
-    words = fit_words(tiny_sd, tiny_clip, pictures, tmp_path / "runs" / "a", epochs=10**6)
-    for name in ("a", "b"):
-        file = tmp_path / "configs" / "train" / "mini" / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(settings_of(words)))
-    return tmp_path / "configs" / "train" / "mini"
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_study_stops_its_runs_and_says_what_is_unfinished(configs, tmp_path, capfd, name):
-    folders = [tmp_path / "runs" / "train" / "mini" / one for one in ("a", "b")]
+def test_a_study_stops_its_runs_and_says_what_is_unfinished(
+    tiny_sd, tiny_clip, pictures, tmp_path, capfd, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    file = write_study(tiny_sd, tiny_clip, pictures, tmp_path, epochs=10**6)
+    steps = trainings(read_study(file))
 
     def stop():
-        wait_for(lambda: all((folder / "clip_score.jsonl").is_file() for folder in folders))
+        wait_for(lambda: all((step.folder / "clip_score.jsonl").is_file() for step in steps))
         os.kill(os.getpid(), getattr(signal, name))
 
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(SystemExit) as end:
-        cli.main(["study", "--question=styles"])
+        cli.main(["study", str(file), "--workers=2"])
     said = capfd.readouterr().err
     assert end.value.code == (143 if name == "SIGTERM" else 130)
-    assert "not finished: runs/train/mini/a, runs/train/mini/b" in said
+    assert "not finished: fit of rank 2, seed 0; fit of rank 4, seed 0; test of rank 2, seed 0; test of" in said
     assert "run the same command again to continue" in said
     assert not alive(tmp_path)
-    for folder in folders:
-        assert json.loads((folder / "result.json").read_text())["status"] == "cancelled"
-        assert adapter_file(folder, "-last").is_file() and (folder / "checkpoints" / "last.ckpt").is_file()
-        assert study.goes_on(configs / f"{folder.name}.yaml", folder)
+    assert [step.folder for step in steps] == [STUDIES / "ranks" / f"rank_{rank}_seed_0" for rank in (2, 4)]
+    for step in steps:
+        name = step.folder.name
+        assert json.loads((step.folder / "result.json").read_text())["status"] == "cancelled"
+        assert (step.folder / f"{name}-last.safetensors").is_file()
+        assert (step.folder / "checkpoints" / "last.ckpt").is_file()
+        assert state_of(step) == GOES_ON
 
 
 def test_a_killed_study_takes_its_runs_with_it(tiny_sd, tiny_clip, pictures, tmp_path):
