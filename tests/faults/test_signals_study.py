@@ -17,7 +17,7 @@ from stylelora.studies.study import trainings
 from stylelora.studies.work import GOES_ON, state_of
 from tests.faults.test_signals_devices import alive
 from tests.runs import ROOT, fit_words
-from tests.studies import write_study
+from tests.small_study import write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("heard")]
 
