@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from stylelora.evaluation.summary import cell, p_said
@@ -102,13 +103,12 @@ def latex(study: Study, found: Reading, outcome: Outcome) -> str:
 
 def _tabular(caption: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [" & ".join(map(tex, row)) + r" \\" for row in (heading, *rows)]
-    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     return "\n".join([
         r"\begin{table}",
-        r"\centering",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{tex(caption)} With 95\,\% intervals.}}",
-        rf"\begin{{tabular}}{{{'l' * len(heading)}}}",
-        *body,
+        rf"\begin{{tabular}}{{@{{}}{'l' * len(heading)}@{{}}}}",
+        r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
         "",
@@ -122,7 +122,7 @@ _SPECIAL = {
 
 
 def tex(text: str) -> str:
-    """Return a text with what LaTeX would read as commands escaped; a minus before a digit becomes one."""
+    """Return a text with what LaTeX would read as commands escaped, and minus signs and intervals as in a paper."""
     plain = "".join(_SPECIAL.get(letter, letter) for letter in text)
-    words = [f"${word[0]}${word[1:]}" if word[:1] == "-" and word[1:2].isdigit() else word for word in plain.split(" ")]
-    return " ".join(words).replace("(-", "($-$")
+    plain = re.sub(r"(?<![\w.])-(?=\d)", "$-$", plain)
+    return re.sub(r"\((\S+) to (\S+)\)", r"[\1, \2]", plain)

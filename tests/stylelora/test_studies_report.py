@@ -294,13 +294,13 @@ def test_latex_has_as_many_cells_in_each_row_and_no_open_commands(home):
     found = read_arms(study)
     text = latex(study, found, outcome_of(study, found))
     assert r"100 \% of \$5 \& a\_b\#1" in text
-    for table in re.findall(r"\\begin\{tabular\}\{(l+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
+    for table in re.findall(r"\\begin\{tabular\}\{@\{\}(l+)@\{\}\}(.*?)\\end\{tabular\}", text, re.DOTALL):
         lines = [line for line in table[1].splitlines() if line.endswith(r"\\")]
         assert len(lines) >= 3
         assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(table[0])}
     assert text.count("{") == text.count("}")
     assert tex("-0.65 (-0.8 to 0.1) <0.0001 \\x~^") == (
-        r"$-$0.65 ($-$0.8 to 0.1) $<$0.0001 \textbackslash{}x\textasciitilde{}\textasciicircum{}"
+        r"$-$0.65 [$-$0.8, 0.1] $<$0.0001 \textbackslash{}x\textasciitilde{}\textasciicircum{}"
     )
 
 
