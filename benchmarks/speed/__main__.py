@@ -78,7 +78,7 @@ def main() -> None:
     """Run the sections, print each as a table, and write all to the file after each."""
     started, args = time.monotonic(), arguments()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*|Already found a `peft_config`.*")
     diffusers.logging.set_verbosity_error()  # in eight loops it says the same of each copied network
     quiet()
     mini, cuda = args.base == "mini", args.device == "cuda"

@@ -19,28 +19,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / "stylelora" / "base" / "configs"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parts:
-    """The networks of a base, float32, frozen, on the CPU; each loop copies what it needs to its device.
-
-    Attributes:
-        once: whether networks are given away, not copied, since one loop alone is measured.
-    """
+    """The networks of a base, float32, frozen, on the CPU."""
 
     unet: nn.Module
     vae: nn.Module
     text_encoder: nn.Module
     tokenizer: Any
     scheduler: Any
-    once: bool = False
-
-    def take(self, name: str) -> nn.Module:
-        """Return a network for a loop to keep."""
-        module = getattr(self, name)
-        if not self.once:
-            return copy.deepcopy(module)
-        setattr(self, name, None)
-        return module
 
     @classmethod
     def of(cls, name: str) -> Parts:
@@ -48,6 +35,11 @@ class Parts:
         folder = resolve_base(name)
         loaders = load_unet, load_vae, load_text_encoder, load_tokenizer, load_scheduler
         return cls(*(load(folder) for load in loaders))
+
+    def take(self, name: str) -> nn.Module:
+        """Return a network of its own layers; weights are common until they are moved, cast or changed."""
+        module = getattr(self, name)
+        return copy.deepcopy(module, {id(one): nn.Parameter(one.data, False) for one in module.parameters()})
 
 
 def prepare_base(name: str, folder: Path, device: str) -> str:

@@ -237,7 +237,7 @@ class Loop:
                     self.optimizer.zero_grad()
             torch.cuda.current_stream().wait_stream(aside)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # others read ahead
                 self.held["loss"] = self.loss(**{name: self.held[name] for name in given})
                 self.held["loss"].backward()
         for name, one in given.items():

@@ -83,8 +83,8 @@ class Shares(L.Callback):
     """Adds up what a run's time goes to, and writes it to the file that WHERE names."""
 
     def __init__(self) -> None:
-        self.seconds = {"held-out losses": 0.0, "sampling and scores": 0.0, "steps": 0.0}
-        self.began = 0.0
+        self.seconds = {"steps": 0.0, "held-out losses": 0.0, "sampling": 0.0, "scores and files of validations": 0.0}
+        self.began = self.validation = 0.0
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Begin a step."""
@@ -94,6 +94,17 @@ class Shares(L.Callback):
         """End a step."""
         self.seconds["steps"] += time.perf_counter() - self.began
 
+    def on_validation_start(self, *_: Any) -> None:
+        """Begin a validation."""
+        self.validation = time.perf_counter() - self._validated()
+
+    def on_validation_end(self, *_: Any) -> None:
+        """End it: what is not a batch is scores and files."""
+        self.seconds["scores and files of validations"] += time.perf_counter() - self.validation - self._validated()
+
+    def _validated(self) -> float:
+        return self.seconds["held-out losses"] + self.seconds["sampling"]
+
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
         """Begin a batch of held-out pictures or of samples."""
         self.began = time.perf_counter()
@@ -102,7 +113,7 @@ class Shares(L.Callback):
         self, trainer: Any, module: Any, out: Any, batch: Any, index: int, dataloader_idx: int = 0
     ) -> None:
         """End it."""
-        kind = "sampling and scores" if dataloader_idx else "held-out losses"
+        kind = "sampling" if dataloader_idx else "held-out losses"
         self.seconds[kind] += time.perf_counter() - self.began
 
     def on_fit_end(self, *_: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
+import contextlib
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ from benchmarks.speed.pictures import make_pictures
 
 PICTURES = 20
 BLOCK = 0.8, 3, 10  # seconds of a block of steps, and its fewest and most steps
+PUBLIC = {"diffusers": DIFFUSERS, "kohya": KOHYA}
 CACHED = Options(cached_latents=True, cached_texts=True, asks=())
 #: What is told of the gains -> options; one thing changes from row to row of the first table, and from `CACHED` in the
 #: second.
@@ -84,11 +86,6 @@ class Bench:
         return Ours(self.base, self.root(settings), settings, self.folder / "cache")
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median, least and greatest."""
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
-
-
 def block_steps(seconds: float) -> int:
     """Return the steps of a block, for a step of some seconds."""
     wanted, fewest, most = BLOCK
@@ -137,7 +134,7 @@ def training(bench: Bench, save: Callable[[Any], None]) -> None:
         cases = {"bf16": [("bf16", 1), ("bf16", 4)], "fp32": [("fp32", 1), ("tf32", 4), ("fp32", 4), ("tf32", 1)]}
     for built, several in cases.items():
         settings = replace(own, precision=built)
-        loops = {name: bench.loop(settings, one) for name, one in (("diffusers", DIFFUSERS), ("kohya", KOHYA))}
+        loops = {name: bench.loop(settings, one) for name, one in PUBLIC.items()}
         ours = bench.ours(settings)
         for precision, batch in several:
             if time.monotonic() > enough:
@@ -165,23 +162,41 @@ def work(bench: Bench, save: Callable[[Any], None]) -> None:
 
 def gains(bench: Bench, save: Callable[[Any], None]) -> None:
     """Attribute the gains: from the public loop towards ours one by one, and each of the others alone."""
-    own = bench.settings
-    launches = {"one CUDA graph": replace(CACHED, launch="graph")} if own.device == "cuda" else {}
-    taken = interleaved(
-        {name: bench.loop(own, one) for name, one in (TOWARDS | EACH | launches).items()}, bench.repeats
-    )
+    own, several = bench.settings, TOWARDS | EACH
+    if own.device == "cuda":
+        graph = replace(CACHED, launch="graph")
+        several["one CUDA graph"] = graph
+        several["one CUDA graph, fused AdamW, channels_last"] = replace(graph, fused=True, channels_last=True)
+    loops = {name: bench.loop(own, options) for name, options in several.items()}
+    taken = interleaved(loops, bench.repeats, bench.ours(own))
     save({"settings": own.record(), "towards": list(TOWARDS), "seconds": taken})
 
 
 def compiled(bench: Bench, save: Callable[[Any], None]) -> None:
     """Time blocks compiled by `torch.compile`, beside the loop they change; what compiling takes, too."""
     own = bench.settings
-    eager, fast = bench.loop(own, CACHED), bench.loop(own, replace(CACHED, launch="compiled"))
-    started = time.perf_counter()
-    fast.run(1)
-    first = time.perf_counter() - started
-    taken = interleaved({"eager": eager, "compiled": fast}, bench.repeats)
-    save({"settings": own.record(), "seconds": taken, "first step": first})
+    loops = {"eager": bench.loop(own, CACHED), "compiled": bench.loop(own, replace(CACHED, launch="compiled"))}
+    with time_limit(bench.left):
+        started = time.perf_counter()
+        loops["compiled"].run(1)
+        first = time.perf_counter() - started
+        save({"settings": own.record(), "seconds": interleaved(loops, bench.repeats), "first step": first})
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise a TimeoutError when the time is up, as soon as Python has its turn again."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(max(1, round(seconds)))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def memory(bench: Bench, save: Callable[[Any], None]) -> None:
@@ -191,7 +206,7 @@ def memory(bench: Bench, save: Callable[[Any], None]) -> None:
     for precision, checkpointing in cases:
         settings = replace(bench.settings, precision=precision, checkpointing=checkpointing)
         most = {}
-        for name in TRAININGS:
+        for name in ("ours", *PUBLIC):
             if cuda:
                 most[name] = alone(name, bench, settings)
                 continue
@@ -206,16 +221,14 @@ def memory(bench: Bench, save: Callable[[Any], None]) -> None:
 def alone(name: str, bench: Bench, settings: Settings) -> dict[str, int]:
     """Train three steps and return the most bytes meanwhile."""
     free(settings.device)
-    if settings.device == "cpu":
-        bench._parts = None if name == "ours" else replace(bench.parts, once=True)
-    TRAININGS[name](bench, settings)
+    if name == "ours":
+        bench.ours(settings).fit(3)
+    else:
+        loop = bench.loop(settings, PUBLIC[name])
+        if settings.device == "cpu":
+            bench._parts = None  # networks that the loop does not need are not its own
+        loop.run(3)
+        del loop
     found = peaks(settings.device)
     free(settings.device)
     return found
-
-
-TRAININGS: dict[str, Callable[[Bench, Settings], Any]] = {
-    "ours": lambda bench, settings: bench.ours(settings).fit(3),
-    "diffusers": lambda bench, settings: bench.loop(settings, DIFFUSERS).run(3),
-    "kohya": lambda bench, settings: bench.loop(settings, KOHYA).run(3),
-}
