@@ -140,6 +140,7 @@ def test_loops_take_turns_and_every_block_counts(base, parts, root, tmp_path, mo
     for name, loop in loops.items():  # they are trained
         assert any(not torch.equal(own, old) for own, old in zip(loop.parameters, before[name], strict=True))
     assert set(loops["A"].measure_phases(1)) == set(table.PHASES)
+    assert mine.tf32 == [False, False]
     assert set(mine.phases(2)) == set(table.PHASES) - {"encoding"}
 
 
@@ -168,6 +169,7 @@ RESULT = {
                 "settings": SETTINGS.record(),
                 "seconds": {"ours": [0.2, 0.4, 0.25], "diffusers": [0.4, 0.6, 0.5], "kohya": [0.2, 0.4, 0.3]},
                 "phases": {name: {"forward": 0.1, "data": 0.01} for name in table.NAMES},
+                "tf32": [False, True],
             }
         ],
     },
@@ -181,6 +183,7 @@ def test_the_table_says_medians_spreads_ratios_and_shares():
     assert "| as diffusers' script | 500.0 (400.0 to 600.0) | 4.00 | 2.00 (1.50 to 2.00) | 20% |" in text
     assert "| fp32 | 2.00 | 1.00 |" in text
     assert "failed: ValueError: no" in text
+    assert "so not equal" in text  # ours computed in TF32 where the others did not
 
 
 def test_a_section_that_fails_leaves_the_others_their_numbers(base, tmp_path, monkeypatch, capsys):

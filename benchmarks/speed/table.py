@@ -90,7 +90,9 @@ def training(found: list[dict], result: dict) -> str:
             "of the ceiling",
             *(f"{one}, ms" for one in PHASES),
         ]
-        tables.append(f"**{settings_of(one['settings'])}**\n\n{rows(head, body)}")
+        wanted = [one["settings"]["precision"] == "tf32"] * 2
+        unequal = "" if one["tf32"] in ([], wanted) else f" (TF32 in ours: {one['tf32']}, so not equal)"
+        tables.append(f"**{settings_of(one['settings'])}**{unequal}\n\n{rows(head, body)}")
     return "\n\n".join(
         [*tables, "Phases are in ms per step, with the device waited for after each, so they add up to more."]
     )

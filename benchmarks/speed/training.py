@@ -113,7 +113,7 @@ def interleaved(loops: Mapping[str, Loop], repeats: int, ours: Ours | None = Non
     else:
         turns = Turns(ours.settings, steps, repeats, others)
         ours.fit(turns.last, turns)
-        taken["ours"] = turns.seconds
+        taken["ours"], ours.tf32 = turns.seconds, turns.tf32
     return {name: values[-repeats:] for name, values in taken.items()}
 
 
@@ -123,7 +123,7 @@ def compared(settings: Settings, repeats: int, loops: Mapping[str, Loop], ours: 
         one.under(settings)
     taken = interleaved(loops, repeats, ours)
     phases = {name: loop.measure_phases(5) for name, loop in loops.items()} | {"ours": ours.phases(5)}
-    return {"settings": settings.record(), "seconds": taken, "phases": phases}
+    return {"settings": settings.record(), "seconds": taken, "phases": phases, "tf32": ours.tf32}
 
 
 def training(bench: Bench, save: Callable[[Any], None]) -> None:
