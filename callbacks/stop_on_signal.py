@@ -24,6 +24,9 @@ class StopOnSignal(L.Callback):
     SIGTERM, SIGHUP and SLURM's SIGUSR1 want the machine, so nothing more is measured; a validation is broken off, and a
     resumed run makes it anew. Ctrl-C, a person's, waits for a validation, and makes one of what there is; a second
     Ctrl-C ends the run at once, as any signal does where nothing is trained.
+
+    Processes that `srun` or `torchrun` started hear a signal each, maybe in different steps: the first one alone ends
+    the training, and its end is theirs.
     """
 
     def __init__(self) -> None:
@@ -72,7 +75,7 @@ class StopOnSignal(L.Callback):
     def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Break a validation off, if the machine is wanted and a resumed run can make it anew."""
         del pl_module
-        if self.trains and not progress.cannot_validate_again(trainer):
+        if self.trains and trainer.is_global_zero and not progress.cannot_validate_again(trainer):
             STOPPING.waiting = frozenset([CTRL_C])
             STOPPING.check()
 
@@ -108,7 +111,7 @@ class StopOnSignal(L.Callback):
 
     def _end(self, trainer: L.Trainer) -> None:
         """Let Lightning raise at its next safe place, unless no step is left: then the run just ends."""
-        if STOPPING.asked is not None and not progress.is_trained(trainer):
+        if STOPPING.asked is not None and trainer.is_global_zero and not progress.is_trained(trainer):
             trainer._signal_connector.received_sigterm = True
 
     def _saved(self, trainer: L.Trainer, whole: bool) -> str:

@@ -29,6 +29,8 @@ IGNORED = {
     "tensorboard",
     "pip",
     "cp",
+    "export",
+    "hf",
 }  # act on a terminal, run for ever, install, name another program's folder
 PICTURES = "stylelora/data/embedded/watercolor"
 
@@ -43,7 +45,7 @@ def blocks(path):
 
 
 def commands(text):
-    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
 
 
 WITH_COMMANDS = [page for page in PAGES if any(language != "python" for language, _ in blocks(page))]
@@ -71,7 +73,11 @@ def parse(monkeypatch):
 
 
 def check(command, parse):
-    words = shlex.split(command)
+    words = shlex.split(command.replace("$SLURM_ARRAY_TASK_ID", "0"))
+    if words[0] in ("srun", "exec"):  # start what follows
+        del words[0]
+    if words[0] == "torchrun":
+        words = ["python", *words[words.index("cli.py") :]]
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(), flags=re.M), command
     elif words[:2] == ["python", "-m"]:

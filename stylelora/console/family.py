@@ -30,6 +30,11 @@ def _is_broken_link(error: BaseException) -> bool:
     return wrong and bool(_BROKEN_LINK.search(str(error)))
 
 
+def is_first() -> bool:
+    """Return whether this is the first process of a run, by what torchrun, SLURM or Lightning tell the others."""
+    return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def mark_as_parent() -> None:
     """Let the processes that this one starts from now on end with it, if they call `follow_parent`."""
     os.environ[PARENT] = str(os.getpid())
@@ -137,6 +142,8 @@ def together() -> Iterator[None]:
             except Exception as error:
                 if STOPPING.passes_on_to and _is_broken_link(error):
                     time.sleep(2 * PATIENCE)  # the first device says why, and ends this process
+                if STOPPING.asked is not None and not is_first() and _is_broken_link(error):
+                    raise Stopped(STOPPING.asked) from error  # the first process was asked, too, and has ended
                 if (cause := DEVICES.cause(error)) is error:
                     raise
                 raise cause from error

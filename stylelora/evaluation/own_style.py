@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stylelora.console.checks import pairs
+from stylelora.console.family import is_first
 from stylelora.records import InputError
 from stylelora.texts import parse_yaml, read_yaml
 
@@ -214,7 +214,7 @@ def _base_of(tested: Sequence[Tested]) -> str:
 
 def _say(tested: Sequence[Tested], data: Sequence[Mapping[str, Any]]) -> None:
     """Say, in the first process, which pictures the test takes."""
-    if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("SLURM_PROCID", 0)):
+    if not is_first():
         return
     for one, found in zip(tested, data, strict=True):
         where = found["init_args"].get("root") or f"the pictures of {found['class_path']}"
