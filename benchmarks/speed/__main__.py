@@ -21,7 +21,7 @@ from benchmarks.speed.clocks import PRECISIONS, Settings, ceilings, free, machin
 from stylelora.console import quiet
 
 #: Seconds that must be left to begin a section, on a GPU.
-LEAST = {"gains": 60, "compiled": 100, "growth": 60}
+LEAST = {"gains": 60, "sampling": 30, "compiled": 90, "growth": 60}
 
 
 def limits(bench: training.Bench, save: Any) -> None:

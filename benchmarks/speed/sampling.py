@@ -49,7 +49,7 @@ class Drawing:
     def __init__(self, bench: Bench) -> None:
         own, folder = bench.settings, resolve_base(bench.base)
         self.device, self.dtype, cuda = own.device, own.dtype, own.device == "cuda"
-        self.pictures, self.steps = (1, 20) if cuda else (4, 12) if own.resolution < 100 else (1, 4)
+        self.pictures, self.steps = (1, 10) if cuda else (4, 12) if own.resolution < 100 else (1, 4)
         self.unet, self.scheduler = self._placed(bench.parts.take("unet")), load_scheduler(folder)
         self.width = self.unet.config.cross_attention_dim
         self.start = initial_noise(range(self.pictures), latent_shape(folder, own.resolution, own.resolution)).to(

@@ -19,7 +19,7 @@ from benchmarks.speed.ours import Ours, Turns
 from benchmarks.speed.pictures import make_pictures
 
 PICTURES = 20
-BLOCK = 0.8, 3, 10  # seconds of a block of steps, and its fewest and most steps
+BLOCK = 0.6, 3, 10  # seconds of a block of steps, and its fewest and most steps
 PUBLIC = {"diffusers": DIFFUSERS, "kohya": KOHYA}
 CACHED = Options(cached_latents=True, cached_texts=True, asks=())
 #: What is told of the gains -> options; one thing changes from row to row of the first table, and from `CACHED` in the
