@@ -12,6 +12,8 @@ from stylelora.files import write
 from stylelora.runs.folder import adapter_file
 
 STUDIES = Path("runs", "studies")
+#: Factors of arms that are conditions of one test.
+CONDITIONS = ("method", "adapters")
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class StudyTest:
         runs: whose adapters it tests, in this order.
         config: its config file.
         folder: its folder.
+        label: what tells it from the others, such as `rank 16, seed 0`.
     """
 
     runs: list[Run]
     config: Path
     folder: Path
+    label: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Study:
         together: factor whose runs are tested in one test, as adapters in the order of its levels; "": each alone.
         metric: primary metric.
         compare: arms, which are choices of levels: `all` pairs; each `against` one of them; or their `trend`.
-        against: levels of the arms that others are compared with; an arm keeps its own levels of all other factors.
+        against: levels of the arms that others are compared with; an arm keeps its own levels of all other factors. Of
+            runs that are tested together, a level may be a condition of the test, such as `method: sum`.
         trend: ordered factor.
         margin: largest difference of the primary metric that does not matter; None: not stated.
     """
@@ -114,7 +119,12 @@ class Study:
         groups: dict[Path, list[Run]] = {}
         for run in self.runs:
             groups.setdefault((run.folder.parent if self.together else run.folder) / "test", []).append(run)
-        return [StudyTest(runs, self.test, folder) for folder, runs in groups.items()]
+        found = []
+        for folder, runs in groups.items():
+            levels = {factor: label for factor, label in runs[0].levels.items() if factor != self.together}
+            label = ", ".join(filter(None, [named(levels), f"seed {runs[0].seed}"]))
+            found.append(StudyTest(runs, self.test, folder, label))
+        return found
 
 
 def named(levels: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from stylelora.console.checks import meant
 from stylelora.records import InputError
-from stylelora.studies.plan import STUDIES, Run, Study, label_of, named
+from stylelora.studies.plan import CONDITIONS, STUDIES, Run, Study, label_of, named
 from stylelora.texts import read_yaml, understood
 
 COMPARISONS = ("all", "against", "trend")
@@ -95,7 +95,7 @@ def _read(file: Path, found: dict[str, Any]) -> Study:
         seeds,
         together,
         str(found.get("metric", Study.metric)),
-        *_comparison(file, found.get("compare", "all"), factors),
+        *_comparison(file, found.get("compare", "all"), factors, together),
         None if margin is None else float(margin),
     )
 
@@ -133,22 +133,30 @@ def set_option(config: dict[str, Any], option: str, value: Any) -> None:
         place = place[name]
 
 
-def _comparison(file: Path, given: Any, factors: dict[str, list[str]]) -> tuple[str, dict[str, str], str]:
-    """Return how arms are compared, the levels that others are compared with, and the factor that is ordered."""
+def _comparison(
+    file: Path, given: Any, factors: dict[str, list[str]], together: str
+) -> tuple[str, dict[str, str], str]:
+    """Return how arms are compared, the levels that others are compared with, and the factor that is ordered.
+
+    The arms of runs that are tested together are the conditions of the test, which is known only when it has run.
+    """
     kind, of = next(iter(given.items())) if isinstance(given, dict) and len(given) == 1 else (given, None)
     if kind not in COMPARISONS or ((kind == "against") != (of is not None) and kind != "trend"):
         raise InputError(f"{file}: compare is {given}; give all, trend, or against: with a level")
+    factors = {factor: labels for factor, labels in factors.items() if factor != together}
     if len(factors) > 1 and kind != "all" and (of is None or (kind == "against" and not isinstance(of, dict))):
         raise InputError(f"{file}: compare is {given}, but there are {len(factors)} factors; name one of them, too")
-    only = next(iter(factors))
+    only = next(iter(factors), CONDITIONS[0])
     if kind == "against":
         against = {str(key): label_of(one) for key, one in (of if isinstance(of, dict) else {only: of}).items()}
-        if bad := {key: one for key, one in against.items() if one not in factors.get(key, ())}:
+        unknown = {key: one for key, one in against.items() if not (together and key in CONDITIONS)}
+        if bad := {key: one for key, one in unknown.items() if one not in factors.get(key, ())}:
             raise InputError(f"{file}: compare names {named(bad)}, which is none of the arms")
         return kind, against, ""
     if kind == "trend":
         if (of := str(of or only)) not in factors:
-            raise InputError(f"{file}: compare names {of}, which is no factor; choose from {', '.join(factors)}")
+            known = f"; choose from {', '.join(factors)}" if factors else ""
+            raise InputError(f"{file}: compare names {of}, which is no factor of the arms{known}")
         return kind, {}, of
     return kind, {}, ""
 

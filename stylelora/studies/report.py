@@ -14,7 +14,7 @@ from stylelora.records import Quantity
 from stylelora.runs.html import render
 from stylelora.studies import report_figures as figures
 from stylelora.studies.plan import Study
-from stylelora.studies.report_design import Design, commands, design_of
+from stylelora.studies.report_design import Design, commands, design_of, single_commands
 from stylelora.studies.report_outcome import Outcome, outcome_of
 from stylelora.studies.report_pictures import as_jpeg, matrix_of, write_matrix
 from stylelora.studies.report_read import Reading, read_arms
@@ -95,14 +95,15 @@ def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
         "arms": arms_table(found, outcome),
         "differences": differences_table(study, outcome) if outcome.differences else None,
         "trends": trends_table(study, outcome) if outcome.responses else None,
-        "endpoints": endpoints_table(study, found) if study.together else None,
+        "endpoints": endpoints_table(found) if study.together else None,
         "method": method(study, found, outcome),
         "limits": limits(study, found, outcome),
         "unmeasured": outcome.unmeasured,
         "excluded": found.excluded,
         "runs": runs_table(design),
-        "commands": commands(study),
-        "plan": study.file.read_text() if study.file.is_file() else "",
+        "commands": commands(study, design),
+        "single": single_commands(study),
+        "plan": study.file.read_text(),
     }
 
 

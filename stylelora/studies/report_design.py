@@ -89,9 +89,22 @@ def design_of(study: Study, found: Reading) -> Design:
     )
 
 
-def commands(study: Study) -> list[str]:
-    """Return the commands that repeat the study."""
-    return [f"python cli.py study {study.file}"]
+def commands(study: Study, design: Design) -> list[str]:
+    """Return the commands that repeat the study, from a clone of the code."""
+    code = design.versions.get("code", "")
+    known = code and code != "unknown" and "," not in code
+    first = [f"git checkout {code.removesuffix('-dirty')}"] if known else []
+    return [*first, "pip install -c constraints.txt -e '.[report]'", f"python cli.py study {study.file}"]
+
+
+def single_commands(study: Study) -> list[str]:
+    """Return the commands of single runs, after the study's own has written their configs."""
+    found = [f"python cli.py fit --config {run.file} --trainer.default_root_dir {run.folder}" for run in study.runs]
+    for test in study.tests:
+        adapters = ", ".join(str(run.adapter) for run in test.runs)
+        words = f"--config {test.config} --model.adapters '[{adapters}]' --trainer.default_root_dir {test.folder}"
+        found.append(f"python cli.py test {words}")
+    return found
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

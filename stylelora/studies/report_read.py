@@ -12,7 +12,7 @@ from stylelora.evaluation.finished import Finished, Series, joined, read_finishe
 from stylelora.metrics.style import STYLE, STYLE_GAIN
 from stylelora.records import InputError, Quantity
 from stylelora.runs.pictures import BASE
-from stylelora.studies.plan import Study, StudyTest, named
+from stylelora.studies.plan import CONDITIONS, Study, StudyTest, named
 
 Recipe = tuple[dict[str, float], str]
 
@@ -90,7 +90,7 @@ def read_arms(study: Study) -> Reading:
     for test in study.tests:
         reasons = {run.label: why for run in test.runs if (why := why_not(run.folder, "training"))}
         if not reasons and (why := why_not(test.folder, "test")):
-            reasons = {label_of_test(study, test): why}
+            reasons = {test.label: why}
         excluded |= reasons
         if not reasons:
             done.append((test, read_finished(test.folder)))
@@ -130,13 +130,6 @@ def why_not(folder: Path, what: str) -> str | None:
 def read_result(folder: Path) -> dict[str, Any]:
     """Return the record in a run's `result.json`."""
     return json.loads((folder / "result.json").read_text())
-
-
-def label_of_test(study: Study, test: StudyTest) -> str:
-    """Return what tells a test from the others, such as `rank 16, seed 0`."""
-    run = test.runs[0]
-    levels = {factor: label for factor, label in run.levels.items() if factor != study.together}
-    return ", ".join(filter(None, [named(levels), f"seed {run.seed}"]))
 
 
 def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
@@ -192,9 +185,9 @@ def _condition_levels(recipes: list[Recipe]) -> tuple[str, list[str]]:
     """Return what conditions differ in, as a factor with a label for each."""
     weights = [" + ".join(f"{style} {weight:g}" for style, weight in recipe[0].items()) for recipe in recipes]
     if len(set(weights)) == 1:
-        return "method", [method for _, method in recipes]
+        return CONDITIONS[0], [method for _, method in recipes]
     several = len({method for mixed, method in recipes if len(mixed) > 1}) > 1
-    return "adapters", [
+    return CONDITIONS[1], [
         f"{text}, {method}" if several and len(mixed) > 1 else text
         for text, (mixed, method) in zip(weights, recipes, strict=True)
     ]

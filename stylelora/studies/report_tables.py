@@ -10,7 +10,7 @@ from stylelora.runs.result import read_tests
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_design import Design
 from stylelora.studies.report_outcome import Outcome, means_by_seed
-from stylelora.studies.report_read import Reading, label_of_test
+from stylelora.studies.report_read import Reading
 from stylelora.studies.report_words import columns, spoken
 
 Table = tuple[list[str], list[list[str]]]
@@ -54,14 +54,14 @@ def trends_table(study: Study, outcome: Outcome) -> Table:
     return heading, rows
 
 
-def endpoints_table(study: Study, found: Reading) -> Table:
+def endpoints_table(found: Reading) -> Table:
     """Return a row for each endpoint that the tests themselves declare."""
     tests = {test.folder: test for arm in found.arms for test in arm.tests}
     rows = []
     for folder, test in tests.items():
         for one in read_tests(folder):
             number = "-" if one.difference is None else f"{one.difference:.3f}"
-            what = [label_of_test(study, test), one.condition, str(one.quantity)]
+            what = [test.label, one.condition, str(one.quantity)]
             rows.append([*what, number, p_said(one.p_value), p_said(one.p_holm)])
     return ["test", "condition", "endpoint", "difference", "p", "p, Holm"], rows
 

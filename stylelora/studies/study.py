@@ -12,7 +12,7 @@ from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
 from stylelora.studies.check import check_configs
 from stylelora.studies.launchers import local, workers_here
-from stylelora.studies.plan import Study, named, write_configs
+from stylelora.studies.plan import Study, write_configs
 from stylelora.studies.reading import read_study
 from stylelora.studies.report import write_report
 from stylelora.studies.report_figures import check_matplotlib
@@ -71,10 +71,8 @@ def tests(plan: Study) -> list[Step]:
     """Return the tests of a study."""
     found, settings = [], read_yaml(plan.test)
     for test in plan.tests:
-        shared = {factor: label for factor, label in test.runs[0].levels.items() if factor != plan.together}
-        label = ", ".join(filter(None, [named(shared), f"seed {test.runs[0].seed}"]))
         adapters = tuple(run.adapter for run in test.runs)
-        found.append(Step("test", label, test.config, settings, test.folder, adapters))
+        found.append(Step("test", test.label, test.config, settings, test.folder, adapters))
     return found
 
 

@@ -144,7 +144,10 @@ def test_options_find_their_place_in_classes():
         ({"compare": "some"}, "compare is some; give all, trend, or against"),
         ({"compare": "against"}, "compare is against; give all, trend, or against"),
         ({"compare": {"against": 8}}, "names rank 8, which is none of the arms"),
-        ({"compare": {"trend": "size"}}, "names size, which is no factor"),
+        ({"compare": {"trend": "size"}}, "names size, which is no factor of the arms; choose from rank"),
+        ({"compare": {"against": {"method": "sum"}}}, "names method sum, which is none of the arms"),
+        ({"together": "rank", "compare": {"against": {"rank": 4}}}, "names rank 4, which is none of the arms"),
+        ({"together": "rank", "compare": "trend"}, "names method, which is no factor of the arms$"),
         ({"base": "configs/none.yaml"}, r"configs.none\.yaml cannot be read"),
         ({"test": "configs/none.yaml"}, r"configs.none\.yaml cannot be read"),
     ],
@@ -153,6 +156,11 @@ def test_what_is_wrong_with_a_study_is_said_in_one_sentence(read, more, said):
     with pytest.raises(InputError, match=said) as error:
         read(**more)
     assert "\n" not in str(error.value)
+
+
+def test_arms_of_one_test_are_compared_with_one_of_its_conditions(read):
+    assert read(together="rank", compare={"against": "sum"}).against == {"method": "sum"}
+    assert read(together="rank", compare={"against": {"adapters": "a 1"}}).against == {"adapters": "a 1"}
 
 
 def test_a_comparison_among_several_factors_names_its_own(read):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -341,6 +342,13 @@ def test_of_runs_that_are_tested_together_the_conditions_with_the_metric_are_arm
     assert one.test.difference.value == pytest.approx(0.03)
     assert one.this.label == "method composite"
     assert "of method composite is 0.030 (0.030 to 0.030) higher than of method sum" in said(study)
+    study = replace(study, compare="against", against={"method": "composite"})
+    (one,) = outcome_of(study, read_arms(study)).differences
+    assert (one.this.label, one.first.label) == ("method sum", "method composite")
+    study = replace(study, compare="against", against={"method": "none"})
+    outcome = outcome_of(study, read_arms(study))
+    assert outcome.differences == []
+    assert "method sum minus method none: the latter has no finished run" in outcome.unmeasured
 
 
 def test_arms_of_several_styles_are_compared_with_the_base_each_by_its_own_style(home):
