@@ -12,9 +12,11 @@ from stylelora.evaluation.summary import markdown
 from stylelora.files import write
 from stylelora.records import Quantity
 from stylelora.runs.html import render
+from stylelora.runs.result import read_tests
 from stylelora.studies import report_figures as figures
 from stylelora.studies.plan import Study
 from stylelora.studies.report_design import Design, commands, design_of, single_commands
+from stylelora.studies.report_measures import columns, meaning_of, spoken
 from stylelora.studies.report_outcome import Outcome, outcome_of
 from stylelora.studies.report_pictures import as_jpeg, matrix_of, write_matrix
 from stylelora.studies.report_read import Reading, read_arms
@@ -27,17 +29,7 @@ from stylelora.studies.report_tables import (
     runs_table,
     trends_table,
 )
-from stylelora.studies.report_words import (
-    answer,
-    columns,
-    compared,
-    covers,
-    limits,
-    meaning_of,
-    method,
-    setting,
-    spoken,
-)
+from stylelora.studies.report_words import answer, compared, covers, limits, method, setting
 
 
 def write_report(study: Study, folder: Path) -> Path:
@@ -83,20 +75,21 @@ def write_report(study: Study, folder: Path) -> Path:
 def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
     """Return what page and Markdown say, without figures and pictures."""
     shown, design = columns(found, outcome.primary), design_of(study, found)
+    declared = [one.quantity for test in found.tests for one in read_tests(test.folder)] if study.together else []
     return {
         "study": study,
         "primary": outcome.primary and spoken(outcome.primary),
-        "answer": answer(study, outcome),
+        "answer": answer(study, found, outcome),
         "setting": setting(study, found, design),
         "compared": compared(study, outcome),
         "covers": covers(found.arms, outcome.primary),
-        "meanings": {spoken(one): meaning_of(one, outcome) for one in shown},
+        "meanings": {spoken(one): meaning_of(one, outcome) for one in dict.fromkeys([*shown, *declared])},
         "design": design,
         "arms": arms_table(found, outcome),
         "differences": differences_table(study, outcome) if outcome.differences else None,
         "trends": trends_table(study, outcome) if outcome.responses else None,
         "endpoints": endpoints_table(found) if study.together else None,
-        "method": method(study, found, outcome),
+        "method": method(study, found, outcome, design),
         "limits": limits(study, found, outcome),
         "unmeasured": outcome.unmeasured,
         "excluded": found.excluded,

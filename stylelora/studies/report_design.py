@@ -57,7 +57,7 @@ class Design:
 def design_of(study: Study, found: Reading) -> Design:
     """Gather the design from the study's configs, results and LoRA files."""
     options = [dict(flat(run.config)) for run in study.runs]
-    done = [run for run in study.runs if run.label not in found.excluded]
+    done = [run for test in found.tests for run in test.runs]
     notes, results = [read_notes(run.adapter) for run in done], [read_result(run.folder) for run in done]
     facts = {
         said: _range([one.get(note, "")[: HASH if "hash" in said else None] for one in notes])
@@ -73,8 +73,8 @@ def design_of(study: Study, found: Reading) -> Design:
         }
         for run, note, result in zip(done, notes, results, strict=True)
     }
-    tests = {one.folder: one for arm in found.arms for one in arm.finished}
-    versions = [{"code": one["git"]} | one["versions"] for one in (*results, *map(read_result, tests))]
+    tested = [read_result(test.folder) for test in found.tests]
+    versions = [{"code": one["git"]} | one["versions"] for one in (*results, *tested)]
     return Design(
         _varied(study, options),
         {
@@ -154,7 +154,8 @@ def _tested(study: Study, found: Reading) -> dict[str, str]:
     """Return what is common to the tests."""
     arm = found.arms[0]
     pictures = [one for quantity, one in arm.series.items() if quantity.judge is not None]
-    said = {"config of the tests": str(study.test)}
+    said, file = {"config of the tests": str(study.test)}, arm.finished[0].settings.get("data.file")
+    said |= {"file of the prompts": str(file)} if file else {}
     if pictures:
         own = pictures[0].by_run[0]
         prompts = {prompt for prompt, _ in own}

@@ -13,9 +13,9 @@ from stylelora.files import write
 from stylelora.metrics.skill import SKILL_AT_TIMESTEP
 from stylelora.records import InputError
 from stylelora.studies.plan import Study, named
+from stylelora.studies.report_measures import spoken
 from stylelora.studies.report_outcome import FROM_BASE, Outcome, is_ordered, means_by_seed
 from stylelora.studies.report_read import Arm, Reading
-from stylelora.studies.report_words import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from stylelora.evaluation.compare import is_called, is_of
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished, skill_by_timestep
 from stylelora.metrics.style import STYLE, STYLE_GAIN
 from stylelora.records import InputError, Quantity
-from stylelora.runs.pictures import BASE
+from stylelora.runs.pictures import BASE, read_lines
 from stylelora.studies.plan import CONDITIONS, Study, StudyTest, named
 
 Recipe = tuple[dict[str, float], str]
@@ -77,6 +77,16 @@ class Reading:
     base: dict[Quantity, Series]
     excluded: dict[str, str]
     factors: dict[str, list[str]]
+
+    @property
+    def tests(self) -> list[StudyTest]:
+        """Return the tests behind the arms, each once."""
+        return list({test.folder: test for arm in self.arms for test in arm.tests}.values())
+
+    @property
+    def prompts(self) -> list[str]:
+        """Return the prompts, in the order of the test."""
+        return list(dict.fromkeys(row["content"] for row in read_lines(self.tests[0].folder / "values.jsonl")))
 
 
 def read_arms(study: Study) -> Reading:

@@ -9,9 +9,9 @@ from stylelora.evaluation.summary import cell, p_said
 from stylelora.runs.result import read_tests
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_design import Design
+from stylelora.studies.report_measures import columns, spoken
 from stylelora.studies.report_outcome import Outcome, means_by_seed
 from stylelora.studies.report_read import Reading
-from stylelora.studies.report_words import columns, spoken
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -56,10 +56,9 @@ def trends_table(study: Study, outcome: Outcome) -> Table:
 
 def endpoints_table(found: Reading) -> Table:
     """Return a row for each endpoint that the tests themselves declare."""
-    tests = {test.folder: test for arm in found.arms for test in arm.tests}
     rows = []
-    for folder, test in tests.items():
-        for one in read_tests(folder):
+    for test in found.tests:
+        for one in read_tests(test.folder):
             number = "-" if one.difference is None else f"{one.difference:.3f}"
             what = [test.label, one.condition, str(one.quantity)]
             rows.append([*what, number, p_said(one.p_value), p_said(one.p_holm)])

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from stylelora.evaluation.summary import p_said
-from stylelora.metrics.attainment import ATTAINMENT
-from stylelora.metrics.both import BOTH_SCORE
-from stylelora.metrics.clip_score import CLIP_SCORE
-from stylelora.metrics.measure import MEASURES
-from stylelora.metrics.skill import SKILL
-from stylelora.metrics.style import STYLE_GAIN
 from stylelora.records import Estimate, Quantity
+from stylelora.runs.result import read_tests
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_design import Design, flat
+from stylelora.studies.report_measures import scales, spoken, units
 from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient
 from stylelora.studies.report_read import Arm, Reading
 
-#: Measures of the main table, beside the primary one.
-SHOWN = [STYLE_GAIN, SKILL, CLIP_SCORE, BOTH_SCORE]
 MOST = 8  # differences said one by one
-
-
-def spoken(quantity: Quantity) -> str:
-    """Return a quantity's measure as words."""
-    return quantity.measure.replace("clip_", "CLIP ").replace("_", " ")
-
-
-def columns(found: Reading, primary: Quantity | None) -> list[Quantity]:
-    """Return what the main table shows: the primary metric, then others, each by its first judge."""
-    chosen = [primary] if primary else []
-    for measure in SHOWN:
-        every = (quantity for arm in found.arms for quantity in arm.series if quantity.measure == measure.name)
-        first = next((one for one in every if one.style in (None, *found.arms[0].styles)), None)
-        chosen += [first] if first and first not in chosen else []
-    return chosen
-
-
-def meaning_of(quantity: Quantity, outcome: Outcome) -> str:
-    """Return in one sentence what a quantity is, who judges it, and which way is better."""
-    measure = MEASURES[quantity.measure]
-    what = measure.meaning
-    if quantity.measure == ATTAINMENT.name and outcome.scale:
-        what = (
-            "how much of the style the pictures show, by their similarity to its held-out pictures (cosine), on one "
-            f"scale for all arms: 0 is the base without an adapter, 1 is {_scales(outcome)}"
-        )
-    judge = f" The judge is the network {quantity.judge}." if quantity.judge else ""
-    better = "Higher" if measure.higher_is_better else "Lower"
-    return f"{what[0].upper()}{what[1:]}.{judge} {better} is better."
-
-
-def _scales(outcome: Outcome) -> str:
-    if len(outcome.scale) == 1:
-        return outcome.scale[0].label
-    return ", ".join(f"{arm.label} for {arm.styles[0]}" for arm in outcome.scale)
 
 
 def compared(study: Study, outcome: Outcome) -> str:
@@ -68,11 +27,6 @@ def compared(study: Study, outcome: Outcome) -> str:
     if any(not one.first.levels for one in outcome.differences):
         return "every arm with the base, since arms of different styles cannot be compared with one another"
     return "all pairs of arms"
-
-
-def units(primary: Quantity | None) -> str:
-    """Return what was drawn from many: the independent units of a quantity."""
-    return "held-out pictures" if primary and primary.measure == SKILL.name else "prompts"
 
 
 def covers(arms: Sequence[Arm], primary: Quantity | None) -> str:
@@ -94,15 +48,17 @@ def setting(study: Study, found: Reading, design: Design) -> str:
     """Return what was done, in a few sentences."""
     told, tested = design.facts, design.tested
     pictures = f" from {told['pictures trained on']} pictures" if "pictures trained on" in told else ""
+    pictures += f" at {told['resolution, px']} px" if "resolution, px" in told else ""
     arms = f"arms that differ in {' and '.join(found.factors)}" if len(found.arms) > 1 else "arm"
     said = (
         f"{len(design.runs)} LoRAs of the {_plural('style', styles_of(found))} were trained on the "
-        f"{_plural('base', bases_of(study))}{pictures}, in {len(found.arms)} {arms}, "
+        f"{_plural('base', map(_base_said, bases_of(study)))}{pictures}, in {len(found.arms)} {arms}, "
         f"with the {_plural('training seed', study.seeds)}."
     )
     if "prompts" in tested:
         each = tested["pictures of each prompt"]
-        said += f" Each arm drew {tested['prompts']} prompts, {each} picture{'s' * (each != '1')} of each."
+        said += f" Each arm drew {tested['prompts']} prompts, {each} picture{'s' * (each != '1')} of each"
+        said += f", such as {', '.join(found.prompts[:3])}."
     if "held-out pictures for skill" in tested:
         said += (
             f" Skill is measured on {tested['held-out pictures for skill']} pictures that no adapter was trained on."
@@ -120,11 +76,16 @@ def bases_of(study: Study) -> list[str]:
     return list(dict.fromkeys(str(dict(flat(run.config)).get("model.base", "default")) for run in study.runs))
 
 
-def _plural(word: str, names: Sequence[object]) -> str:
+def _base_said(base: str) -> str:
+    return "mini (the tiny Stable Diffusion for pictures of 64 px that comes with the code)" if base == "mini" else base
+
+
+def _plural(word: str, names: Iterable[object]) -> str:
+    names = list(names)
     return f"{word}{'s' * (len(names) > 1)} {', '.join(map(str, names))}"
 
 
-def answer(study: Study, outcome: Outcome) -> list[str]:
+def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     """Return what was found, sentence by sentence."""
     if outcome.primary is None:
         return ["The primary metric could not be measured, so the question is not answered."]
@@ -143,12 +104,28 @@ def answer(study: Study, outcome: Outcome) -> list[str]:
     said += [_difference_said(study, outcome, one) for one in shown[:MOST]]
     if len(shown) > MOST:
         said.append(f"The table of differences has the other {len(shown) - MOST}.")
-    return said
+    return said + [
+        f"By the test of {test.label}, {spoken(one.quantity)} of {one.condition} is {one.difference:.3f}; adjusted "
+        f"p = {p_said(one.p_holm)}."
+        for test in (found.tests if study.together else ())
+        for one in read_tests(test.folder)
+        if one.p_holm is not None and one.quantity.measure != outcome.primary.measure
+    ]
 
 
-def method(study: Study, found: Reading, outcome: Outcome) -> list[str]:
-    """Return how intervals and p-values were computed."""
-    said = [
+def method(study: Study, found: Reading, outcome: Outcome, design: Design) -> list[str]:
+    """Return how pictures were made, and how intervals and p-values were computed."""
+    start, rule = (design.kept.get(f"model.{name}") for name in ("start", "keep"))
+    said = ["Prompts begin with the trigger words of the adapters that draw; the base gets them without."]
+    if start and float(start):
+        said.append(
+            f"The base alone draws the first {float(start):.0%} of the sampling steps; at their timesteps skill is 0."
+        )
+    if rule:
+        said.append(
+            f"Of each training the adapter of one epoch is kept and tested, by the rule `{rule}` of model.keep."
+        )
+    said += [
         "Every arm draws the same prompts with the same seeds, so arms are compared picture by picture. The unit is "
         "the prompt, or, for skill, the held-out picture; several pictures of a prompt count as one, by their mean."
     ]
@@ -192,7 +169,7 @@ def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     ]
     if outcome.scale:
         said.append(
-            f"The scale of attainment, from the base to {_scales(outcome)}, is treated as exact: intervals do not "
+            f"The scale of attainment, from the base to {scales(outcome)}, is treated as exact: intervals do not "
             "cover its own error."
         )
     if small := [one for one in outcome.responses if one.trend.least > LEVEL]:

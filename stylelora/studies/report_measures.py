@@ -1,0 +1,76 @@
+"""The measures of a report: which it shows, what they are called, and what they mean."""
+
+from __future__ import annotations
+
+from stylelora.metrics.attainment import ATTAINMENT
+from stylelora.metrics.both import BOTH_ABOVE_COIN_FLIP, BOTH_ABOVE_PIXEL_AVERAGE, BOTH_SCORE
+from stylelora.metrics.clip_score import CLIP_SCORE
+from stylelora.metrics.measure import MEASURES
+from stylelora.metrics.skill import SKILL
+from stylelora.metrics.style import STYLE_GAIN
+from stylelora.records import Quantity
+from stylelora.studies.report_outcome import Outcome
+from stylelora.studies.report_read import Reading
+
+#: Measures of the main table, beside the primary one.
+SHOWN = (STYLE_GAIN, SKILL, CLIP_SCORE, BOTH_SCORE)
+#: What needs more words than elsewhere, where a page has explained it before.
+MEANINGS = {
+    STYLE_GAIN.name: "how much nearer to the style pictures are than the base's of the same prompts and seeds; near is "
+    "the cosine of a picture's vector to the mean vector of the style's held-out pictures",
+    SKILL.name: "the share of the base's loss on held-out pictures that the adapter removes: 0 is the base, 1 a "
+    "perfect prediction of the noise",
+    CLIP_SCORE.name: "how well pictures show what the prompt asks for, whatever the style: the cosine of a picture's "
+    "vector to that of its prompt without trigger words",
+    BOTH_SCORE.name: "the mean over pictures of the smaller of their attainments of both styles, each on a scale from "
+    "the base, 0, to the style's adapter alone, 1: a picture must show both",
+}
+_ABOVE = "the both-score of a blend minus that of {}; above 0, its pictures show both styles more than that does"
+MEANINGS |= {
+    BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture"),
+    BOTH_ABOVE_PIXEL_AVERAGE.name: _ABOVE.format("mixing its two adapters' pictures pixel by pixel"),
+}
+JUDGES = {
+    "mini": "the network that scores pictures and texts of the embedded base, made like CLIP",
+    "mini-style": "the network of the embedded base that puts pictures of one style near each other",
+}
+
+
+def spoken(quantity: Quantity) -> str:
+    """Return a quantity's measure as words."""
+    return quantity.measure.replace("clip_", "CLIP ").replace("_", " ")
+
+
+def columns(found: Reading, primary: Quantity | None) -> list[Quantity]:
+    """Return what the main table shows: the primary metric, then others, each by its first judge."""
+    chosen = [primary] if primary else []
+    for measure in SHOWN:
+        first = next((one for arm in found.arms for one in arm.called(measure.name)), None)
+        chosen += [first] if first and first not in chosen else []
+    return chosen
+
+
+def meaning_of(quantity: Quantity, outcome: Outcome) -> str:
+    """Return what a quantity is, who judges it, and which way is better."""
+    measure = MEASURES[quantity.measure]
+    what = MEANINGS.get(measure.name, measure.meaning)
+    if measure.name == ATTAINMENT.name and outcome.scale:
+        what = (
+            "how near to the style pictures are, by the cosine of a picture's vector to the mean vector of the style's "
+            f"held-out pictures, on one scale for all arms: 0 is the mean of the base, 1 that of {scales(outcome)}"
+        )
+    judge = f" Judge: {quantity.judge}" if quantity.judge else ""
+    judge += f", {JUDGES[quantity.judge]}." if quantity.judge in JUDGES else "." if judge else ""
+    return f"{what}.{judge} {'Higher' if measure.higher_is_better else 'Lower'} is better."
+
+
+def scales(outcome: Outcome) -> str:
+    """Return the arms whose attainment is 1 as text."""
+    if len(outcome.scale) == 1:
+        return outcome.scale[0].label
+    return ", ".join(f"{arm.label} for {arm.styles[0]}" for arm in outcome.scale)
+
+
+def units(primary: Quantity | None) -> str:
+    """Return what was drawn from many: the independent units of a quantity."""
+    return "held-out pictures" if primary and primary.measure == SKILL.name else "prompts"
