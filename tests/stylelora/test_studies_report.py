@@ -251,7 +251,7 @@ def test_the_report_is_whole(home):
         "9 LoRAs of the style ink were trained on the base mini (",
         "from 71 pictures, in 3 arms that differ in rank, with the training seeds 0, 1, 2.",
         "Each arm drew 20 prompts, 1 picture of each, such as thing 0, thing 1, thing 2.",
-        "1 is rank 64",
+        "0 is the mean of the base, 1 that of rank 64",
         "python cli.py study study.yaml",
         "model.rank 16, model.alpha 16",
         "rank 16, seed 0",
