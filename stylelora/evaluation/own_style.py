@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def _taken_out(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             raise InputError(f"{STYLE} needs a name and a folder of pictures, such as {STYLE} mystyle=data/mystyle")
         if name in folders:
             raise InputError(f"{STYLE} names {name} twice; give one folder, which may have others inside")
-        folders[name] = folder
+        folders[name] = os.path.expanduser(folder)  # a shell does not, after a name
     return rest, folders
 
 

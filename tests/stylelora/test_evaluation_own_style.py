@@ -14,7 +14,8 @@ from stylelora.evaluation.adapters import doubts, styles_of
 from stylelora.evaluation.own_style import with_style
 from stylelora.lora.read import Adapter
 from stylelora.records import InputError
-from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words, metrics_of, parser_alone, run_cli
+from stylelora.studies.check import parser_alone
+from tests.runs import ROOT, draw_pictures, evaluation_words, fit_words, metrics_of, run_cli
 
 CONFIGS = ROOT / "configs"
 OURS = {"base": "mini", "style": "ink", "trigger": "inkstyle", "resolution": "64", "held_out_share": "0.3"}
@@ -79,8 +80,8 @@ def test_the_config_beside_it_says_how_it_was_trained(write, tmp_path):
     assert read(words_of(file))["--trainer.default_root_dir"] == f"{file.parent}/test"
     last = file.rename(file.with_name("mine-last.safetensors"))
     assert read(words_of(last))["--trainer.default_root_dir"] == f"{file.parent}/test-last"
-    (style,) = styles(words_of(last, more=["--style=ink=moved/to"]))
-    assert style["init_args"]["root"] == "moved/to" and style["init_args"]["buckets"]
+    (style,) = styles(words_of(last, more=["--style=ink=~/moved/to"]))
+    assert style["init_args"]["root"] == str(Path.home() / "moved/to") and style["init_args"]["buckets"]
 
 
 def test_a_style_that_comes_along_is_known_by_its_name_and_trigger(write):

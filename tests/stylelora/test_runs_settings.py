@@ -111,6 +111,12 @@ def test_a_file_that_training_began_with_may_be_gone():
     assert serious(changes(before, now)) == {}
 
 
+def test_which_pictures_are_trained_on_is_compared_by_what_they_are():
+    """So a checkpoint that is older than these options goes on."""
+    now = settings_of_run(config(data_name="ink", data_pictures=None, data_pictures_seed=0), 1)
+    assert serious(changes(settings_of_run(config(), 1), now)) == {}
+
+
 def test_a_name_that_is_no_setting_is_refused_but_one_that_did_not_change_is_none():
     check_names(["lr", "model.optimizer", "all", "flip"], settings_of_run(config(), 1))
     with pytest.raises(InputError, match=r"data\.flp, which is no setting of this run, did you mean 'data\.flip'"):
