@@ -8,6 +8,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 from stylelora.metrics.comparison import holm
@@ -15,6 +16,7 @@ from stylelora.records import InputError, Quantity
 from stylelora.studies.report import content, write_report
 from stylelora.studies.report_design import design_of
 from stylelora.studies.report_outcome import outcome_of
+from stylelora.studies.report_pictures import matrix_of
 from stylelora.studies.report_read import read_arms
 from stylelora.studies.report_tables import latex, tex
 from tests.studies import RANK, SCORE, STYLE, write_run, write_study
@@ -107,6 +109,19 @@ def test_the_trend_is_counted_over_all_arrangements_of_the_adapters(home):
     attained = [[*map(np.mean, table)] for table in table_of(study, STYLE).values()]
     gain = np.mean(attained[-1]) - values(study.runs[0], STYLE, "base").mean()
     assert one.slope.value == pytest.approx(np.polyfit(range(3), np.mean(attained, 1), 1)[0] / gain)
+    steps = (table_of(study, STYLE)["64"] - table_of(study, STYLE)["4"]) / 2 / gain  # the slope of each cell
+    errors = [stats.sem(steps.mean(axis)) * stats.t(n - 1).ppf(0.975) for axis, n in ((1, 3), (0, 20))]
+    assert one.slope.ci_high - one.slope.value == pytest.approx(np.hypot(*errors))
+
+
+def test_a_difference_counts_only_if_it_does_after_adjustment(home):
+    study = write_study(home, gain=by_rank)
+    one = outcome_of(study, read_arms(study)).differences[0]
+    assert one.test.p_value < 0.05
+    assert replace(one, p_holm=0.06, p_equal_holm=0.06).verdict == "undecided"
+    assert replace(one, p_holm=0.05, p_equal_holm=0.06).verdict == "lower"
+    assert replace(one, p_holm=0.05, p_equal_holm=0.05).verdict == "lower, but equal to within the margin"
+    assert replace(one, p_holm=0.06, p_equal_holm=None).verdict == "undecided"
 
 
 def test_the_lowest_sufficient_level_is_equal_as_are_all_above(home):
@@ -289,6 +304,27 @@ def check_tables(study, folder):
     assert record["runs"]["rank 16, seed 1"]["pictures"] == "71"
     assert record["scale"] == ["rank 64"]
     assert record["versions"]["code"] == "abc123"
+
+
+def test_the_matrix_has_the_base_first_and_each_arm_at_one_seed_and_the_same_prompts(home):
+    study = write_study(home, gain=by_rank, pictures=True)
+    (study.runs[0].folder / "result.json").unlink()  # so that seed 0 is not in all arms
+    matrix = matrix_of(read_arms(study))
+    assert (matrix.seed, matrix.every) == (1, 3)
+    assert matrix.prompts == [f"thing {i}" for i in range(0, 18, 3)]
+    assert list(matrix.rows) == ["base", "rank 4", "rank 16", "rank 64"]
+    shades = {}
+    for label, files in matrix.rows.items():
+        assert [file.stem.split("-")[1] for file in files] == [str(i) for i in range(0, 18, 3)]
+        with Image.open(files[0]) as picture:
+            shades[label] = picture.getpixel((0, 0))[0]
+    assert shades["base"] == 60
+    assert 60 < shades["rank 4"] < shades["rank 16"]
+    assert {files[0].parent for label, files in matrix.rows.items() if label != "base"} == {
+        run.folder / "test" for run in study.runs if run.seed == 1
+    }
+    matrix.rows["rank 4"][3].unlink()
+    assert matrix_of(read_arms(study)) is None
 
 
 def test_latex_has_as_many_cells_in_each_row_and_no_open_commands(home):
