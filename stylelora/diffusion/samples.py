@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from stylelora.diffusion.sample import (
     initial_noise,
     walk,
 )
+from stylelora.lora.fold import folded
 from stylelora.lora.inject import adapter_disabled
 from stylelora.lora.read import check_start
 from stylelora.lora.text_encoder import TrainedTextEncoder
@@ -53,10 +54,12 @@ class Sampler:
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         self._vae: nn.Module | None = None
         self._base_images: dict[int, Tensor] = {}  # by index of the samples
+        self._base_predictions: dict[tuple, dict[int, Tensor]] = {}  # before the adapter joins, by indices and call
 
     def forget(self) -> None:
         """Forget the base's pictures, since other prompts come."""
         self._base_images.clear()
+        self._base_predictions.clear()
 
     def draw(self, unet: nn.Module, batch: dict, text_encoder: TrainedTextEncoder | None = None) -> SampleBatch:
         """Draw a data module's batch of prompts of one size, number of steps and guidance scale.
@@ -84,9 +87,11 @@ class Sampler:
         steps = self.num_inference_steps if steps is None else steps
         scale = self.guidance_scale if scale is None else scale
         parts = unet, batch, text_encoder, scale
-        stages = {0: partial(_predicting, *parts, "content_")}  # without the trigger word
+        joins = first_call(self.begins, steps, self.scheduler.order)
+        known = self._base_predictions.setdefault(tuple(batch["index"]), {})
+        stages = {0: partial(_base_predicting, *parts, known, joins)}
         if begins is not None:
-            stages[first_call(begins, steps, self.scheduler.order)] = partial(_predicting, *parts, "")
+            stages[joins] = partial(_predicting, *parts, "")
         device = next(unet.parameters()).device
         start = initial_noise(batch["seed"], batch["latent_shape"]).to(device)
         with in_turn(stages) as predict:
@@ -102,5 +107,27 @@ def _predicting(
     unet: nn.Module, batch: dict, text_encoder: TrainedTextEncoder | None, scale: float, prefix: str
 ) -> Iterator[Predict]:
     given = Conditioning.of_batch if text_encoder is None else text_encoder.of_batch
-    with adapter_disabled(unet, text_encoder) if prefix else nullcontext():
+    with adapter_disabled(unet, text_encoder) if prefix else folded(unet):
         yield guided(unet, given(batch, prefix), given(batch, "negative_"), scale)
+
+
+@contextmanager
+def _base_predicting(
+    unet: nn.Module,
+    batch: dict,
+    text_encoder: TrainedTextEncoder | None,
+    scale: float,
+    known: dict[int, Tensor],
+    joins: int,
+) -> Iterator[Predict]:
+    """Predict without the trigger word; up to the call where the adapter joins only once per run: all is the same."""
+    with _predicting(unet, batch, text_encoder, scale, "content_") as predict:
+
+        def predicted(x: Tensor, t: Tensor, call: int) -> Tensor:
+            if call >= joins:
+                return predict(x, t, call)
+            if call not in known:
+                known[call] = predict(x, t, call)
+            return known[call]
+
+        yield predicted

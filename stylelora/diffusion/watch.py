@@ -19,6 +19,7 @@ from stylelora.base.numbers import bad_places, bad_rows, bad_weights
 from stylelora.diffusion.loss import BANK_TIMESTEPS, bank_losses
 from stylelora.diffusion.objective import Objective
 from stylelora.distributed import gather_objects
+from stylelora.lora.fold import folded
 from stylelora.lora.inject import adapter_disabled, adapter_parameters
 from stylelora.records import InputError, some
 from stylelora.texts import quoted
@@ -99,7 +100,8 @@ class Watch:
         """
         names, more = batch["sha256"], {"mask": batch.get("mask"), "places": places}
         compute = partial(bank_losses, self.model.unet, self.model.scheduler, latents, names, **more)
-        losses = compute(given)
+        with folded(self.model.unet):
+            losses = compute(given)
         if bad_rows(losses):
             one = _seen(batch, lambda: [BANK_TIMESTEPS[place] for place in places], latents, given, losses, compute)
             raise InputError(
