@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from stylelora.lora.inject import adapter_parameters
 from stylelora.records import InputError
@@ -35,7 +35,7 @@ def optimizer_of(
         raise InputError(f"lora_plus_ratio is {lora_plus_ratio}; give a number above 0, such as 16, or null")
     models = [("unet", unet, None)] + [("text_encoder", text_encoder, text_encoder_rate)] * (text_encoder is not None)
     if lora_plus_ratio is None and all(rate is None for _, _, rate in models):
-        return make([parameter for _, model, _ in models for parameter in adapter_parameters(model)])
+        return fused(make([parameter for _, model, _ in models for parameter in adapter_parameters(model)]))
     groups = []
     for model_name, model, rate in models:
         parts = {"A": [], "B": []}
@@ -55,4 +55,16 @@ def optimizer_of(
                 "model.lora_plus_ratio and model.text_encoder.learning_rate, or choose another optimizer"
             )
         group["lr"] = (group["lr"] if rate is None else rate) * factor
+    return fused(optimizer)
+
+
+def fused(optimizer: Optimizer) -> Optimizer:
+    """Let PyTorch's Adam and AdamW update each group in one pass, unless they were told how; return the optimizer.
+
+    Weights differ from those of its loop over tensors in the last bits. As a group's option, unlike as an argument, it
+    leaves the scaling of gradients to GradScaler, so that they can be clipped.
+    """
+    for group in optimizer.param_groups if type(optimizer) in (Adam, AdamW) else ():
+        if group["fused"] is None and group["foreach"] is None and not group["differentiable"]:
+            group["fused"] = True
     return optimizer

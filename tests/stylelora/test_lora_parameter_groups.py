@@ -9,9 +9,10 @@ from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 
 from stylelora.lora.inject import inject_lora
-from stylelora.lora.parameter_groups import optimizer_of
+from stylelora.lora.parameter_groups import fused, optimizer_of
 from stylelora.records import InputError
 from tests.adapters import base_unet
+from tests.counting import Operations
 
 ADAMW = functools.partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1)
 
@@ -62,6 +63,39 @@ def test_the_text_encoder_has_its_own(models):
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
     optimizer = optimizer_of(ADAMW, *models, lora_plus_ratio=2.0, text_encoder_rate=5e-5)
     assert [*map(round, [group["lr"] * 1e6 for group in optimizer.param_groups])] == [1000, 2000, 50, 100]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam])
+def test_adam_updates_a_group_in_one_pass_as_its_loop_does(kind):
+    drawn = torch.Generator().manual_seed(0)
+    shapes = [(7, 5), (64,), (3, 4, 1, 1)]
+    ours, theirs = ([nn.Parameter(torch.full(shape, 0.3)) for shape in shapes] for _ in range(2))
+    optimizers = fused(kind(ours, lr=1e-3, weight_decay=0.1)), kind(theirs, lr=1e-3, weight_decay=0.1, foreach=False)
+    for _ in range(50):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = other.grad = torch.randn(one.shape, generator=drawn)
+        for optimizer in optimizers:
+            with Operations() as made:
+                optimizer.step()
+            if optimizer is optimizers[0]:
+                assert sum(count for name, count in made.count.items() if name.startswith("_fused")) == 1
+                assert not made.count.keys() & {"addcdiv_", "lerp_", "sqrt"}
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=0)
+        assert (one - 0.3).abs().max() > 1e-3
+
+
+def test_who_says_how_or_cannot_is_left_alone(models):
+    for make, expected in (
+        (ADAMW, (None, True)),
+        (functools.partial(ADAMW, foreach=False), (False, None)),
+        (functools.partial(ADAMW, fused=False), (None, False)),
+        (functools.partial(torch.optim.NAdam, lr=1e-3), (None, None)),
+    ):
+        for ratio in (None, 16.0):
+            groups = optimizer_of(make, models[0], lora_plus_ratio=ratio).param_groups
+            assert {(group["foreach"], group.get("fused")) for group in groups} == {expected}
+    assert not hasattr(optimizer_of(ADAMW, models[0]), "_step_supports_amp_scaling"), "else gradients are not clipped"
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])
