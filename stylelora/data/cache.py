@@ -1,6 +1,6 @@
 """On-disk cache of latents and text embeddings, one small file per entry.
 
-During training neither the VAE, the text encoder nor the full set of latents is in memory. The file name is a hash of
+During training neither the text encoder nor the full set of latents is in memory. The file name is a hash of
 everything that determines the content, so entries are never stale: changing a picture, a caption, the base or the
 resolution gives another name. Pictures and captions are encoded one at a time, so that a value does not depend on what
 else was requested with it or already cached.
@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,13 +77,22 @@ class Cache:
         device: device on which the VAE and the text encoder run.
         clip_skip: as of `embed_texts`.
         keeps_texts: whether the captions of pictures and samples are cached; not if their encoder is trained.
+        in_memory: bytes of entries that stay in memory once they are read and checked.
     """
 
     def __init__(
-        self, folder: Path, base: Path, device: torch.device | str, clip_skip: int = 1, keeps_texts: bool = True
+        self,
+        folder: Path,
+        base: Path,
+        device: torch.device | str,
+        clip_skip: int = 1,
+        keeps_texts: bool = True,
+        in_memory: int = 0,
     ) -> None:
         self.folder, self.base, self.device = folder, base, device
         self.clip_skip, self.keeps_texts = clip_skip, keeps_texts
+        self._kept: dict[Path, dict[str, Tensor]] = {}
+        self._left = in_memory
 
     def _path(self, kind: str, *key: object) -> Path:
         name = hashlib.sha256(json.dumps([FORMAT, kind, *key]).encode()).hexdigest()
@@ -105,17 +114,24 @@ class Cache:
 
     def latent(self, picture: Picture, view: View) -> dict[str, Tensor]:
         """Return `mean` and `std` of the latent, float32 (C, h, w), before multiplication by `scaling_factor`."""
-        path = self.latent_path(picture, view)
-        return read(path) or write(path, _encode_picture(picture, view, self._vae()))
+        return self._entry(self.latent_path(picture, view), lambda: _encode_picture(picture, view, self._vae()))
 
     def text(self, text: str) -> Tensor:
         """Return the text encoder's output, float32 (T, D)."""
-        path = self.text_path(text)
-        return (read(path) or write(path, self._encode_text(text, self._text_encoder())))["text"]
+        return self._entry(self.text_path(text), lambda: self._encode_text(text, self._text_encoder()))["text"]
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings of several texts, float32 (N, T, D)."""
         return torch.stack([self.text(text) for text in texts])
+
+    def _entry(self, path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if path in self._kept:
+            return self._kept[path]
+        found = read(path) or write(path, make())
+        if (size := sum(tensor.nbytes for tensor in found.values())) <= self._left:
+            self._left -= size
+            self._kept[path] = found = {name: tensor.clone() for name, tensor in found.items()}  # not of the file
+        return found
 
     def missing(self, wanted: Iterable[tuple[Picture, View]]) -> list[tuple[Picture, View]]:
         """Return the views not cached yet, without duplicates."""

@@ -85,6 +85,27 @@ def test_the_second_time_nothing_is_computed(tiny_sd, cache, folder, loaded):
     assert all(path.parts[1] == path.name[:2] for path in found)
 
 
+def test_entries_that_fit_into_memory_are_read_once_and_are_the_same(tiny_sd, cache, folder, monkeypatch):
+    wanted, reads = [(picture, VIEW) for picture in scan_folder(folder)], []
+    cache.add_latents(wanted)
+    cache.add_texts(["a"])
+    size = sum(tensor.nbytes for tensor in cache.latent(*wanted[0]).values())
+    monkeypatch.setattr(cache_module, "read", lambda path: reads.append(path) or read(path))
+    small = Cache(cache.folder, tiny_sd, "cpu", in_memory=3 * size + size // 2)
+    for _ in range(4):
+        for each in wanted:
+            found, kept = small.latent(*each), cache.latent(*each)
+            assert all(torch.equal(found[name], kept[name]) for name in ("mean", "std"))
+    assert len(reads) == 4 * len(wanted) + 3 + 4 * (len(wanted) - 3), "three fit"
+    reads.clear()
+    whole = Cache(cache.folder, tiny_sd, "cpu", in_memory=2**20)
+    assert all(torch.equal(whole.text("a"), cache.text("a")) for _ in range(3))
+    assert len(reads) == 3 + 1
+    before = whole.text("a").clone()
+    cache.text_path("a").write_bytes(b"another's")
+    assert torch.equal(whole.text("a"), before), "a copy, not a view of the file"
+
+
 def test_an_entry_does_not_depend_on_what_else_is_asked_for(tiny_sd, cache, folder, tmp_path):
     """Filled in one go, backwards, or one by one as training asks: the same bytes."""
     wanted = [(picture, VIEW) for picture in scan_folder(folder)]
