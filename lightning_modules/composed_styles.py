@@ -224,14 +224,14 @@ class ComposedStyles(L.LightningModule):
         width, height = (side or self.picture_side for side in batch["size"])
         start = initial_noise(keys, latent_shape(resolve_base(self.hparams.base), width, height)).to(self.device)
         own = {name: batch[name] for name in ("num_inference_steps", "guidance_scale") if batch[name] is not None}
-        rows = []
+        rows, known = [], {}
         conditions = [dataclasses.replace(one, **own) for one in self.conditions]
         for place, condition in enumerate(conditions):
             if own and condition in conditions[:place]:  # they differed in guidance only
                 continue
             latents = sample_condition(
                 self.unet, self.scheduler, self.blends, condition, start, batch["content"], self._embed,
-                batch["negative_prompt"],
+                batch["negative_prompt"], known,
             )  # fmt: skip
             settings = {
                 "condition": self.name(condition), "trigger": condition.trigger, "method": condition.method,

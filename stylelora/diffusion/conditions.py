@@ -7,15 +7,25 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from stylelora.base.conditioning import Conditioning
 from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS, Blending, Prompt
+from stylelora.diffusion.blends import Blends
 from stylelora.diffusion.prediction_sums import summed
 from stylelora.diffusion.regions import region_mask, regional_shares
-from stylelora.diffusion.sample import Predict, check_guidance, count_calls, first_call, guided, in_turn, walk
+from stylelora.diffusion.sample import (
+    Predict,
+    check_guidance,
+    count_calls,
+    first_call,
+    guided,
+    in_turn,
+    remembered,
+    walk,
+)
 from stylelora.lora.blend import added, blend
 from stylelora.lora.compose import METHODS
 from stylelora.lora.factors import Factors
@@ -28,8 +38,6 @@ from stylelora.records import InputError
 #: The name of a method, in weight space or while sampling.
 AnyMethod = Literal[(*METHODS, *SAMPLING_METHODS)]
 CONTENT = "{}"  # stands for the content in the template of a prompt
-KEPT_BYTES = 4 * 2**30
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,52 +105,6 @@ class Condition:
         return [prompt_of(used, content)]
 
 
-class Blends:
-    """Cache of blends, so that each is computed once for all batches and conditions that use it.
-
-    Args:
-        adapters: adapters of one base.
-        limit: size of the cache in bytes; blends beyond it are computed again for every batch.
-    """
-
-    def __init__(self, adapters: Sequence[Adapter], limit: int = KEPT_BYTES) -> None:
-        self.adapters = list(adapters)
-        self._left = limit
-        self._kept: dict[tuple, Any] = {}
-
-    def updates(self, condition: Condition) -> dict[str, Factors]:
-        """Return the blended update of each layer, for a method in weight space; none for the base.
-
-        Raises:
-            InputError: as `blend`.
-        """
-        mix, used = condition.mix(self.adapters)
-        if not used:
-            return {}
-        return self.once(condition, lambda: blend(used, mix.weights, condition.method, condition.options), _bytes)
-
-    def once(self, condition: Condition, make: Callable[[], T], size: Callable[[T], int] = lambda _: 0) -> T:
-        """Return the result of `make` for a condition's method, weights and options, from the cache if it is there.
-
-        Args:
-            condition: its steps, guidance, triggers and prompts do not affect the result.
-            make: computes the result.
-            size: returns the size of a result in bytes.
-        """
-        key = (condition.method, condition.mix(self.adapters)[0], repr(condition.options))
-        if key in self._kept:
-            return self._kept[key]
-        made = make()
-        if (needed := size(made)) <= self._left:
-            self._left -= needed
-            self._kept[key] = made
-        return made
-
-
-def _bytes(updates: dict[str, Factors]) -> int:
-    return sum(update.up.nbytes + update.down.nbytes for update in updates.values())
-
-
 def check_condition(condition: Condition, adapters: Sequence[Adapter]) -> None:
     """Check that a condition can be sampled.
 
@@ -193,6 +155,7 @@ def sample_condition(
     contents: Sequence[str],
     embed: Callable[[Sequence[str], Mapping[str, Factors]], Conditioning],
     negatives: Sequence[str] = ("",),
+    known: dict | None = None,
 ) -> Tensor:
     """Sample latents under a condition; the UNet is restored afterwards.
 
@@ -208,6 +171,8 @@ def sample_condition(
         contents: B prompts without trigger words.
         embed: maps texts, and updates of the text encoder, to their conditioning.
         negatives: B prompts that guidance leads away from, or one for all; as empty as in training by default.
+        known: what the base predicted under other conditions, of the same noise and prompts, before any adapter
+            starts; grows.
 
     Returns:
         latents, float32 (B, C, H, W).
@@ -221,7 +186,7 @@ def sample_condition(
     for begins in condition.starts(blends.adapters):
         now = condition.at(blends.adapters, begins)
         call = first_call(begins, steps, scheduler.order)
-        stages[call] = functools.partial(_stage, unet, scheduler, blends, now, start, contents, embed, negatives)
+        stages[call] = functools.partial(_stage, unet, scheduler, blends, now, start, contents, embed, negatives, known)
     with in_turn(stages) as predict:
         return walk(unet, scheduler, start, steps, predict)
 
@@ -236,6 +201,7 @@ def _stage(
     contents: Sequence[str],
     embed: Callable[[Sequence[str], Mapping[str, Factors]], Conditioning],
     negatives: Sequence[str],
+    known: dict | None,
 ) -> Iterator[Predict]:
     """Be in the stage of a condition; see `sample_condition`."""
     adapters = blends.adapters
@@ -251,7 +217,9 @@ def _stage(
         of_unet, of_text = parts(blends.updates(condition))
         prompt = encoded(0, of_text)
         with added(unet, of_unet):
-            yield guided(unet, prompt.text, prompt.empty, condition.guidance_scale)
+            predict = guided(unet, prompt.text, prompt.empty, condition.guidance_scale)
+            key = condition.prompt_template, condition.guidance_scale, condition.num_inference_steps
+            yield predict if used or known is None else remembered(predict, known.setdefault(key, {}))
         return
     method = SAMPLING_METHODS[condition.method]
     strength = 1.0 if method.from_base else mix.strength

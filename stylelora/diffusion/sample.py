@@ -89,6 +89,25 @@ def in_turn(stages: Mapping[int, Callable[[], AbstractContextManager[Predict]]])
         yield predicted
 
 
+def remembered(predict: Predict, known: dict[int, Tensor], until: float = math.inf) -> Predict:
+    """Predict each call once, where noise, prompts and network are the same each time.
+
+    Args:
+        predict: predicts what is not known.
+        known: predictions by the index of the call; grows.
+        until: index of the first call that is not remembered.
+    """
+
+    def predicted(x: Tensor, t: Tensor, call: int) -> Tensor:
+        if call >= until:
+            return predict(x, t, call)
+        if call not in known:
+            known[call] = predict(x, t, call)
+        return known[call]
+
+    return predicted
+
+
 def first_call(start: float, num_inference_steps: int, order: int) -> int:
     """Return the index of the UNet call with which an adapter joins.
 

@@ -21,6 +21,7 @@ from stylelora.diffusion.sample import (
     guided,
     in_turn,
     initial_noise,
+    remembered,
     walk,
 )
 from stylelora.lora.fold import folded
@@ -122,12 +123,4 @@ def _base_predicting(
 ) -> Iterator[Predict]:
     """Predict without the trigger word; up to the call where the adapter joins only once per run: all is the same."""
     with _predicting(unet, batch, text_encoder, scale, "content_") as predict:
-
-        def predicted(x: Tensor, t: Tensor, call: int) -> Tensor:
-            if call >= joins:
-                return predict(x, t, call)
-            if call not in known:
-                known[call] = predict(x, t, call)
-            return known[call]
-
-        yield predicted
+        yield remembered(predict, known, joins)

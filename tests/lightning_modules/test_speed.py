@@ -1,13 +1,18 @@
 """What a training computes once, and what not at all: counted, not timed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers.models import modeling_utils
 
-from lightning_modules import StyleLoRA
+from lightning_modules import ComposedStyles, StyleLoRA
 from stylelora.base.conditioning import Conditioning, predict
 from stylelora.base.load import load_unet, load_vae
+from stylelora.diffusion import blends
 from stylelora.diffusion.loss import BANK_TIMESTEPS, bank_losses, bank_stages
+from tests.counting import Operations
+from tests.runs import adamw
 from tests.tiny_sd import disturb, training_batch
 
 
@@ -72,3 +77,58 @@ def test_what_the_base_draws_before_the_adapter_joins_is_drawn_once(tiny_sd, mon
     assert torch.equal(anew.images, sheets[-1].images) and torch.equal(anew.base_images, sheets[-1].base_images)
     assert not torch.equal(sheets[0].images, sheets[1].images)
     assert len(loads) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*self.trainer. reference is not registered.*")
+def test_a_step_asks_the_device_one_question(tiny_sd):
+    """Each number that the CPU waits for keeps the GPU from working ahead."""
+    module = StyleLoRA(str(tiny_sd), rank=4, optimizer=adamw(1e-3))
+    optimizer = module._optimizer()
+    for _ in range(2):
+        with Operations() as made:
+            module.training_step(training_batch(), 0).backward()
+            module.watch.check_step(1, SimpleNamespace(scaler=None))
+            optimizer.step()
+            optimizer.zero_grad()
+        assert made.count["_local_scalar_dense"] == 1
+        assert made.count["_fused_adamw_"] == 1
+
+
+def test_nothing_is_differentiated_below_the_first_adapted_layer(tiny_sd):
+    module, needed = StyleLoRA(str(tiny_sd), rank=4, target_modules=["up_blocks.1.attentions.0.proj_in"]), {}
+    for name, layer in module.unet.named_modules():
+        layer.register_forward_hook(
+            lambda *given, name=name: needed.update({name: getattr(given[-1], "requires_grad", None)})
+        )
+    predict(module.unet, training_batch()["mean"], torch.tensor(7), Conditioning(training_batch()["text"]))
+    below = [
+        name for name in needed if name.startswith(("conv_in", "time_", "down_blocks", "mid_block", "up_blocks.0"))
+    ]
+    assert len(below) > 100 and not any(needed[name] for name in below)
+    assert needed["conv_out"]
+
+
+def test_blends_are_made_once_and_the_base_begins_once_for_all_of_them(tiny_sd, adapter_files, monkeypatch):
+    """Four steps are five calls of PNDM, the first two of them the base's, for every blend the same."""
+    made, original = [], blends.blend
+    monkeypatch.setattr(blends, "blend", lambda *given: made.append(given[1]) or original(*given))
+    weights = [[0.6, 0.4], [1, 0]]
+    alone, together = (
+        ComposedStyles([*map(str, adapter_files)], some, str(tiny_sd), starts=[0.5, 0.5], num_inference_steps=4)
+        for some in (weights[1:], weights)
+    )
+    batch = {"index": [0, 1], "content": ["a cat", "a tree"], "negative_prompt": ["", ""], "size": (64, 64)}
+    batch |= {"num_inference_steps": None, "guidance_scale": None, "seed": [0, 1]}
+    with torch.no_grad():
+        expected = [row["image"] for row in alone.predict_step(batch, 0) if row["label"] != "base"]
+    made.clear()
+    calls = []
+    together.unet.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        calls.clear()
+        with torch.no_grad():
+            rows = together.predict_step(batch, 0)
+        assert len(calls) == 5 + 3 + 3
+    assert made == [(0.6, 0.4), (1.0,)], "once per arm, for all batches"
+    found = [row["image"] for row in rows if row["label"] == "ink 1"]
+    assert len(found) == 2 and all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from stylelora.diffusion import conditions
+from stylelora.diffusion import blends as blends_module
 from stylelora.diffusion.conditions import Blends, Condition
 from stylelora.lora.factors import Factors
 from stylelora.lora.mix import BlendOptions
@@ -20,8 +20,8 @@ def pair():
 
 @pytest.fixture
 def calls(monkeypatch):
-    made, original = [], conditions.blend
-    monkeypatch.setattr(conditions, "blend", lambda *words: made.append(words[1:]) or original(*words))
+    made, original = [], blends_module.blend
+    monkeypatch.setattr(blends_module, "blend", lambda *words: made.append(words[1:]) or original(*words))
     return made
 
 
