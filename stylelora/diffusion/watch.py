@@ -58,10 +58,12 @@ class Watch:
     Args:
         model: has `unet`, its `scheduler` and perhaps a `text_encoder`: the base, frozen, and the adapter, trained.
         base: name of the base, for messages.
+        compiled: whether the UNet is compiled for training steps.
     """
 
-    def __init__(self, model: nn.Module, base: str) -> None:
-        self.model, self.base = model, base
+    def __init__(self, model: nn.Module, base: str, compiled: bool = False) -> None:
+        self.model, self.base, self.trained = model, base, adapter_parameters(model)
+        self.unet = torch.compile(model.unet) if compiled else model.unet  # for training steps
         self.seen: list[Seen] = []  # since the last step
 
     def losses(
@@ -75,11 +77,21 @@ class Watch:
             latents: float (B, C, H, W).
             keys: key of each picture's draws.
             given: conditioning of B pictures.
+
+        Raises:
+            InputError: the UNet cannot be compiled.
         """
-        unet, scheduler = self.model.unet, self.model.scheduler
-        compute = partial(objective.losses, unet, scheduler, latents, keys, mask=batch.get("mask"))
+        scheduler = self.model.scheduler
+        compute = partial(objective.losses, self.unet, scheduler, latents, keys, mask=batch.get("mask"))
         timesteps = partial(objective.draw_timesteps, keys, scheduler.config.num_train_timesteps)
-        losses = compute(given)
+        try:
+            losses = compute(given)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            why = " ".join(str(error.inner_exception).split())[:200]
+            raise InputError(
+                f"the UNet cannot be compiled here ({why}); torch.compile needs a C++ compiler, and Triton on a GPU; "
+                "leave model.compile out"
+            ) from error
         self.seen.append(_seen(batch, timesteps, latents, given, losses, compute))
         return losses
 
@@ -121,7 +133,7 @@ class Watch:
             InputError: one is not a number; on all processes, if their gradients are common.
         """
         seen, self.seen = self.seen, []
-        parameters = adapter_parameters(self.model) if getattr(precision, "scaler", None) is None else []
+        parameters = self.trained if getattr(precision, "scaler", None) is None else []
         gradients = [one.grad for one in parameters if one.grad is not None]
         numbers = [one.losses.float().sum() for one in seen]
         numbers += [torch.nn.utils.get_total_norm(gradients)] if gradients else []
