@@ -16,6 +16,7 @@ REASONS = {
     "SIGTERM": "stopped by SIGTERM",
     "SIGHUP": "stopped by SIGHUP: its terminal was closed",
     "SIGUSR1": "stopped by SIGUSR1: SLURM needs the machine",
+    "SIGUSR2": "stopped by SIGUSR2: the time of this job of submitit is over",
 }
 CTRL_C = signal.SIGINT
 
@@ -43,8 +44,8 @@ def reason(number: int) -> str:
 
 
 def numbers() -> frozenset[int]:
-    """Return the signals that stop the program here: Windows has fewer, and SIGUSR1 is SLURM's."""
-    names = [name for name in REASONS if name != "SIGUSR1" or "SLURM_JOB_ID" in os.environ]
+    """Return the signals that stop the program here: Windows has fewer, and SIGUSR1 and SIGUSR2 are SLURM's."""
+    names = [name for name in REASONS if not name.startswith("SIGUSR") or "SLURM_JOB_ID" in os.environ]
     return frozenset(getattr(signal, name) for name in names if hasattr(signal, name))
 
 

@@ -6,7 +6,9 @@ import importlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from stylelora.console.checks import meant
 from stylelora.console.errors import sentence
+from stylelora.metrics.measure import MEASURES
 from stylelora.records import InputError
 from stylelora.studies.plan import Study, write_configs
 
@@ -24,8 +26,11 @@ def check_configs(study: Study) -> None:
     """Let the command line parse the config of each arm, whose runs differ in the seed only, and of the test.
 
     Raises:
-        InputError: if it refuses one, with what it says.
+        InputError: if it refuses one, with what it says, or the metric is none.
     """
+    importlib.import_module("stylelora.evaluation.measure_all")  # every measure is defined where it is computed
+    if (name := study.metric.partition("[")[0]) not in MEASURES:
+        raise InputError(f"{study.file}: there is no metric {name}{meant(name, list(MEASURES))}")
     look = Look()
     with TemporaryDirectory() as folder:
         files = zip(study.runs, write_configs(study, Path(folder)), strict=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
 from stylelora.studies.check import check_configs
-from stylelora.studies.launchers import local, workers_here
+from stylelora.studies.launchers import Launcher, Name, launcher_of
 from stylelora.studies.plan import Study, write_configs
 from stylelora.studies.reading import read_study
 from stylelora.studies.report import write_report
@@ -22,30 +23,37 @@ from stylelora.texts import read_yaml
 REPORTS = Path("reports")
 
 
-def study(file: Path, dry_run: bool = False, workers: int | None = None) -> None:
+def study(
+    file: Path,
+    dry_run: bool = False,
+    launcher: Name = "local",
+    workers: int | None = None,
+    slurm: dict[str, Any] | None = None,
+) -> None:
     """Run a study: train and test what has no result yet, then report; started again, it goes on.
 
     Args:
         file: the study, such as configs/ablations/rank/study.yaml; docs/how-to/studies.md explains what is in it.
         dry_run: only say what would run, and how long that may take.
-        workers: how many runs at once; default: as many as there are GPUs, or else cores.
+        launcher: local, this machine; ray, a cluster started by `ray start`; slurm, a job array.
+        workers: how many runs at once; default: as many as there are GPUs, or else cores; of SLURM, all.
+        slurm: options of SLURM's jobs, as submitit has them, such as {slurm_partition: gpu, gpus_per_node: 1}.
 
     Raises:
         InputError: if the file is no study, the command line would refuse one of its runs, or a run fails.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}; it must be at least 1")
     plan = read_study(file)
+    launch = launcher_of("local" if dry_run else launcher, workers, plan.folder, None if dry_run else slurm)
+    if not dry_run:
+        check_matplotlib()  # rather now than after hours
     check_configs(plan)
-    workers = workers or workers_here()
     steps = [*trainings(plan), *tests(plan)]
     if dry_run:
-        print("\n".join(preview(plan, steps, workers)))
+        print("\n".join(preview(plan, steps, launch.workers)))
         return
-    check_matplotlib()  # rather now than after hours
     write_configs(plan)
     try:
-        failed = _run(steps, workers)
+        failed = _run(steps, launch)
     except SystemExit:
         left = dict.fromkeys(f"{step.verb} of {step.label}" for step in unfinished(steps))
         print(f"\nnot finished: {'; '.join(left)}", file=sys.stderr)
@@ -83,14 +91,14 @@ def unfinished(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step in left or not adapters.isdisjoint(step.adapters)]
 
 
-def _run(steps: Sequence[Step], workers: int) -> dict[Step, str]:
+def _run(steps: Sequence[Step], launch: Launcher) -> dict[Step, str]:
     """Do what is to be done, all trainings before the tests; return why steps failed."""
-    left, failed = unfinished(steps), {}
+    left, failed, workers = unfinished(steps), {}, launch.workers
     print(f"{len(steps) - len(left)} of {len(steps)} are finished; {remaining(steps, left, workers)}", flush=True)
     for verb in ("fit", "test"):
         lost = {adapter_file(step.folder) for step in failed}
         due = [step for step in left if step.verb == verb and lost.isdisjoint(step.adapters)]
-        for step, why in local(due, workers):
+        for step, why in launch(due):
             left.remove(step)
             failed |= {step: why} if why else {}
             said = f"failed: {why}" if why else f"{step.seconds:.0f} s"

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stylelora.data.prompts import read_prompts
+from stylelora.files import write
 from stylelora.runs.lock import is_taken
 from stylelora.runs.pictures import read_lines
 from stylelora.runs.start import start
 
-STOPPED = (129, 130, 143)  # exit codes of runs that were asked to stop
+STOPPED = (129, 130, 138, 140, 143)  # exit codes of runs that were asked to stop
 LOOK = 0.5  # seconds between two looks at a folder that another process works in
 FINISHED, GOES_ON, NEW = "finished", "goes on", "new"
 
@@ -116,13 +117,14 @@ def _number(text: str) -> float | str:
         return text
 
 
-def work(step: Step, **environment: str) -> str:
+def work(step: Step, devices: int = 1, **environment: str) -> str:
     """Do a step in a process of its own, unless it is finished; go on with what was stopped.
 
     If another process works in its folder, such as one that a killed study has left, wait until that ends.
 
     Args:
         step: to be done.
+        devices: number of processes that share the pictures of a test.
         environment: variables of the process.
 
     Returns:
@@ -136,14 +138,18 @@ def work(step: Step, **environment: str) -> str:
     words = [step.verb, "--config", str(step.config), f"--trainer.default_root_dir={step.folder}"]
     if state == GOES_ON:
         words = [step.verb, "--resume", str(step.folder)]
-    elif step.adapters:
+    elif step.verb == "test":
+        words += [f"--trainer.devices={devices}"] * (devices > 1 and "devices" not in step.settings.get("trainer", {}))
         words.append(f"--model.adapters={json.dumps([str(one) for one in step.adapters])}")
     code = start(*words, log=step.log, **environment)
     if not code and status_of(step.folder) == "success":
         return ""
     if code in STOPPED:
         return "it was stopped; the same command goes on with it"
-    return f"{_reason(step, code)}; see {step.log}"
+    why = _reason(step, code)
+    if not (step.folder / "result.json").is_file():  # it was refused before it began
+        write(step.folder / "result.json", json.dumps({"status": "failed", "error": why, "config": step.settings}))
+    return f"{why}; see {step.log}"
 
 
 def _reason(step: Step, code: int) -> str:
@@ -151,4 +157,4 @@ def _reason(step: Step, code: int) -> str:
     said = re.findall(r"^error: (.*)$", step.log.read_text(errors="replace"), re.MULTILINE) if step.log.exists() else []
     if code < 0:
         return f"it was killed by signal {-code}"
-    return said[-1] if said else f"it ended with exit code {code}"
+    return said[-1].rstrip(".") if said else f"it ended with exit code {code}"

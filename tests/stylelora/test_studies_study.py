@@ -135,6 +135,17 @@ def test_a_dry_run_says_what_would_run_and_how_long_and_changes_nothing(file, pr
     ]
 
 
-def test_workers_are_counted_from_one(file):
-    with pytest.raises(study.InputError, match="workers is 0; it must be at least 1"):
-        study.study(file, workers=0)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 0}, "workers is 0; it must be at least 1"),
+        ({"slurm": {"mem_gb": 4}}, "the launcher is local; add --launcher slurm"),
+        ({"launcher": "slurm", "slurm": {"memory": 4}}, "submitit"),  # not installed, not on this machine, not known
+        ({"launcher": "ray"}, "[Rr]ay"),
+    ],
+)
+def test_a_launcher_that_cannot_run_is_refused_before_anything_else(file, pretend, options, said):
+    with pytest.raises(study.InputError, match=said) as error:
+        study.study(file, **options)
+    assert "\n" not in str(error.value)
+    assert pretend.calls == [] and not STUDIES.exists()

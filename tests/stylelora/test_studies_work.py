@@ -81,6 +81,10 @@ def test_a_number_that_yaml_takes_for_a_text_is_the_number_that_was_used(step):
 def test_why_a_step_failed_is_said(step, monkeypatch, code, said, reason):
     monkeypatch.setattr(work, "start", lambda *words, log, **more: (log.write_text(said) and code) or code)
     assert work.work(step).startswith(reason)
+    if "see" in reason:  # so that a report can say it
+        left = json.loads((step.folder / "result.json").read_text())
+        assert left["status"] == "failed" and left["error"] == reason.removesuffix("; see ")
+        assert state_of(step) == "it ended as failed"
 
 
 def test_a_run_that_still_works_in_the_folder_is_waited_for(step, monkeypatch):
