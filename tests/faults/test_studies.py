@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from stylelora.records import InputError
 from stylelora.runs.lock import OWNER
+from stylelora.studies.launchers import launcher_of
 from stylelora.studies.plan import STUDIES
 from tests.faults.test_signals_devices import alive
 from tests.faults.test_signals_study import wait_for
@@ -57,6 +59,16 @@ def study(request, tiny_sd, tiny_clip, pictures, tmp_path, monkeypatch):
         return folder, file, begin
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("slurm", "said"),
+    [({}, "Could not detect .srun."), ({"cluster": "local", "memory": 4}, "memory"), ({"cluster": "lokal"}, "lokal")],
+)
+def test_what_submitit_refuses_is_said(tmp_path, slurm, said):
+    pytest.importorskip("submitit")
+    with pytest.raises(InputError, match=f"submitit refuses: .*{said}"):
+        launcher_of("slurm", None, tmp_path, slurm)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

@@ -140,11 +140,13 @@ def test_a_dry_run_says_what_would_run_and_how_long_and_changes_nothing(file, pr
     [
         ({"workers": 0}, "workers is 0; it must be at least 1"),
         ({"slurm": {"mem_gb": 4}}, "the launcher is local; add --launcher slurm"),
-        ({"launcher": "slurm", "slurm": {"memory": 4}}, "submitit"),  # not installed, not on this machine, not known
-        ({"launcher": "ray"}, "[Rr]ay"),
+        ({"launcher": "slurm"}, r"submitit is not installed; type `pip install -e '.\[slurm\]'`"),
+        ({"launcher": "ray"}, r"ray is not installed; type `pip install -e '.\[ray\]'`"),
     ],
 )
-def test_a_launcher_that_cannot_run_is_refused_before_anything_else(file, pretend, options, said):
+def test_a_launcher_that_cannot_run_is_refused_before_anything_else(file, pretend, monkeypatch, options, said):
+    for name in ("ray", "submitit"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(study.InputError, match=said) as error:
         study.study(file, **options)
     assert "\n" not in str(error.value)
