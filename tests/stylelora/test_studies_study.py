@@ -1,6 +1,7 @@
 """Whole studies: what would run, what runs, and what is said of it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
