@@ -20,19 +20,30 @@ MORE = ["--data.init_args.prompts=[a cat, a dog, a boat]", "--model.optimizer.lr
 def alone(tiny_sd, tiny_clip, pictures, tmp_path_factory):
     """A run of one process with the pictures per step of two; what it encodes is what all runs need."""
     folder = tmp_path_factory.mktemp("launched")
-    status, said = run_cli([*fit_words(tiny_sd, tiny_clip, pictures, folder / "alone"), *MORE, "--data.batch_size=4"])
-    assert status == 0, said
+    one_step = ["--trainer.max_steps=1", "--trainer.val_check_interval=200", "--trainer.check_val_every_n_epoch=null"]
+    encoded = []
+    for name, more in {"warm-up": one_step, "alone": []}.items():
+        words = [*fit_words(tiny_sd, tiny_clip, pictures, folder / name), *MORE, "--data.batch_size=4", *more]
+        status, said = run_cli(words)
+        assert status == 0, said
+        encoded.append(cached(folder))
+    assert encoded[0] == encoded[1], "one step encodes all"
     return folder
+
+
+def cached(folder):
+    """What is encoded, and when."""
+    return {file: file.stat().st_mtime_ns for file in (folder / "cache").rglob("*.safetensors")}
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "torchrun on two machines", "srun on two machines"])
 def test_all_train_the_same(alone, tiny_sd, tiny_clip, pictures, launcher):
     folder = alone / launcher.replace(" ", "_")
     words = [*fit_words(tiny_sd, tiny_clip, pictures, folder), *MORE, "--data.batch_size=2"]
-    encoded = {file: file.stat().st_mtime_ns for file in (alone / "cache").rglob("*.safetensors")}
+    encoded = cached(alone)
     done = one_machine(words) if launcher == "torchrun" else two_machines(launcher.split()[0], words)
     assert all(code == 0 for code, _ in done), done
-    assert encoded == {file: file.stat().st_mtime_ns for file in (alone / "cache").rglob("*.safetensors")}
+    assert encoded == cached(alone)
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], (result["slurm"] or {}).get("job")) == ("success", "17" if "srun" in launcher else None)
     for which in ("", "-last"):

@@ -151,6 +151,8 @@ def _data_of(one: Tested, folder: str | None) -> dict[str, Any]:
         options |= {name: value for name, value in one.data["init_args"].items() if name not in _OTHERS}
     elif folder is None and known and notes.get("trigger") == known.trigger:
         options |= {"root": str(known.folder), "interpolation": known.interpolation, "template": known.template}
+    elif folder is None and Path("data", one.style).is_dir():  # where `preprocess` writes
+        folder = str(Path("data", one.style))
     elif folder is None:
         raise InputError(
             f"which pictures {one.file} was trained on is not known here; name them: {STYLE} {one.style}=FOLDER"

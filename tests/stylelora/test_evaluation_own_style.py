@@ -93,6 +93,14 @@ def test_a_style_that_comes_along_is_known_by_its_name_and_trigger(write):
         with_style(words_of(write("other", notes | {"trigger": "zqx"})), CONFIGS)
 
 
+def test_pictures_are_looked_for_where_preprocess_writes_them(write, tmp_path, monkeypatch):
+    file = write()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "ink").mkdir(parents=True)
+    assert styles(words_of(file))[0]["init_args"]["root"] == "data/ink"
+    assert styles(words_of(file, more=["--style=ink=x"]))[0]["init_args"]["root"] == "x"
+
+
 def test_a_file_of_another_program_needs_no_notes_of_ours(write):
     kohya = {"modelspec.trigger_phrase": "zqx", "ss_resolution": "(512, 512)", "ss_clip_skip": "2"}
     found = read(words_of(write(notes=kohya), more=["--style=any=there", "--model.base=some/base"]))
