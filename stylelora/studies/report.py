@@ -140,6 +140,7 @@ def _record(study: Study, found: Reading, outcome: Outcome, page: dict[str, Any]
         "unmeasured": outcome.unmeasured,
         "excluded": found.excluded,
         "varied": [dict(zip(("factor", "level", "options"), row, strict=True)) for row in design.varied],
+        "options": design.meanings,
         "kept": design.kept,
         "facts": design.facts,
         "tested": design.tested,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stylelora.console.screens import options_of
 from stylelora.metrics.skill import SKILL
 from stylelora.runs.pictures import read_lines
 from stylelora.studies.plan import Study, label_of
@@ -28,6 +29,13 @@ NOTES = {
 }
 
 
+#: Beginning of options -> class whose docstring explains them.
+DOCUMENTED = {
+    "model.": "lightning_modules.StyleLoRA",
+    "model.objective.": "stylelora.diffusion.objective.Objective",
+    "model.lora.": "stylelora.lora.options.LoraOptions",
+    "data.": "datamodules.StyleDataModule",
+}
 HASH = 16  # letters shown of a hash
 #: Setting of a picture -> what the report calls it.
 MADE = {"num_inference_steps": "sampling steps", "guidance_scale": "guidance scale", "scheduler": "sampler"}
@@ -39,6 +47,7 @@ class Design:
 
     Attributes:
         varied: factor, level, and the options that it sets.
+        meanings: what the options mean that differ between runs, as far as they are documented.
         kept: option -> value of all that the runs' configs have in common.
         facts: what the LoRA files say of their training, where all say the same, else the range.
         tested: what the tests have in common.
@@ -47,6 +56,7 @@ class Design:
     """
 
     varied: list[tuple[str, str, str]]
+    meanings: dict[str, str]
     kept: dict[str, str]
     facts: dict[str, str]
     tested: dict[str, str]
@@ -77,6 +87,7 @@ def design_of(study: Study, found: Reading) -> Design:
     versions = [{"code": one["git"]} | one["versions"] for one in (*results, *tested)]
     return Design(
         _varied(study, options),
+        _meanings(options),
         {
             name: label_of(value)
             for name, value in options[0].items()
@@ -127,6 +138,14 @@ def read_notes(adapter: Path) -> dict[str, str]:
         return {}
     with safe_open(adapter, "pt") as opened:
         return opened.metadata() or {}
+
+
+def _meanings(options: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the documented meanings of the options that differ between runs."""
+    names = dict.fromkeys(name for one in options for name in one)
+    differing = [name for name in names if any(one.get(name) != options[0].get(name) for one in options)]
+    known = {one.name: one.text for start, kind in DOCUMENTED.items() for one in options_of(kind, start)}
+    return {name: known[name] for name in differing if known.get(name)}
 
 
 def _varied(study: Study, options: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

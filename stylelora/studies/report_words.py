@@ -90,7 +90,6 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     if outcome.primary is None:
         return ["The primary metric could not be measured, so the question is not answered."]
     said = [_trend_said(study, outcome, one) for one in outcome.responses]
-    said += [_sufficient_said(study, one) for one in outcome.sufficient]
     shown = [one for one in outcome.differences if one.differs or one.is_equal]
     open_ = len(outcome.differences) - len(shown)
     if outcome.differences:
@@ -101,12 +100,13 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
         said.append(
             f"Of {total} planned comparison{'s' * (total > 1)}, {_are(different)} shown to differ{equal}{undecided}."
         )
+    said += [_sufficient_said(study, one) for one in outcome.sufficient]
     said += [_difference_said(study, outcome, one) for one in shown[:MOST]]
     if len(shown) > MOST:
         said.append(f"The table of differences has the other {len(shown) - MOST}.")
     return said + [
         f"By the test of {test.label}, {spoken(one.quantity)} of {one.condition} is {one.difference:.3f}; adjusted "
-        f"p = {p_said(one.p_holm)}."
+        f"{p_is(one.p_holm)}."
         for test in (found.tests if study.together else ())
         for one in read_tests(test.folder)
         if one.p_holm is not None and one.quantity.measure != outcome.primary.measure
@@ -183,6 +183,12 @@ def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     return said
 
 
+def p_is(p_value: float) -> str:
+    """Return a p-value as `p = 0.0123` or `p < 0.0001`."""
+    said = p_said(p_value)
+    return f"p < {said[1:]}" if said.startswith("<") else f"p = {said}"
+
+
 def _are(number: int) -> str:
     return "none is" if number == 0 else "1 is" if number == 1 else f"{number} are"
 
@@ -207,7 +213,7 @@ def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:
     adjusted = f", {p_said(one.p_holm)} adjusted for {len(outcome.responses)} trends" * (len(outcome.responses) > 1)
     said = (
         f"{said[0].upper()}{said[1:]} (Kendall's tau {one.trend.tau:.2f}, {_adapters(one)} adapters, "
-        f"p = {p_said(one.trend.p_value)}{adjusted}); the change per level is {one.slope.value:.3f} "
+        f"{p_is(one.trend.p_value)}{adjusted}); the change per level is {one.slope.value:.3f} "
         f"({interval(one.slope)})."
     )
     return said
@@ -234,9 +240,9 @@ def _difference_said(study: Study, outcome: Outcome, one: Difference) -> str:
     than = f"of {first}" if one.first.levels else first
     said += (
         f" of {this} is {abs(found.value):.3f} ({ends[0]:.3f} to {ends[1]:.3f}) {way} than {than}; "
-        f"adjusted p = {p_said(one.p_holm)}"
+        f"adjusted {p_is(one.p_holm)}"
     )
     if one.is_equal:
         what = "but" if one.differs else "no difference is shown, and"
-        said += f"; {what} the two are equal to within {study.margin:g} (adjusted p = {p_said(one.p_equal_holm)})"
+        said += f"; {what} the two are equal to within {study.margin:g} (adjusted {p_is(one.p_equal_holm)})"
     return said + "."

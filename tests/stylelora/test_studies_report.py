@@ -19,6 +19,7 @@ from stylelora.studies.report_outcome import outcome_of
 from stylelora.studies.report_pictures import matrix_of
 from stylelora.studies.report_read import read_arms
 from stylelora.studies.report_tables import latex, tex
+from stylelora.studies.report_words import p_is
 from tests.studies import RANK, SCORE, STYLE, write_run, write_study
 
 BLEND = "ink 0.6 + oil 0.4"
@@ -269,6 +270,7 @@ def test_the_report_is_whole(home):
         "0 is the mean of the base, 1 that of rank 64",
         "python cli.py study study.yaml",
         "model.rank 16, model.alpha 16",
+        "<code>model.rank</code>: rank of the LoRA; a higher rank can learn more",
         "rank 16, seed 0",
         "2.13.0",
         "CC0-1.0",
@@ -325,6 +327,10 @@ def test_the_matrix_has_the_base_first_and_each_arm_at_one_seed_and_the_same_pro
     }
     matrix.rows["rank 4"][3].unlink()
     assert matrix_of(read_arms(study)) is None
+
+
+def test_p_values_are_said_as_papers_do():
+    assert [p_is(p) for p in (0.04, 0.00005, 0.00004, 1.0)] == ["p = 0.0400", "p = 0.0001", "p < 0.0001", "p = 1.0000"]
 
 
 def test_latex_has_as_many_cells_in_each_row_and_no_open_commands(home):
