@@ -38,7 +38,8 @@ JUDGES = {
 
 def spoken(quantity: Quantity) -> str:
     """Return a quantity's measure as words."""
-    return quantity.measure.replace("clip_", "CLIP ").replace("_", " ")
+    name = quantity.measure.replace("clip_", "CLIP ").replace("both_score", "both-score")
+    return name.replace("both_", "both-score ").replace("_", " ")
 
 
 def columns(found: Reading, primary: Quantity | None) -> list[Quantity]:

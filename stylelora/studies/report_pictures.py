@@ -47,6 +47,10 @@ def matrix_of(found: Reading) -> Matrix | None:
     for arm in found.arms:
         number = 0 if seed is None else arm.seeds.index(seed)
         rows[arm.label] = _files(arm.finished[number].folder, arm.conditions[number])
+    shown = {name for arm in found.arms for name in arm.conditions}
+    for name, (weights, _) in first.finished[0].recipes.items():
+        if weights and name not in shown:  # of the same test, but not among what is compared
+            rows[name] = _files(first.finished[0].folder, name)
     if not prompts or any(not row.get(prompt, Path()).is_file() for row in rows.values() for prompt in prompts):
         return None
     return Matrix(prompts, every, seed, {label: [row[prompt] for prompt in prompts] for label, row in rows.items()})
