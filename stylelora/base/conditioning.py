@@ -80,5 +80,5 @@ def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -
         t: timesteps, int (B,), or a scalar () shared by the batch.
         conditioning: conditioning of the B images; cast likewise.
     """
-    dtype = next(unet.parameters()).dtype  # diffusers' `unet.dtype` walks through all modules each time
+    dtype = next((one.dtype for one in unet.parameters()), x.dtype)  # `unet.dtype` walks through all modules
     return unet(x.to(dtype), t, encoder_hidden_states=conditioning.text.to(dtype)).sample

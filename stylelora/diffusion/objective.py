@@ -160,14 +160,14 @@ class Objective:
         if self.input_perturbation:
             more = noise.normal([("perturbation", *key) for key in keys], latents.shape[1:]).to(latents.device)
             seen = draw + self.input_perturbation * more
+        # before the prediction: what is copied to a GPU afterwards waits until that is there
+        weights = self.weights(timesteps, scheduler.alphas_cumprod, scheduler.config.prediction_type)
         error = prediction_errors(unet, scheduler, latents, draw, timesteps, given, seen)
         if self.loss == "huber":
             error = 2 * self.huber_c * ((error.square() + self.huber_c**2).sqrt() - self.huber_c)
         else:
             error = error.square()
-        return mean_inside(error, mask) * self.weights(
-            timesteps, scheduler.alphas_cumprod, scheduler.config.prediction_type
-        )
+        return mean_inside(error, mask) * weights
 
     def weights(self, timesteps: Tensor, alphas_cumprod: Tensor, kind: str) -> Tensor | float:
         """Return the weight of each picture's loss, float (B,); 1 if none is asked for.
@@ -177,11 +177,11 @@ class Objective:
             alphas_cumprod: float (steps,), abar of the scheduler.
             kind: `epsilon` or `v_prediction`.
         """
+        if self.min_snr_gamma is None and not self.debiased_estimation:
+            return 1.0
         alpha = alphas_cumprod.to(timesteps.device)[timesteps]
         snr = alpha / (1 - alpha)
         if self.min_snr_gamma is not None:
             return snr.clamp(max=self.min_snr_gamma) / (snr + 1 if kind == "v_prediction" else snr)
-        if self.debiased_estimation:
-            snr = snr.clamp(max=MOST_SNR)
-            return 1 / (snr + 1) if kind == "v_prediction" else snr.rsqrt()
-        return 1.0
+        snr = snr.clamp(max=MOST_SNR)
+        return 1 / (snr + 1) if kind == "v_prediction" else snr.rsqrt()

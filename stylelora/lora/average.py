@@ -41,7 +41,7 @@ class Average:
         if decay is not None:
             from diffusers.training_utils import EMAModel
 
-            self.model = EMAModel(self.parameters, decay=decay)
+            self.model = EMAModel(self.parameters, decay=decay, foreach=True)
 
     def follow(self, optimizer: Optimizer) -> Optimizer:
         """Show the average of an optimiser that has one, which is what its `train` and `eval` mean; return it."""

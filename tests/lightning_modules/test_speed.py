@@ -11,6 +11,7 @@ from stylelora.base.conditioning import Conditioning, predict
 from stylelora.base.load import load_unet, load_vae
 from stylelora.diffusion import blends
 from stylelora.diffusion.loss import BANK_TIMESTEPS, bank_losses, bank_stages
+from stylelora.diffusion.objective import Objective
 from tests.counting import Operations
 from tests.runs import adamw
 from tests.tiny_sd import disturb, training_batch
@@ -77,6 +78,29 @@ def test_what_the_base_draws_before_the_adapter_joins_is_drawn_once(tiny_sd, mon
     assert torch.equal(anew.images, sheets[-1].images) and torch.equal(anew.base_images, sheets[-1].base_images)
     assert not torch.equal(sheets[0].images, sheets[1].images)
     assert len(loads) == 1
+
+
+def test_a_plain_loss_copies_no_weights_to_the_device_after_the_prediction(tiny_sd):
+    """On a GPU such a copy waits for the prediction, and the backward pass for the copy."""
+    given = torch.randn(2, 4, 8, 8), [(0,), (1,)], Conditioning(training_batch()["text"])
+    module, order = StyleLoRA(str(tiny_sd), rank=4), []
+
+    class Watched:
+        """The scheduler, which notes when its table is asked for."""
+
+        config = module.scheduler.config
+
+        @property
+        def alphas_cumprod(self):
+            order.append("table")
+            return module.scheduler.alphas_cumprod
+
+    module.unet.register_forward_hook(lambda *_: order.append("prediction"))
+    for objective in (Objective(), Objective(min_snr_gamma=5.0)):
+        objective.losses(module.unet, Watched(), *given)
+        assert order[-1] == "prediction" and order.count("table") == 3
+        order.clear()
+    assert Objective().weights(torch.tensor([1]), None, "epsilon") == 1.0
 
 
 @pytest.mark.filterwarnings("ignore:.*self.trainer. reference is not registered.*")
