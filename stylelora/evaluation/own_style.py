@@ -72,7 +72,7 @@ def with_style(words: Sequence[str], configs: Path) -> list[str]:
         raise InputError(f"{STYLE} needs adapters to test; name their files: --model.adapters '[mine.safetensors]'")
     if "--data.styles" in given and folders:
         raise InputError(f"{STYLE} and --data.styles both name the pictures; give one of them")
-    tested = _read(files, given.get("--model.triggers"), folders)
+    tested = _read(files, _listed(given, "--model.triggers"), folders)
     if "--data.styles" not in given:
         data = [_data_of(one, folders.get(one.style)) for one in tested]
         rest = [*rest, f"--data.styles={json.dumps(data)}"]
@@ -100,19 +100,23 @@ def _taken_out(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def _adapters(given: Mapping[str, str], written: Sequence[str]) -> list[str]:
     """Return the adapters' files, as the command line or else the configs name them."""
     if "--model.adapters" in given:
-        named = parse_yaml(given["--model.adapters"], "--model.adapters")
-    else:
-        models = [_part(read_yaml(Path(file)), "model", "init_args") for file in written]
-        named = next((one["adapters"] for one in reversed(models) if "adapters" in one), [])
+        return _listed(given, "--model.adapters") or []
+    models = [_part(read_yaml(Path(file)), "model", "init_args") for file in written]
+    named = next((one["adapters"] for one in reversed(models) if one.get("adapters")), [])
     return [str(file) for file in (named if isinstance(named, list) else [named])]
 
 
-def _read(files: Sequence[str], triggers: str | None, folders: Mapping[str, str]) -> list[Tested]:
+def _listed(given: Mapping[str, str], option: str) -> list[str] | None:
+    """Return the values of an option that has several; None if it is not given."""
+    found = parse_yaml(given[option], option) if option in given else None
+    return found if found is None else [str(one) for one in (found if isinstance(found, list) else [found])]
+
+
+def _read(files: Sequence[str], triggers: Sequence[str] | None, folders: Mapping[str, str]) -> list[Tested]:
     from stylelora.evaluation.adapters import styles_of
     from stylelora.lora.read import read_adapters
 
-    words = None if triggers is None else [str(word) for word in parse_yaml(triggers, "--model.triggers") or []]
-    adapters = read_adapters(files, triggers=words)
+    adapters = read_adapters(files, triggers=triggers)
     styles = styles_of(adapters, folders)
     if stray := [name for name in folders if name not in styles.values()]:
         theirs = ", ".join(f"{name} is of {style}" for name, style in styles.items())
@@ -151,15 +155,15 @@ def _data_of(one: Tested, folder: str | None) -> dict[str, Any]:
         options |= {name: value for name, value in one.data["init_args"].items() if name not in _OTHERS}
     elif folder is None and known and notes.get("trigger") == known.trigger:
         options |= {"root": str(known.folder), "interpolation": known.interpolation, "template": known.template}
-    elif folder is None and Path("data", one.style).is_dir():  # where `preprocess` writes
-        folder = str(Path("data", one.style))
+    elif folder is None and os.path.isdir(Path("data", one.style)):  # where `preprocess` writes; never raises
+        options["root"] = str(Path("data", one.style))
     elif folder is None:
         raise InputError(
             f"which pictures {one.file} was trained on is not known here; name them: {STYLE} {one.style}=FOLDER"
         )
     if folder is not None:
         options["root"] = folder
-    elif (root := options.get("root")) and not Path(root).is_dir():
+    elif (root := options.get("root")) and not os.path.isdir(str(root)):
         raise InputError(f"{one.file} was trained on {root}, which is not here; give {STYLE} {one.style}=FOLDER")
     share = options.get("held_out", 0.2)
     with contextlib.suppress(ValueError):
@@ -203,7 +207,9 @@ def _base_of(tested: Sequence[Tested]) -> str:
     bases: dict[str, Tested] = {}
     for one in tested:
         named, noted = one.model.get("base"), one.adapter.metadata.get("base")
-        found = [base for base in (named, noted) if base and (base == "mini" or Path(base).expanduser().exists())]
+        found = [
+            base for base in (named, noted) if base and (base == "mini" or os.path.exists(os.path.expanduser(base)))
+        ]
         found += [noted] if noted and noted.count("/") == 1 else []  # a hub id; of a path only the end is noted
         if not found:
             what = f"its base, {noted}, which is not here" if noted else "no base"

@@ -99,6 +99,8 @@ def test_pictures_are_looked_for_where_preprocess_writes_them(write, tmp_path, m
     (tmp_path / "data" / "ink").mkdir(parents=True)
     assert styles(words_of(file))[0]["init_args"]["root"] == "data/ink"
     assert styles(words_of(file, more=["--style=ink=x"]))[0]["init_args"]["root"] == "x"
+    with pytest.raises(InputError, match="was trained on all pictures of its style"):
+        with_style(words_of(write("all", OURS | {"held_out_count": "0"})), CONFIGS)
 
 
 def test_a_file_of_another_program_needs_no_notes_of_ours(write):
@@ -151,6 +153,8 @@ def test_with_a_config_only_the_pictures_are_named(write, tmp_path):
         (OURS, trained_on("gone"), [], "was trained on gone, which is not here; give --style ink=FOLDER"),
         (OURS, None, ["--style=oil=x"], "no adapter is of the style oil: mine is of ink; give --style the name of one"),
         (OURS | {"base": "sd"}, None, ["--style=ink=x"], "its base, sd, which is not here; give it with --model.base"),
+        (OURS | {"style": "a" * 300}, None, [], "is not known here"),  # longer than a file's name may be
+        (OURS | {"base": "a" * 300}, None, ["--style=ink=x"], "which is not here; give it with --model.base"),
         ({"style": "ink"}, None, ["--style=ink=x"], "names no base; give it with --model.base"),
         (OURS | {"held_out_count": "0"}, trained_on("."), [], "so none is left to measure with; give others"),
         (OURS, None, ["--style=ink"], "--style needs a name and a folder of pictures, such as"),
