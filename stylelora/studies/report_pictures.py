@@ -15,7 +15,7 @@ from stylelora.runs.pictures import BASE, read_lines
 from stylelora.studies.report_read import Reading
 
 SHOWN = 6  # prompts
-SIDE = 128  # px; larger pictures are reduced, so that a report stays small
+SIDE = 96  # px; larger pictures are reduced, so that a report stays small
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,13 @@ def read_arms(study: Study) -> Reading:
                 raise InputError(
                     f"{arm.label} has other prompts or held-out pictures than {first.label}; test it again"
                 )
+    for test, _ in done:  # where runs are tested together, a seed's test may lack what the others have
+        excluded |= {
+            f"{arm.label}, {test.label}": f"its test has no {study.metric}"
+            for arm in arms
+            if test not in arm.tests
+            and all(arm.levels.get(name) == one for name, one in levels_of(study, test).items())
+        }
     factors = {factor: list(dict.fromkeys(arm.levels[factor] for arm in arms)) for factor in first.levels}
     for factor, labels in study.factors.items():  # in the study's order, not that of what is finished
         if factor in factors:
@@ -142,20 +149,26 @@ def read_result(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text())
 
 
+def levels_of(study: Study, test: StudyTest) -> dict[str, str]:
+    """Return the levels that all runs of a test have."""
+    return {factor: label for factor, label in test.runs[0].levels.items() if factor != study.together}
+
+
 def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
     """Return the arms: each choice of levels, times the conditions of a test if there are several of interest."""
     found = [(test, finished, _conditions(study, test, finished)) for test, finished in done]
     recipes: list[Recipe] = []
     for _, finished, conditions in found:
         recipes += [one for name in conditions if (one := finished.recipes[name]) not in recipes]
-    varied, levels_of = _condition_levels(recipes)
+    varied, labels = _condition_levels(recipes)
+    several = any(len(conditions) > 1 for _, _, conditions in found)
     arms: dict[tuple, Arm] = {}
     runs: dict[tuple, list[dict[Quantity, Series]]] = {}
     for test, finished, conditions in found:
         for condition, series in conditions.items():
             recipe = finished.recipes[condition]
-            levels = {factor: label for factor, label in test.runs[0].levels.items() if factor != study.together}
-            levels |= {varied: levels_of[recipes.index(recipe)]} if len(recipes) > 1 or not levels else {}
+            levels = levels_of(study, test)
+            levels |= {varied: labels[recipes.index(recipe)]} if several or not levels else {}
             key = tuple(levels.values())
             arm = arms.setdefault(key, Arm(levels, styles=list(recipe[0])))
             if test not in arm.tests:  # of two conditions of one recipe, the first counts

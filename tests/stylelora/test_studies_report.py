@@ -394,6 +394,30 @@ def test_of_runs_that_are_tested_together_the_conditions_with_the_metric_are_arm
     assert "method sum minus method none: the latter has no finished run" in outcome.unmeasured
 
 
+def test_a_seed_whose_test_lacks_the_metric_is_named(home):
+    both = Quantity("both_score", "mini-style")
+    study = blends_study(
+        home, "both_score", {"base": {SCORE: 0.0}, BLEND: {both: 0.2}, f"{BLEND}, composite": {both: 0.3}}
+    )
+    write_result(study.tests[1].folder, {"base": {SCORE: lambda i, j: 0.5}, BLEND: {both: lambda i, j: 0.7 + 0.01 * i}})
+    found = read_arms(study)
+    assert [arm.seeds for arm in found.arms] == [[0, 1, 2], [0, 2]]
+    assert found.excluded == {"method composite, seed 1": "its test has no both_score"}
+
+
+def test_adapters_of_other_styles_that_are_tested_alone_are_told_by_their_own_factor(home):
+    text = RANK.replace("trend", "all").replace('"4": {model.rank: 4, model.alpha: 4}', '"4": {data.root: a}')
+    study = write_study(home, text + "metric: style_gain\n", gain=by_rank)
+    values_file = study.runs[0].folder / "test" / "values.jsonl"
+    values_file.write_text(values_file.read_text().replace("ink", "oil"))
+    for name in ("losses.jsonl", "pictures.jsonl"):
+        file = study.runs[0].folder / "test" / name
+        file.write_text(file.read_text().replace("ink", "oil"))
+    assert [list(arm.levels) for arm in read_arms(replace(study, runs=study.runs[:1] + study.runs[3:])).arms] == [
+        ["rank"]
+    ] * 3
+
+
 def test_arms_of_several_styles_are_compared_with_the_base_each_by_its_own_style(home):
     ink, oil = (Quantity("style", "mini-style", style) for style in ("ink", "oil"))
     quantities = {"base": {ink: 0.0, oil: 0.1}, "ink 1": {ink: 0.2, oil: 0.3}, "oil 1": {ink: 0.0, oil: 0.2}}
