@@ -40,7 +40,7 @@ TRAINER = {
     "--trainer.default_root_dir": "output folder; default: runs/ + the config's path",
     "--resume": "folder of a run to go on with, instead of --config",
     "--resume_allow": "settings that may have changed since, such as model.optimizer.lr,data.flip; or all",
-    "--style": "NAME=FOLDER, pictures of a style, once for each; default: those that its adapter was trained on",
+    "--style": "NAME=FOLDER, the pictures of a style, once for each; default: those trained on",
     "--ckpt_path": "checkpoint to start from, such as runs/NAME/checkpoints/last.ckpt",
     "--seed_everything": "random seed",
 }
