@@ -8,11 +8,12 @@ else was requested with it or already cached.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from stylelora.base.numbers import bad_places, check_numbers
 from stylelora.base.token_limit import say_cut_off
 from stylelora.data.images import degrade, fit, to_tensor
 from stylelora.data.reading import read_picture
-from stylelora.files import remove_abandoned, safetensors_bytes
+from stylelora.files import PARTIAL, remove_abandoned, safetensors_bytes
 from stylelora.files import write as write_file
 from stylelora.records import InputError, Picture
 from stylelora.texts import quoted
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 #: Increment whenever reading, resizing or encoding the same input gives a different result.
 FORMAT = 1
+PATIENCE = 1.0  # seconds after which a run that waits for another one says so
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class View:
 class Cache:
     """Cached latents and text embeddings of one base model.
 
-    Safe for concurrent readers and writers. Damaged entries are recomputed with a warning.
+    Safe for concurrent readers and writers; of runs that begin together with the same data, one encodes for all.
+    Damaged entries are recomputed with a warning.
 
     Args:
         folder: folder of the cache files.
@@ -137,16 +140,19 @@ class Cache:
         """Return the views not cached yet, without duplicates."""
         return list({path: each for each in wanted if not (path := self.latent_path(*each)).is_file()}.values())
 
-    def add_latents(self, wanted: Sequence[tuple[Picture, View]]) -> None:
+    def add_latents(self, wanted: Iterable[tuple[Picture, View]]) -> None:
         """Encode and store the views not cached yet.
 
         Raises:
             InputError: if a picture cannot be read or has changed since the scan.
         """
-        if wanted := self.missing(wanted):
+        wanted = list(wanted)
+        if not self.missing(wanted):
+            return
+        with self._alone("latents", [self.latent_path(*one) for one in wanted]):
             vae = self._vae()
-            for picture, view in _progress(wanted, "picture"):
-                if not (path := self.latent_path(picture, view)).is_file():  # another process may have written it
+            for picture, view in _progress(self.missing(wanted), "picture"):
+                if not (path := self.latent_path(picture, view)).is_file():  # of a run that wants others, too
                     write(path, _encode_picture(picture, view, vae))
 
     def add_texts(self, texts: Iterable[str]) -> None:
@@ -155,10 +161,34 @@ class Cache:
         say_cut_off(self._tokenizer, texts)
         if not self.keeps_texts:
             return
-        if missing := [text for text in texts if not self.text_path(text).is_file()]:
+        if all(self.text_path(text).is_file() for text in texts):
+            return
+        with self._alone("texts", [self.text_path(text) for text in texts]):
             encoder = self._text_encoder()
+            missing = [text for text in texts if not self.text_path(text).is_file()]
             for text in _progress(missing, "caption"):
                 write(self.text_path(text), self._encode_text(text, encoder))
+
+    @contextlib.contextmanager
+    def _alone(self, kind: str, paths: Sequence[Path]) -> Iterator[None]:
+        """Let only one of several runs of the same data encode; the others then find the entries there."""
+        from filelock import FileLock, Timeout
+
+        path = self._path(kind, *sorted(path.stem for path in paths)).with_suffix(PARTIAL)  # so that leavings go
+        with contextlib.ExitStack() as held:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(path)
+                try:
+                    lock.acquire(timeout=PATIENCE)
+                except Timeout:
+                    log.warning("waiting for another run that encodes the same %s", kind)
+                    lock.acquire()
+                held.callback(lock.release)
+                held.callback(path.unlink, missing_ok=True)
+            except (OSError, NotImplementedError):  # some network drives know no locks: entries are encoded twice
+                pass
+            yield
 
     def remove_abandoned(self) -> None:
         """Delete partial files of processes killed while writing."""

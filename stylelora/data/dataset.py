@@ -194,7 +194,7 @@ class StyleDataset:
         if self.masks:
             self.masks.prepare(cache, self.views())
         cache.add_texts([*self.captions(), *prompts, ""])
-        cache.add_latents(missing)
+        cache.add_latents(self.views())
 
     def batch(self, cache: Cache, side: Side, rows: list[int], flips: list[bool], captions: list[str]) -> dict:
         """Read a batch from the cache.

@@ -138,7 +138,7 @@ class PriorPictures:
         missing = cache.missing(views)
         check_decodable(Path(self.options.root), dict.fromkeys(picture for picture, _ in missing))
         cache.add_texts(text for picture in self.pictures for text in picture.texts)
-        cache.add_latents(missing)
+        cache.add_latents(views)
 
     def share(self) -> None:
         """Broadcast what rank 0 found."""
