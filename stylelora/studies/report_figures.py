@@ -123,7 +123,7 @@ def timesteps(found: Reading) -> Figure | None:
     with _axes(3.2 + 0.1 * len(rows)) as (figure, axes):
         axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
         for i, (label, row) in enumerate(rows.items()):
-            colour = COLOURS[i] if len(rows) <= len(COLOURS) else colormaps["viridis"](0.15 + 0.7 * i / (len(rows) - 1))
+            colour = COLOURS[i] if len(rows) <= len(COLOURS) else colormaps["viridis"](0.3 + 0.6 * i / (len(rows) - 1))
             axes.plot(
                 [at for at, _ in row], [one.value for _, one in row], "o-", color=colour, markersize=3, label=label
             )

@@ -124,4 +124,5 @@ def tex(text: str) -> str:
     """Return a text with what LaTeX would read as commands escaped, and minus signs and intervals as in a paper."""
     plain = "".join(_SPECIAL.get(letter, letter) for letter in text)
     plain = re.sub(r"(?<![\w.])-(?=\d)", "$-$", plain)
-    return re.sub(r"\((\S+) to (\S+)\)", r"[\1, \2]", plain)
+    plain = re.sub(r"\((\S+) to (\S+)\)", r"[\1, \2]", plain)
+    return re.sub(r"^\[", "{[}", plain)  # after a row's end it would be an option

@@ -343,6 +343,7 @@ def test_latex_has_as_many_cells_in_each_row_and_no_open_commands(home):
         assert len(lines) >= 3
         assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(table[0])}
     assert text.count("{") == text.count("}")
+    assert tex("[a]") == "{[}a]"
     assert tex("-0.65 (-0.8 to 0.1) <0.0001 \\x~^") == (
         r"$-$0.65 [$-$0.8, 0.1] $<$0.0001 \textbackslash{}x\textasciitilde{}\textasciicircum{}"
     )
