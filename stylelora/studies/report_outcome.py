@@ -141,7 +141,8 @@ def outcome_of(study: Study, found: Reading) -> Outcome:
     What cannot be measured is not among the tests that Holm adjusts.
     """
     unmeasured: list[str] = []
-    scale = [] if study.together else one_scale(study, found, unmeasured)
+    wanted = study.metric.startswith(ATTAINMENT.name)
+    scale = [] if study.together else one_scale(study, found, unmeasured if wanted else [])
     for arm in found.arms:
         for quantity, one in [*arm.series.items()]:
             if not np.isfinite(one.values).all():

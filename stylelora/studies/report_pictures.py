@@ -24,13 +24,13 @@ class Matrix:
 
     Attributes:
         prompts: evenly spaced among all, so none is picked.
-        every: one in so many is shown.
+        which: which these are among all, as a sentence.
         seed: training seed of the adapters; None: there is no seed that all arms have, so each shows its first.
         rows: label of an arm -> file of each prompt's picture.
     """
 
     prompts: list[str]
-    every: int
+    which: str
     seed: int | None
     rows: dict[str, list[Path]]
 
@@ -43,6 +43,9 @@ def matrix_of(found: Reading) -> Matrix | None:
     base = _files(first.finished[0].folder, BASE)
     every = max(1, len(base) // SHOWN)
     prompts = list(base)[::every][:SHOWN]
+    which = f"One prompt in {every} is shown, in the order of the test; none was picked."
+    if every == 1:
+        which = f"The first {SHOWN} prompts are shown." if len(base) > SHOWN else "All prompts are shown."
     rows = {"base": base}
     for arm in found.arms:
         number = 0 if seed is None else arm.seeds.index(seed)
@@ -53,7 +56,7 @@ def matrix_of(found: Reading) -> Matrix | None:
             rows[name] = _files(first.finished[0].folder, name)
     if not prompts or any(not row.get(prompt, Path()).is_file() for row in rows.values() for prompt in prompts):
         return None
-    return Matrix(prompts, every, seed, {label: [row[prompt] for prompt in prompts] for label, row in rows.items()})
+    return Matrix(prompts, which, seed, {label: [row[prompt] for prompt in prompts] for label, row in rows.items()})
 
 
 def write_matrix(matrix: Matrix, path: Path) -> None:

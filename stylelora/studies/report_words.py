@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from stylelora.evaluation.summary import p_said
 from stylelora.records import Estimate, Quantity
+from stylelora.runs.notes import shared_name
 from stylelora.runs.result import read_tests
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_design import Design, flat
@@ -73,7 +74,7 @@ def styles_of(found: Reading) -> list[str]:
 
 def bases_of(study: Study) -> list[str]:
     """Return the bases that the runs start from."""
-    return list(dict.fromkeys(str(dict(flat(run.config)).get("model.base", "default")) for run in study.runs))
+    return list(dict.fromkeys(shared_name(dict(flat(run.config)).get("model.base", "default")) for run in study.runs))
 
 
 def _base_said(base: str) -> str:
