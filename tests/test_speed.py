@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from stylelora.data.cache import Cache
 from stylelora.diffusion import noise
 from tests.tiny_sd import SMALLEST_UNET, build_tiny_sd, disturb
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = Settings("cpu", "fp32", batch=2, resolution=64, rank=3)
 
 
@@ -184,6 +186,14 @@ def test_the_table_says_medians_spreads_ratios_and_shares():
     assert "| fp32 | 2.00 | 1.00 |" in text
     assert "failed: ValueError: no" in text
     assert "so not equal" in text  # ours computed in TF32 where the others did not
+
+
+def test_the_readme_shows_the_results_that_are_kept():
+    files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    shown = (ROOT / "benchmarks" / "README.md").read_text().replace("\n#### ", "\n### ").replace("\n### sd", "\n## sd")
+    for file in files:
+        assert table.whole(json.loads(file.read_text())) in shown.replace("\n### mini", "\n## mini"), file.name
+    assert files
 
 
 def test_a_section_that_fails_leaves_the_others_their_numbers(base, tmp_path, monkeypatch, capsys):
