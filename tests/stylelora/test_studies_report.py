@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from stylelora.diffusion.loss import BANK_TIMESTEPS
+from stylelora.evaluation.finished import skill_by_timestep
 from stylelora.metrics.comparison import holm
 from stylelora.records import InputError, Quantity
 from stylelora.studies.report import content, write_report
@@ -20,7 +22,7 @@ from stylelora.studies.report_pictures import matrix_of
 from stylelora.studies.report_read import read_arms
 from stylelora.studies.report_tables import latex, tex
 from stylelora.studies.report_words import p_is
-from tests.studies import RANK, SCORE, STYLE, write_run, write_study
+from tests.studies import RANK, SCORE, STYLE, noise, write_run, write_study
 
 BLEND = "ink 0.6 + oil 0.4"
 GAINS = {"4": 0.1, "16": 0.299, "64": 0.3}
@@ -328,6 +330,22 @@ def test_the_matrix_has_the_base_first_and_each_arm_at_one_seed_and_the_same_pro
     }
     matrix.rows["rank 4"][3].unlink()
     assert matrix_of(read_arms(study)) is None
+
+
+def test_skill_by_timestep_is_the_share_of_the_loss_removed_at_each(tmp_path):
+    losses = {name: noise(name, size=(6, 8)) ** 2 + 0.1 for name in ("base", "ink 1")}
+    rows = [
+        {"condition": name, "style": "ink", "sha256": str(i), "losses": row.tolist()}
+        for name, table in losses.items()
+        for i, row in enumerate(table)
+    ]
+    (tmp_path / "losses.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = skill_by_timestep(tmp_path)
+    assert list(found) == ["ink 1"]
+    assert [quantity.at for quantity in found["ink 1"]] == [(timestep,) for timestep in BANK_TIMESTEPS]
+    for column, one in enumerate(found["ink 1"].values()):
+        want = 1 - losses["ink 1"][:, column].sum() / losses["base"][:, column].sum()
+        assert one.mean.value == pytest.approx(want)
 
 
 def test_p_values_are_said_as_papers_do():
