@@ -11,6 +11,7 @@ from stylelora.console.errors import sentence
 from stylelora.metrics.measure import MEASURES
 from stylelora.records import InputError
 from stylelora.studies.plan import Study, write_configs
+from stylelora.texts import read_yaml
 
 
 def parser_alone() -> type:
@@ -31,6 +32,14 @@ def check_configs(study: Study) -> None:
     importlib.import_module("stylelora.evaluation.measure_all")  # every measure is defined where it is computed
     if (name := study.metric.partition("[")[0]) not in MEASURES:
         raise InputError(f"{study.file}: there is no metric {name}{meant(name, list(MEASURES))}")
+    of_test = read_yaml(study.test)["model"]["init_args"]
+    count, weights = len(study.tests[0].runs), of_test.get("weights") or []
+    rows = weights if not weights or isinstance(weights[0], list) else [weights]
+    if bad := [row for row in rows if len(row) != count]:
+        raise InputError(
+            f"{study.file}: {study.test} has {len(bad[0])} weights for a blend, but each test has the adapters of "
+            f"{count} runs; give each a weight, or name the factor whose runs are tested together"
+        )
     look = Look()
     with TemporaryDirectory() as folder:
         files = zip(study.runs, write_configs(study, Path(folder)), strict=True)

@@ -44,12 +44,10 @@ class Local:
         for _, device in zip(range(self.workers), itertools.cycle(self.gpus or [""]), strict=False):
             devices.put(device)
 
-        spare = 1 if self.gpus else max(1, self.workers // max(1, len(steps)))  # a test can use several cores
-
         def on_a_device(step: Step) -> str:
             device = devices.get()
             try:
-                return work(step, **({"CUDA_VISIBLE_DEVICES": device} if device else {"devices": spare}))
+                return work(step, **({"CUDA_VISIBLE_DEVICES": device} if device else {}))
             finally:
                 devices.put(device)
 

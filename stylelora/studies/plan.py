@@ -139,21 +139,16 @@ def label_of(value: Any) -> str:
     return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
-def write_configs(study: Study, folder: Path | None = None) -> list[Path]:
-    """Write the config of each run, unless the file has it already, and return the files.
-
-    Args:
-        study: whose runs.
-        folder: instead of the study's own.
-    """
+def as_config(settings: dict[str, Any], said: str) -> str:
+    """Return settings as the text of a config, with a comment."""
     import yaml
 
-    files = []
-    for run in study.runs:
-        file = run.file if folder is None else folder / run.file.relative_to(study.folder)
-        text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True, width=110)
-        text = f"# {study.question}\n# {run.label}, of {study.file}\n{text}"
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            write(file, text)
-        files.append(file)
+    return f"# {said}\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=110)}"
+
+
+def write_configs(study: Study, folder: Path) -> list[Path]:
+    """Write the config of each run into a folder, to look at it; return the files."""
+    files = [folder / run.file.relative_to(study.folder) for run in study.runs]
+    for run, file in zip(study.runs, files, strict=True):
+        write(file, as_config(run.config, run.label))
     return files

@@ -13,8 +13,8 @@ from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
 from stylelora.studies.check import check_configs
 from stylelora.studies.launchers import Launcher, Name, launcher_of
-from stylelora.studies.plan import Study, write_configs
-from stylelora.studies.reading import read_study
+from stylelora.studies.plan import Study
+from stylelora.studies.reading import read_study, set_option
 from stylelora.studies.report import write_report
 from stylelora.studies.report_figures import check_matplotlib
 from stylelora.studies.work import FINISHED, GOES_ON, NEW, Step, state_of
@@ -51,7 +51,6 @@ def study(
     if dry_run:
         print("\n".join(preview(plan, steps, launch.workers)))
         return
-    write_configs(plan)
     try:
         failed = _run(steps, launch)
     except SystemExit:
@@ -77,10 +76,12 @@ def trainings(plan: Study) -> list[Step]:
 
 def tests(plan: Study) -> list[Step]:
     """Return the tests of a study."""
-    found, settings = [], read_yaml(plan.test)
+    found = []
     for test in plan.tests:
-        adapters = tuple(run.adapter for run in test.runs)
-        found.append(Step("test", test.label, test.config, settings, test.folder, adapters))
+        adapters, settings = tuple(run.adapter for run in test.runs), read_yaml(test.config)
+        set_option(settings, "model.adapters", list(map(str, adapters)))
+        config = test.folder.with_name(f"{test.folder.name}.yaml")
+        found.append(Step("test", test.label, config, settings, test.folder, adapters))
     return found
 
 

@@ -12,9 +12,13 @@ from typing import Any
 
 from stylelora.data.prompts import read_prompts
 from stylelora.files import write
+from stylelora.records import InputError
+from stylelora.runs.aside import set_aside
 from stylelora.runs.lock import is_taken
 from stylelora.runs.pictures import read_lines
 from stylelora.runs.start import start
+from stylelora.studies.plan import as_config
+from stylelora.texts import read_yaml
 
 STOPPED = (129, 130, 138, 140, 143)  # exit codes of runs that were asked to stop
 LOOK = 0.5  # seconds between two looks at a folder that another process works in
@@ -28,8 +32,8 @@ class Step:
     Attributes:
         verb: fit or test.
         label: of the runs that it is about.
-        config: config file.
-        settings: what is in it.
+        config: file of its settings, written when it begins: it is that of the run in the folder.
+        settings: what it is to do.
         folder: folder of the run.
         adapters: adapter files that a test reads.
     """
@@ -73,10 +77,12 @@ def state_of(step: Step) -> str:
     wanted, result = step.settings, read_result(step.folder)
     if not result:
         return NEW
+    same = not step.config.is_file() or read_yaml(step.config) == wanted  # a setting that is gone now is a change, too
     if result["status"] != "success":
-        return GOES_ON if step.verb == "fit" and _can_go_on(step.folder, wanted) else f"it ended as {result['status']}"
-    if not _holds(result["config"], wanted):
-        return f"{step.config.name} has changed since"
+        goes_on = same and step.verb == "fit" and _can_go_on(step.folder, wanted)
+        return GOES_ON if goes_on else f"it ended as {result['status']}"
+    if not same or not _holds(result["config"], wanted):
+        return "its settings have changed since"
     if step.adapters:
         if not all(one.is_file() for one in step.adapters):
             return "its adapters are not there"
@@ -117,14 +123,13 @@ def _number(text: str) -> float | str:
         return text
 
 
-def work(step: Step, devices: int = 1, **environment: str) -> str:
+def work(step: Step, **environment: str) -> str:
     """Do a step in a process of its own, unless it is finished; go on with what was stopped.
 
     If another process works in its folder, such as one that a killed study has left, wait until that ends.
 
     Args:
         step: to be done.
-        devices: number of processes that share the pictures of a test.
         environment: variables of the process.
 
     Returns:
@@ -138,9 +143,12 @@ def work(step: Step, devices: int = 1, **environment: str) -> str:
     words = [step.verb, "--config", str(step.config), f"--trainer.default_root_dir={step.folder}"]
     if state == GOES_ON:
         words = [step.verb, "--resume", str(step.folder)]
-    elif step.verb == "test":
-        words += [f"--trainer.devices={devices}"] * (devices > 1 and "devices" not in step.settings.get("trainer", {}))
-        words.append(f"--model.adapters={json.dumps([str(one) for one in step.adapters])}")
+    else:
+        try:
+            set_aside(step.folder)  # before the config of the earlier run goes
+        except InputError as error:
+            return str(error)
+        write(step.config, as_config(step.settings, f"{step.verb} of {step.label}"))
     code = start(*words, log=step.log, **environment)
     if not code and status_of(step.folder) == "success":
         return ""

@@ -32,6 +32,12 @@ def test_a_refused_arm_is_named(tmp_path, monkeypatch, fields, said):
     assert (sorted(tmp_path.rglob("*")), dict(os.environ)) == before, "nothing is written"
 
 
+def test_weights_for_other_adapters_than_a_test_has_are_refused(tmp_path):
+    file = write_study(tmp_path / "base", tmp_path / "scorer", tmp_path / "pictures", tmp_path, together="rank")
+    with pytest.raises(InputError, match=r"test\.yaml has 1 weights for a blend, but .* the adapters of 2 runs"):
+        check_configs(read_study(file))
+
+
 def test_a_test_that_is_refused_is_named(tmp_path):
     file = write_study(tmp_path / "base", tmp_path / "scorer", tmp_path / "pictures", tmp_path)
     test = tmp_path / "test.yaml"

@@ -44,12 +44,9 @@ def pretend(monkeypatch):
         if words[0] == "fit":
             adapter_file(folder).write_text(folder.name)
         else:
-            hashes = [
-                work.sha256(Path(one).read_bytes()).hexdigest() for one in json.loads(options["--model.adapters"])
-            ]
-            (folder / "pictures.jsonl").write_text(
-                json.dumps({"content": "a cat", "adapters": dict(enumerate(hashes))})
-            )
+            adapters = config["model"]["init_args"]["adapters"]
+            hashes = {one: work.sha256(Path(one).read_bytes()).hexdigest() for one in adapters}
+            (folder / "pictures.jsonl").write_text(json.dumps({"content": "a cat", "adapters": hashes}))
         log.write_text("error: it is broken\n" if status == "failed" else "")
         return int(status == "failed")
 

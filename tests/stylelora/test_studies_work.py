@@ -1,5 +1,7 @@
 """Steps of a study: which are finished, and what is done about the others."""
 
+import contextlib
+import copy
 import json
 import os
 from hashlib import sha256
@@ -18,7 +20,7 @@ SETTINGS = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
 @pytest.fixture
 def step(tmp_path):
     (tmp_path / "run").mkdir()
-    return Step("fit", "rank 4, seed 0", ROOT / "configs" / "quickstart.yaml", SETTINGS, tmp_path / "run")
+    return Step("fit", "rank 4, seed 0", tmp_path / "run.yaml", copy.deepcopy(SETTINGS), tmp_path / "run")
 
 
 def leave(step, status, used=SETTINGS, state=False):
@@ -55,6 +57,17 @@ def test_a_training_that_was_stopped_goes_on(step, monkeypatch, status, state, f
     assert state_of(step) not in (FINISHED, GOES_ON), "other settings"
 
 
+def test_a_setting_that_is_taken_away_is_a_change(step):
+    """What a run used holds the defaults, too, so a value there may be of the file or not."""
+    leave(step, "success", SETTINGS | {"data": SETTINGS["data"] | {"flip": True}})
+    step.config.write_text(yaml.safe_dump(SETTINGS))
+    assert state_of(step) == FINISHED
+    step.config.write_text(yaml.safe_dump(SETTINGS | {"data": SETTINGS["data"] | {"flip": True}}))
+    assert state_of(step) == "its settings have changed since"
+    leave(step, "cancelled", SETTINGS | {"data": SETTINGS["data"] | {"flip": True}}, state=True)
+    assert state_of(step) == "it ended as cancelled", "nor does it go on"
+
+
 def test_more_settings_than_were_written_make_no_difference(step):
     leave(step, "success", SETTINGS | {"data": SETTINGS["data"] | {"more": 1}})
     assert state_of(step) == FINISHED
@@ -65,7 +78,7 @@ def test_a_number_that_yaml_takes_for_a_text_is_the_number_that_was_used(step):
     leave(step, "success", SETTINGS | {"trainer": {"gradient_clip_val": 0.1}})
     assert state_of(step) == FINISHED
     leave(step, "success", SETTINGS | {"trainer": {"gradient_clip_val": 0.2}})
-    assert state_of(step) == "quickstart.yaml has changed since"
+    assert state_of(step) == "its settings have changed since"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +112,6 @@ def test_a_run_that_still_works_in_the_folder_is_waited_for(step, monkeypatch):
 
     def start(*words, **more):
         raise AssertionError("it has been finished meanwhile")
-
-    import contextlib
 
     owner = contextlib.ExitStack()
     owner.enter_context(owned(step.folder))
@@ -137,7 +148,7 @@ def test_a_result_of_other_settings_adapters_or_prompts_is_no_answer(tmp_path):
     assert state_of(step) == "prompts.txt has changed since"
     prompts.write_text("a cat\na dog\n")
     model["steps"] = 20
-    assert state_of(step) == "test.yaml has changed since"
+    assert state_of(step) == "its settings have changed since"
     model["steps"] = 12
     adapters[0].unlink()
     assert state_of(step) == "its adapters are not there"
