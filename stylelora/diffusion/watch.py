@@ -82,10 +82,13 @@ class Watch:
             InputError: the UNet cannot be compiled.
         """
         scheduler = self.model.scheduler
-        compute = partial(objective.losses, self.unet, scheduler, latents, keys, mask=batch.get("mask"))
+
+        def compute(given: Conditioning, unet: nn.Module = self.model.unet) -> Tensor:
+            return objective.losses(unet, scheduler, latents, keys, given, batch.get("mask"))
+
         timesteps = partial(objective.draw_timesteps, keys, scheduler.config.num_train_timesteps)
         try:
-            losses = compute(given)
+            losses = compute(given, self.unet)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             why = " ".join(str(error.inner_exception).split())[:200]
             raise InputError(

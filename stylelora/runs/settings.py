@@ -22,10 +22,11 @@ TRAINER = {
 #: Settings of model and data that change nothing of what is trained, or whose effect is compared itself.
 HARMLESS = {
     "model.base", "model.num_inference_steps", "model.guidance_scale", "model.start", "model.keep",
-    "model.sample_every_n_epochs", "model.keep_share", "model.gradient_checkpointing", "data.root", "data.held_out",
-    "data.prompts", "data.prompts_file", "data.negative_prompt", "data.samples_per_prompt", "data.sample_batch_size",
-    "data.cache", "data.num_workers", "data.masks", "data.trigger", "data.template", "data.interpolation",
-    "data.name", "data.pictures", "data.pictures_seed", "data.prior.root", "data.prior.prompt", "data.prior.count",
+    "model.sample_every_n_epochs", "model.keep_share", "model.gradient_checkpointing", "model.compile", "data.root",
+    "data.held_out", "data.prompts", "data.prompts_file", "data.negative_prompt", "data.samples_per_prompt",
+    "data.sample_batch_size", "data.cache", "data.num_workers", "data.masks", "data.trigger", "data.template",
+    "data.interpolation", "data.name", "data.pictures", "data.pictures_seed", "data.prior.root",
+    "data.prior.prompt", "data.prior.count",
 }  # fmt: skip
 #: Settings that decide which weights there are, or where they started; a checkpoint's are these.
 FIXED = (
