@@ -35,13 +35,15 @@ def read_study(file: Path) -> Study:
         return _read(file, found)
 
 
-def _fields(file: Path) -> dict[str, Any]:
+def _fields(file: Path, *before: Path) -> dict[str, Any]:
     """Return what a study's file holds, over what the one that it is `like` holds."""
     found = read_yaml(file)
     if not isinstance(found, dict):
         raise InputError(f"{file} holds no study; {EXAMPLE}")
     like = found.pop("like", None)
-    return found if like is None else _fields(file.parent / str(like)) | found
+    if file.resolve() in before:
+        raise InputError(f"{file} is like itself, by way of what it is like; give another study as like")
+    return found if like is None else _fields(file.parent / str(like), *before, file.resolve()) | found
 
 
 def _read(file: Path, found: dict[str, Any]) -> Study:
@@ -62,6 +64,10 @@ def _read(file: Path, found: dict[str, Any]) -> Study:
     together, margin = found.get("together", ""), found.get("margin")
     if together and together not in factors:
         raise InputError(f"together is {together}, which is no factor; choose from {', '.join(factors)}")
+    if together and "test" in factors[together]:
+        raise InputError(
+            f"{file}: a level of {together} is called test, as the folder of the test; give it another label"
+        )
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError(f"{file}: seeds are {found['seeds']}; give a number of seeds, or a list without repetitions")
     if margin is not None and not 0 < float(margin) < float("inf"):

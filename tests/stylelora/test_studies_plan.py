@@ -138,6 +138,8 @@ def test_options_find_their_place_in_classes():
         ({"seeds": ["x"]}, "is not as it should be"),
         ({"margin": -1}, "margin is -1; give a number above 0"),
         ({"together": "style"}, "together is style, which is no factor; choose from rank"),
+        ({"like": "study.yaml"}, "is like itself"),
+        ({"factors": {"set": {"test": {"data.flip": True}}}, "together": "set"}, "a level of set is called test"),
         ({"compare": "some"}, "compare is some; give all, trend, or against"),
         ({"compare": "against"}, "compare is against; give all, trend, or against"),
         ({"compare": {"against": 8}}, "names rank 8, which is none of the arms"),
