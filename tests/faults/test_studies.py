@@ -10,6 +10,7 @@ import pytest
 
 from stylelora.records import InputError
 from stylelora.runs.lock import OWNER
+from stylelora.studies import clusters
 from stylelora.studies.launchers import launcher_of
 from stylelora.studies.plan import STUDIES
 from tests.faults.test_signals_devices import alive
@@ -69,6 +70,18 @@ def test_what_submitit_refuses_is_said(tmp_path, slurm, said):
     pytest.importorskip("submitit")
     with pytest.raises(InputError, match=f"submitit refuses: .*{said}"):
         launcher_of("slurm", None, tmp_path, slurm)
+
+
+def test_a_job_whose_time_is_over_is_queued_again_with_the_same_step(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    stopped = []
+    monkeypatch.setattr(clusters, "stop_all", lambda: stopped.append(True))
+    monkeypatch.setattr(clusters, "work", lambda step: f"{step} in {os.getcwd()}")
+    monkeypatch.chdir(tmp_path)
+    task = clusters.Task()
+    monkeypatch.chdir("/")
+    assert task.checkpoint("a step").result() == f"a step in {tmp_path}"
+    assert stopped == [True], "its run saves its state first"
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

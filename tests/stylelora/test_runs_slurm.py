@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from stylelora.console.stopping import numbers
 from stylelora.runs.slurm import queue_again, start_of_job, unfinished_state
 
 
@@ -53,3 +54,10 @@ def test_the_first_process_has_the_job_queued_again(job, tmp_path, monkeypatch, 
     queue_again(number)
     file = tmp_path / "asked"
     assert (file.read_text() if file.exists() else "") == asked
+
+
+def test_two_more_signals_stop_a_job_of_slurm(job, monkeypatch):
+    """SIGUSR1 is that of Lightning's users, SIGUSR2 that of submitit."""
+    assert {signal.SIGUSR1, signal.SIGUSR2} <= numbers()
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert numbers().isdisjoint({signal.SIGUSR1, signal.SIGUSR2})
