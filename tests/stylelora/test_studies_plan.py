@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from stylelora.records import InputError
+from stylelora.runs.folder import run_folder
 from stylelora.studies.plan import STUDIES, named, write_configs
 from stylelora.studies.reading import read_study, set_option
 from tests.runs import ROOT
@@ -64,6 +65,7 @@ def test_a_run_is_a_config_that_says_where_it_works(read, tmp_path):
         assert file.read_text().startswith(f"# {run.label}\n")
         assert run.file == run.folder.with_name(f"{run.folder.name}.yaml")
         assert run.folder.parent == STUDIES / "ranks"
+        assert run_folder(run.file, ROOT / "configs") == run.folder, "so `fit --config` works there by itself"
 
 
 def test_each_run_is_tested_alone_or_those_of_a_factor_together(read):
