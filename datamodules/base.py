@@ -44,7 +44,7 @@ class StyleDataModule(L.LightningDataModule):
 
     A style sets the class attribute; the rest is here. Pictures are scaled and cropped to a size, encoded once with the
     base's autoencoder, and split by the hash of their content. The base is the one the model names. Batches are read
-    from the cache as they are needed, so memory does not grow with the set.
+    from the cache as they are needed; beyond 64 MiB memory does not grow with the set.
 
     Args:
         root: folder of pictures and captions; captions in `metadata.jsonl` or in `.txt` files beside the pictures;
