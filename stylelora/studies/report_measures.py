@@ -25,14 +25,20 @@ MEANINGS = {
     BOTH_SCORE.name: "the mean over pictures of the smaller of their attainments of both styles, each on a scale from "
     "the base, 0, to the style's adapter alone, 1: a picture must show both",
 }
-_ABOVE = "the both-score of a blend minus that of {}; above 0, its pictures show both styles more than that does"
+_ABOVE = (
+    "the both-score of a blend minus that of {}; above 0, its pictures show both styles more than that does. The "
+    "both-score is "
+    + MEANINGS[BOTH_SCORE.name]
+    + "; it has no upper bound, since an adapter alone may be near the base"
+)
 MEANINGS |= {
     BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture"),
     BOTH_ABOVE_PIXEL_AVERAGE.name: _ABOVE.format("mixing its two adapters' pictures pixel by pixel"),
 }
 JUDGES = {
-    "mini": "the network that scores pictures and texts of the embedded base, made like CLIP",
-    "mini-style": "the network of the embedded base that puts pictures of one style near each other",
+    "mini": "a small CLIP that comes with the code, trained on named icons apart from the base",
+    "mini-style": "a small vision transformer that comes with the code, trained by contrast on icons of many sets in "
+    "many renderings, none of them one of the four styles",
 }
 
 

@@ -125,6 +125,7 @@ def method(study: Study, found: Reading, outcome: Outcome, design: Design) -> li
     if rule:
         said.append(
             f"Of each training the adapter of one epoch is kept and tested, by the rule `{rule}` of model.keep."
+            + " Its skill is measured on the same held-out pictures, so it is a little too good." * (rule != "last")
         )
     said += [
         "Every arm draws the same prompts with the same seeds, so arms are compared picture by picture. The unit is "
@@ -180,7 +181,8 @@ def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
         )
     if found.excluded:
         said.append(f"{len(found.excluded)} of {len(study.runs)} runs are not counted; see what was left out.")
-    said.append("Only the primary metric is tested. All other columns describe, and suggest what to ask next.")
+    others = ", apart from the tests' own endpoints, which are adjusted within each test" * bool(study.together)
+    said.append(f"Only the primary metric is tested{others}. All other columns describe, and suggest what to ask next.")
     return said
 
 
