@@ -29,7 +29,7 @@ _ABOVE = (
     "the both-score of a blend minus that of {}; above 0, its pictures show both styles more than that does. The "
     "both-score is "
     + MEANINGS[BOTH_SCORE.name]
-    + "; it has no upper bound, since an adapter alone may be near the base"
+    + "; where an adapter alone stays near the base, it may be far above 1"
 )
 MEANINGS |= {
     BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture"),
