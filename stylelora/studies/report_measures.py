@@ -27,9 +27,7 @@ MEANINGS = {
 }
 _ABOVE = (
     "the both-score of a blend minus that of {}; above 0, its pictures show both styles more than that does. The "
-    "both-score is "
-    + MEANINGS[BOTH_SCORE.name]
-    + "; where an adapter alone stays near the base, it may be far above 1"
+    "both-score is " + MEANINGS[BOTH_SCORE.name] + "; where an adapter alone stays near the base, it may be far above 1"
 )
 MEANINGS |= {
     BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture"),
