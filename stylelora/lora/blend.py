@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 
 from stylelora.lora.compose import METHODS, merged
-from stylelora.lora.factors import Factors, Layer
+from stylelora.lora.factors import Factors, Layer, added_to
 from stylelora.lora.inject import adaptable_modules
 from stylelora.lora.mix import BlendOptions, MixSpec, Part
 from stylelora.lora.names import module_name
@@ -108,17 +108,9 @@ def added(model: nn.Module, updates: Mapping[str, Factors]) -> Iterator[None]:
     Raises:
         InputError: if an update does not fit this model.
     """
-    weights = {layer: module.weight for layer, module in check_fit(model, updates).items()}
-    before = {layer: weight.data for layer, weight in weights.items()}
-    try:
-        for layer, weight in weights.items():
-            update = updates[layer]
-            delta = update.up.to(weight.device) @ update.down.to(weight.device)
-            weight.data = (weight.data + delta.view(weight.shape)).to(weight.dtype)
+    layers = check_fit(model, updates)
+    with added_to([module.weight for module in layers.values()], [updates[layer] for layer in layers]):
         yield
-    finally:
-        for layer, weight in weights.items():
-            weight.data = before[layer]
 
 
 def as_layers(updates: Mapping[str, Factors], adapters: Sequence[Adapter]) -> dict[str, Layer]:

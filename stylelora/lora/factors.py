@@ -5,7 +5,8 @@ Shapes: m outputs, n inputs (of a convolution inputs x kernel), r the rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,20 @@ class Factors:
     def scaled(self, factor: float) -> Factors:
         """Return factors of `factor` dW."""
         return Factors(self.up * factor, self.down)
+
+
+@contextmanager
+def added_to(weights: Sequence[Tensor], updates: Sequence[Factors]) -> Iterator[None]:
+    """Run the block with updates added to weights, one to each, then restore the weights exactly."""
+    before = [weight.data for weight in weights]
+    try:
+        for weight, update in zip(weights, updates, strict=True):
+            delta = update.up.to(weight.device) @ update.down.to(weight.device)
+            weight.data = (weight.data + delta.view(weight.shape)).to(weight.dtype)
+        yield
+    finally:
+        for weight, data in zip(weights, before, strict=True):
+            weight.data = data
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from stylelora.lora.factors import Factors, stacked
+from stylelora.lora.factors import Factors, added_to, stacked
 from stylelora.lora.inject import ADAPTER, adapted_modules, adapter_disabled
 
 
@@ -28,16 +28,10 @@ def folded(model: nn.Module) -> Iterator[None]:
     if not exact or any(layer.disable_adapters for layer in layers):
         yield
         return
-    before = [weight.data for weight in weights]
-    try:
-        with torch.no_grad():
-            for layer, weight in zip(layers, weights, strict=True):
-                weight.data = weight.data + _update(layer).dense().view(weight.shape)
-        with adapter_disabled(model):
-            yield
-    finally:
-        for weight, data in zip(weights, before, strict=True):
-            weight.data = data
+    with torch.no_grad():
+        updates = [_update(layer) for layer in layers]
+    with added_to(weights, updates), adapter_disabled(model):
+        yield
 
 
 def _update(layer: nn.Module) -> Factors:
