@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.evaluation.summary import markdown
+
 GIB = 2**30
 #: Name of a loop -> what it is called in tables.
 NAMES = {"ours": "this program", "diffusers": "as diffusers' script", "kohya": "as kohya's, cached latents"}
@@ -24,8 +26,7 @@ def renders(function: Callable[[Any, dict], str]) -> Callable[[Any, dict], str]:
 
 def rows(head: Sequence[str], body: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return markdown([*map(str, head)], [[*map(str, line)] for line in body])
 
 
 def span(values: Sequence[float], unit: float = 1.0, digits: int = 1) -> str:
