@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stylelora.files import write
 from stylelora.records import InputError
@@ -36,10 +37,7 @@ def export(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         InputError: if its name does not end in .csv or .json.
     """
     check_suffix(path)
-    clean = [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in rows
-    ]
+    clean = finite([dict(row) for row in rows])
     if path.suffix == ".json":
         write(path, json.dumps(clean, indent=1, ensure_ascii=False) + "\n")
         return
@@ -51,3 +49,12 @@ def export(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         for row in clean
     )
     write(path, text.getvalue())
+
+
+def finite(value: Any) -> Any:
+    """Return plain values, at any depth, with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -105,6 +105,12 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return what is in a run's `result.json`; {}: there is none."""
+    file = folder / "result.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
 def read_metrics(folder: Path) -> list[Metric]:
     """Read the metrics from a run's `result.json`."""
     return [Metric.of_record(record) for record in json.loads((folder / "result.json").read_text())["metrics"]]

@@ -55,13 +55,18 @@ class StudyTest:
         runs: whose adapters it tests, in this order.
         config: its config file.
         folder: its folder.
-        label: what tells it from the others, such as `rank 16, seed 0`.
+        levels: those that all its runs have.
     """
 
     runs: list[Run]
     config: Path
     folder: Path
-    label: str
+    levels: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """Return what tells it from the others, such as `rank 16, seed 0`."""
+        return ", ".join(filter(None, [named(self.levels), f"seed {self.runs[0].seed}"]))
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,7 @@ class Study:
         found = []
         for folder, runs in groups.items():
             levels = {factor: label for factor, label in runs[0].levels.items() if factor != self.together}
-            label = ", ".join(filter(None, [named(levels), f"seed {runs[0].seed}"]))
-            found.append(StudyTest(runs, self.test, folder, label))
+            found.append(StudyTest(runs, self.test, folder, levels))
         return found
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from stylelora.evaluation.export import export
+from stylelora.evaluation.export import export, finite
 from stylelora.evaluation.summary import markdown
 from stylelora.files import write
 from stylelora.records import Quantity
@@ -65,7 +64,7 @@ def write_report(study: Study, folder: Path) -> Path:
     export([*records(found, outcome)], folder / "table.csv")
     write(folder / "table.tex", latex(study, found, outcome))
     write(
-        folder / "report.json", json.dumps(_finite(_record(study, found, outcome, page)), indent=1, ensure_ascii=False)
+        folder / "report.json", json.dumps(finite(_record(study, found, outcome, page)), indent=1, ensure_ascii=False)
     )
     write(folder / "report.md", render("study.md", **page, table=markdown, figures=list(svgs), matrix=matrix))
     write(folder / "report.html", render("study.html", **page, figures=svgs, matrix=matrix, rows=rows))
@@ -152,12 +151,3 @@ def _record(study: Study, found: Reading, outcome: Outcome, page: dict[str, Any]
 
 def _quantity(quantity: Quantity | None) -> dict[str, Any] | None:
     return None if quantity is None else quantity.as_record()
-
-
-def _finite(value: Any) -> Any:
-    """Return plain values with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,8 +11,9 @@ from typing import Any
 from stylelora.console.screens import options_of
 from stylelora.metrics.skill import SKILL
 from stylelora.runs.pictures import read_lines
+from stylelora.runs.result import read_result
 from stylelora.studies.plan import Study, label_of
-from stylelora.studies.report_read import Reading, read_result
+from stylelora.studies.report_read import Reading
 
 #: Note in a LoRA file -> what the report calls it.
 NOTES = {

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from stylelora.evaluation.compare import is_called, is_of
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished, skill_by_timestep
 from stylelora.metrics.style import STYLE, STYLE_GAIN
 from stylelora.records import InputError, Quantity
 from stylelora.runs.pictures import BASE, read_lines
+from stylelora.runs.result import read_result
 from stylelora.studies.plan import CONDITIONS, Study, StudyTest, named
 
 Recipe = tuple[dict[str, float], str]
@@ -120,8 +119,7 @@ def read_arms(study: Study) -> Reading:
         excluded |= {
             f"{arm.label}, {test.label}": f"its test has no {study.metric}"
             for arm in arms
-            if test not in arm.tests
-            and all(arm.levels.get(name) == one for name, one in levels_of(study, test).items())
+            if test not in arm.tests and all(arm.levels.get(name) == one for name, one in test.levels.items())
         }
     factors = {factor: list(dict.fromkeys(arm.levels[factor] for arm in arms)) for factor in first.levels}
     for factor, labels in study.factors.items():  # in the study's order, not that of what is finished
@@ -132,26 +130,15 @@ def read_arms(study: Study) -> Reading:
 
 def why_not(folder: Path, what: str) -> str | None:
     """Return why a run cannot be counted; None if it can."""
-    file = folder / "result.json"
-    if not file.is_file():
-        return f"{what}: not run"
     result = read_result(folder)
+    if not result:
+        return f"{what}: not run"
     if result["status"] == "success":
         return None
     if result["status"] == "running":
         return f"{what} was killed, or is still running"
     error = (result.get("error") or "").strip().splitlines()
     return f"{what} {result['status']}" + (f": {error[-1]}" if error else "")
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """Return the record in a run's `result.json`."""
-    return json.loads((folder / "result.json").read_text())
-
-
-def levels_of(study: Study, test: StudyTest) -> dict[str, str]:
-    """Return the levels that all runs of a test have."""
-    return {factor: label for factor, label in test.runs[0].levels.items() if factor != study.together}
 
 
 def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
@@ -167,7 +154,7 @@ def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
     for test, finished, conditions in found:
         for condition, series in conditions.items():
             recipe = finished.recipes[condition]
-            levels = levels_of(study, test)
+            levels = dict(test.levels)
             levels |= {varied: labels[recipes.index(recipe)]} if several or not levels else {}
             key = tuple(levels.values())
             arm = arms.setdefault(key, Arm(levels, styles=list(recipe[0])))

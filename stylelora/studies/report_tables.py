@@ -73,15 +73,12 @@ def runs_table(design: Design) -> Table:
 
 def records(found: Reading, outcome: Outcome) -> Iterator[dict[str, object]]:
     """Yield a record of every quantity of the base, of each arm over all its seeds, and of each of its seeds alone."""
-    none = dict.fromkeys(found.factors)
-    for label, levels, series in [
-        ("base", none, found.base),
-        *((arm.label, arm.levels, arm.series) for arm in found.arms),
-    ]:
-        arm = next((arm for arm in found.arms if arm.label == label), None)
-        seeds, primary = (arm.seeds, [outcome.primary and arm.own(outcome.primary)]) if arm else ([], [])
+    sources = [("base", dict.fromkeys(found.factors), found.base, [], None)]
+    for arm in found.arms:
+        sources.append((arm.label, arm.levels, arm.series, arm.seeds, outcome.primary and arm.own(outcome.primary)))
+    for label, levels, series, seeds, primary in sources:
         for quantity, one in series.items():
-            mean, what = one.mean, quantity.as_record() | {"primary": quantity in primary}
+            mean, what = one.mean, quantity.as_record() | {"primary": quantity == primary}
             ends = {"value": mean.value, "ci_low": mean.ci_low, "ci_high": mean.ci_high}
             counts = {"seeds": len(seeds), "units": len(set(one.units))}
             yield {"arm": label, **levels, "seed": None, **what, **ends, **counts}

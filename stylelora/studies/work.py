@@ -16,6 +16,7 @@ from stylelora.records import InputError
 from stylelora.runs.aside import set_aside
 from stylelora.runs.lock import is_taken
 from stylelora.runs.pictures import read_lines
+from stylelora.runs.result import read_result
 from stylelora.runs.start import start
 from stylelora.studies.plan import as_config
 from stylelora.texts import read_yaml
@@ -55,12 +56,6 @@ class Step:
         """Return how long it took, if it is finished."""
         result = read_result(self.folder)
         return result["seconds"] if result.get("status") == "success" else None
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """Return a run's `result.json`; {}: there is none."""
-    file = folder / "result.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def status_of(folder: Path) -> str | None:
