@@ -10,6 +10,9 @@ from safetensors.torch import save_file
 
 from stylelora.records import Quantity
 from stylelora.studies.reading import read_study
+from stylelora.studies.report import content
+from stylelora.studies.report_outcome import outcome_of
+from stylelora.studies.report_read import read_arms
 from tests.finished import write_finished
 
 STYLE, SCORE = Quantity("style", "mini-style", "ink"), Quantity("clip_score", "mini")
@@ -30,6 +33,7 @@ BASE = """model: {class_path: lightning_modules.StyleLoRA, init_args: {base: min
 data: {class_path: datamodules.Watercolor, init_args: {resolution: 64}}
 trainer: {max_epochs: 4}
 """
+GAINS = {"4": 0.1, "16": 0.299, "64": 0.3}
 VERSIONS = {"git": "abc123", "versions": {"python": "3.11.7", "torch": "2.13.0"}}
 
 
@@ -45,8 +49,8 @@ def write_study(folder, text=RANK, *, gain, seed_sd=0.003, prompts=20, pictures=
         gain: function of a run's levels: how much nearer to the style than the base its pictures are.
         seed_sd: by how much training seeds differ.
     """
-    for name, content in (("study.yaml", text), ("base.yaml", BASE), ("test.yaml", "")):
-        (folder / name).write_text(content)
+    for name, written in (("study.yaml", text), ("base.yaml", BASE), ("test.yaml", "")):
+        (folder / name).write_text(written)
     study = read_study(folder.relative_to(folder) / "study.yaml")
     for run in study.runs:
         write_run(run, gain(run.levels) + seed_sd * float(noise(run.label)), prompts, pictures)
@@ -88,3 +92,30 @@ def write_run(run, gain, prompts=20, pictures=False):
     for row in rows if pictures else ():
         shade = int(255 * min(1, max(0, 0.2 + gain))) if row["condition"] != "base" else 60
         Image.new("RGB", (64, 64), (shade, 120, 255 - shade)).save(test / row["file_name"])
+
+
+def by_rank(levels):
+    return GAINS[levels["rank"]]
+
+
+def values(run, quantity, condition="ink 1"):
+    """Values of a run's pictures, read from its file."""
+    rows = map(json.loads, (run.folder / "test" / "values.jsonl").read_text().splitlines())
+    return np.array([
+        one["value"] for row in rows if row["condition"] == condition
+        for one in row["values"] if one["measure"] == quantity.measure
+    ])  # fmt: skip
+
+
+def table_of(study, quantity):
+    """Level -> table of training seeds x prompts."""
+    return {
+        label: np.array([values(run, quantity) for run in study.runs if run.levels["rank"] == label])
+        for label in study.factors["rank"]
+    }
+
+
+def said(study):
+    """All that the report of a study says, without figures."""
+    found = read_arms(study)
+    return repr(content(study, found, outcome_of(study, found)))

@@ -1,6 +1,5 @@
 """Finished tests side by side, on made-up runs whose answer is known."""
 
-import csv
 import json
 import re
 
@@ -13,44 +12,8 @@ from stylelora.evaluation.finished import read_finished
 from stylelora.metrics.comparison import holm
 from stylelora.metrics.skill import skill_interval
 from stylelora.records import InputError, Quantity
+from tests.compared import LAST, OTHER, SCORE, STYLE, ink, make, number, own_loss, table
 from tests.finished import write_finished
-
-STYLE, OTHER = Quantity("style", "e", "ink"), Quantity("style", "e", "oil")
-SCORE = Quantity("clip_score", "c")
-LAST = "ink 0.6 + oil 0.4"
-
-
-def own_loss(i):
-    """Losses that are no multiple of the base's."""
-    return 0.08 + 0.01 * (i % 3) * i / 4
-
-
-def make(folder, gain, *, score=0.5, loss=0.8, base=0.2, **more):
-    """A test whose condition is `gain` above the base, and removes 1 - loss of its loss; a blend comes last."""
-    noise = np.random.default_rng(sum(map(ord, folder.name))).normal(0, 0.02, (20, 2))
-
-    def condition(level, oil, own):
-        of_style = {STYLE: lambda i, j: base + level + 0.01 * (i % 4) + own * noise[i, j]}
-        of_style |= {OTHER: lambda i, j: 0.1 + oil + own * noise[i, j], SCORE: lambda i, j: score + own * noise[i, j]}
-        return of_style
-
-    conditions = {"base": condition(0, 0, 0), "ink 1": condition(gain, 0.001, 1), LAST: condition(0.6 * gain, 0.04, 1)}
-    losses = {"base": lambda i: 0.1 + 0.01 * i, "ink 1": lambda i: loss * own_loss(i), LAST: lambda i: 0.1}
-    return str(write_finished(folder, conditions, losses, seeds=2, **more))
-
-
-def ink(*runs, **options):
-    compare(list(runs), conditions=["ink 1"] * len(runs), **options)
-
-
-def table(said):
-    """Rows of the printed table by (kind, metric): first, this, difference, p, adjusted."""
-    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith(("| primary", "| explor"))]
-    return {(kind, re.sub(r".*: ", "", key)): cells for kind, key, *cells in rows}
-
-
-def number(cell):
-    return float(cell.split(" ")[0].removeprefix("<"))
 
 
 def test_attainment_is_on_the_scale_of_the_first_and_of_its_own_style_alone(tmp_path, capsys):
@@ -281,35 +244,6 @@ def test_a_test_that_is_not_whole_is_refused(tmp_path, name, text, said):
     (folder / name).unlink() if text is None else (folder / name).write_text(text)
     with pytest.raises(InputError, match=said):
         read_finished(folder)
-
-
-def test_the_table_is_written_for_other_programs(tmp_path, capsys):
-    runs = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.15, base=0.25)]
-    for suffix in ("csv", "json"):
-        ink(*runs, margin=0.1, output=tmp_path / f"out.{suffix}")
-    printed = table(capsys.readouterr().out)
-    records = json.loads((tmp_path / "out.json").read_text())
-    with (tmp_path / "out.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(records) == len(printed)
-    for row, record in zip(rows, records, strict=True):
-        for name in ("first", "this", "difference", "difference_low", "difference_high", "p_value", "p_adjusted"):
-            assert float(row[name]) == record[name]
-        quantity = Quantity(record["measure"], record["judge"], record["style"])
-        first, this, difference, _, adjusted = printed[record["kind"], str(quantity)]
-        assert [number(one) for one in (first, this, difference)] == [
-            round(record[name], 3) for name in ("first", "this", "difference")
-        ]
-        assert number(adjusted) == pytest.approx(record["p_adjusted"], abs=1e-4)
-        assert (record["p_equal"] is None) == (record["kind"] == "exploratory")
-        assert row["p_equal"] == ("" if record["p_equal"] is None else str(record["p_equal"]))
-
-
-def test_a_table_has_a_suffix_that_says_how(tmp_path):
-    runs = [make(tmp_path / "a", 0.3), make(tmp_path / "b", 0.15)]
-    with pytest.raises(InputError, match=r"out.xlsx is no file for a table; give a name that ends in .csv or .json"):
-        ink(*runs, output=tmp_path / "out.xlsx")
-    assert not (tmp_path / "out.xlsx").exists()
 
 
 def test_a_condition_is_not_compared_with_itself(tmp_path):

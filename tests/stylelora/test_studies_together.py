@@ -1,0 +1,112 @@
+"""Reports of runs that are tested together, and of arms of several styles."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from stylelora.records import Quantity
+from stylelora.studies.report_outcome import outcome_of
+from stylelora.studies.report_read import read_arms
+from tests.studies import RANK, SCORE, by_rank, said, write_study
+
+BLEND = "ink 0.6 + oil 0.4"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TOGETHER = (
+    RANK[: RANK.index("factors:")]
+    + """factors:
+  style: {ink: {data.root: a}, oil: {data.root: b}}
+together: style
+seeds: 3
+test: test.yaml
+"""
+)
+
+
+def blends_study(home, metric, quantities):
+    """A study of blends; a condition has the level of a quantity that it is given, above the base's 0.5."""
+    study = write_study(home, f"{TOGETHER}metric: {metric}\n", gain=lambda levels: 0.1)
+    for test in study.tests:
+        conditions = {
+            name: {
+                quantity: lambda i, j, level=level, test=test: 0.5 + level + 0.01 * (i % 4) + 0.001 * test.runs[0].seed
+                for quantity, level in own.items()
+            }
+            for name, own in quantities.items()
+        }
+        write_result(test.folder, conditions)
+    return study
+
+
+def test_of_runs_that_are_tested_together_the_conditions_with_the_metric_are_arms(home):
+    both = Quantity("both_score", "mini-style")
+    quantities = {name: {SCORE: 0.0} for name in ("base", "ink 1", "oil 1")}
+    quantities |= {BLEND: {both: 0.2, SCORE: 0.0}, f"{BLEND}, composite": {both: 0.23, SCORE: 0.0}}
+    study = blends_study(home, "both_score", quantities)
+    found = read_arms(study)
+    assert [arm.label for arm in found.arms] == ["method sum", "method composite"]
+    (one,) = outcome_of(study, found).differences
+    assert one.test.difference.value == pytest.approx(0.03)
+    assert one.this.label == "method composite"
+    assert "of method composite is 0.030 (0.030 to 0.030) higher than of method sum" in said(study)
+    study = replace(study, compare="against", against={"method": "composite"})
+    (one,) = outcome_of(study, read_arms(study)).differences
+    assert (one.this.label, one.first.label) == ("method sum", "method composite")
+    study = replace(study, compare="against", against={"method": "none"})
+    outcome = outcome_of(study, read_arms(study))
+    assert outcome.differences == []
+    assert "method sum minus method none: the latter has no finished run" in outcome.unmeasured
+
+
+def test_a_seed_whose_test_lacks_the_metric_is_named(home):
+    both = Quantity("both_score", "mini-style")
+    study = blends_study(
+        home, "both_score", {"base": {SCORE: 0.0}, BLEND: {both: 0.2}, f"{BLEND}, composite": {both: 0.3}}
+    )
+    write_result(study.tests[1].folder, {"base": {SCORE: lambda i, j: 0.5}, BLEND: {both: lambda i, j: 0.7 + 0.01 * i}})
+    found = read_arms(study)
+    assert [arm.seeds for arm in found.arms] == [[0, 1, 2], [0, 2]]
+    assert found.excluded == {"method composite, seed 1": "its test has no both_score"}
+
+
+def test_adapters_of_other_styles_that_are_tested_alone_are_told_by_their_own_factor(home):
+    text = RANK.replace("trend", "all").replace('"4": {model.rank: 4, model.alpha: 4}', '"4": {data.root: a}')
+    study = write_study(home, text + "metric: style_gain\n", gain=by_rank)
+    values_file = study.runs[0].folder / "test" / "values.jsonl"
+    values_file.write_text(values_file.read_text().replace("ink", "oil"))
+    for name in ("losses.jsonl", "pictures.jsonl"):
+        file = study.runs[0].folder / "test" / name
+        file.write_text(file.read_text().replace("ink", "oil"))
+    assert [list(arm.levels) for arm in read_arms(replace(study, runs=study.runs[:1] + study.runs[3:])).arms] == [
+        ["rank"]
+    ] * 3
+
+
+def test_arms_of_several_styles_are_compared_with_the_base_each_by_its_own_style(home):
+    ink, oil = (Quantity("style", "mini-style", style) for style in ("ink", "oil"))
+    quantities = {"base": {ink: 0.0, oil: 0.1}, "ink 1": {ink: 0.2, oil: 0.3}, "oil 1": {ink: 0.0, oil: 0.2}}
+    quantities |= {BLEND: {ink: 0.12, oil: 0.13}}  # of two styles: its gain is not one number
+    study = blends_study(home, "style_gain", quantities)
+    found = read_arms(study)
+    assert [arm.label for arm in found.arms] == ["adapters ink 1", "adapters oil 1"]
+    outcome = outcome_of(study, found)
+    assert [one.first.label for one in outcome.differences] == ["the base"] * 2
+    assert [one.test.difference.value for one in outcome.differences] == pytest.approx([0.2, 0.1])
+    assert "of adapters oil 1 is 0.100 (0.100 to 0.100) higher than the base" in said(study)
+    assert "arms of different styles cannot be compared with one another" in said(study)
+
+
+def write_result(folder, conditions):
+    from tests.finished import write_finished
+    from tests.studies import VERSIONS
+
+    write_finished(folder, conditions)
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | VERSIONS))
