@@ -150,8 +150,9 @@ class Cache:
         if not self.missing(wanted):
             return
         with self._alone("latents", [self.latent_path(*one) for one in wanted]):
-            vae = self._vae()
-            for picture, view in _progress(self.missing(wanted), "picture"):
+            missing = self.missing(wanted)  # after the wait there may be none
+            vae = self._vae() if missing else None
+            for picture, view in _progress(missing, "picture"):
                 if not (path := self.latent_path(picture, view)).is_file():  # of a run that wants others, too
                     write(path, _encode_picture(picture, view, vae))
 
@@ -164,8 +165,8 @@ class Cache:
         if all(self.text_path(text).is_file() for text in texts):
             return
         with self._alone("texts", [self.text_path(text) for text in texts]):
-            encoder = self._text_encoder()
             missing = [text for text in texts if not self.text_path(text).is_file()]
+            encoder = self._text_encoder() if missing else None
             for text in _progress(missing, "caption"):
                 write(self.text_path(text), self._encode_text(text, encoder))
 

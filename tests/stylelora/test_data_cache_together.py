@@ -12,7 +12,9 @@ from stylelora.data.scan import scan_folder
 def test_of_two_runs_that_begin_together_one_encodes_for_both(tiny_sd, cache, pictures, monkeypatch, caplog):
     """Without the lock both encode nearly all, for neither has written what the other is about to encode."""
     made, both = [], threading.Barrier(2)
-    encode_text = Cache._encode_text
+    encode_text, loads = Cache._encode_text, []
+    for load in (Cache._vae, Cache._text_encoder):
+        monkeypatch.setattr(Cache, load.__name__, lambda self, load=load: loads.append(load.__name__) or load(self))
 
     def encode_picture(picture, view, vae):
         made.append(picture.sha256)
@@ -42,6 +44,7 @@ def test_of_two_runs_that_begin_together_one_encodes_for_both(tiny_sd, cache, pi
     for one in runs:
         one.join()
     assert sorted(made) == sorted([*texts, *(picture.sha256 for picture, _ in wanted)])
+    assert sorted(loads) == ["_text_encoder", "_vae"], "the one that waited needs no network"
     assert "waiting for another run that encodes the same" in caplog.text
     assert not list(cache.folder.rglob("*.partial")), "the lock goes when it is released"
 
