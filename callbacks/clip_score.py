@@ -10,11 +10,11 @@ import lightning.pytorch as L
 from stylelora.data.images import to_pil
 from stylelora.distributed import gather_rows
 from stylelora.files import append
+from stylelora.lora.read import BASE
 from stylelora.metrics.clip_score import CLIP_SCORE, score_samples
 from stylelora.metrics.encoders import ClipEncoder, ImageTextEncoder
 from stylelora.metrics.statistics import mean_interval
 from stylelora.records import Metric, SampleBatch
-from stylelora.runs.pictures import BASE
 
 MOST_REAL = 32  # real pictures that are scored
 

@@ -15,11 +15,10 @@ from datamodules.batches import (
     ShareSampler,
     TrainingBatches,
     TrainingLoader,
-    batches_of,
-    prompt_batch,
     share_batches,
 )
 from stylelora.base.load import check_resolution, latent_shape, native_resolution, resolve_base, size_step
+from stylelora.data.buckets import batches_of
 from stylelora.data.cache import Cache
 from stylelora.data.captions import clean
 from stylelora.data.dataset import StyleDataset
@@ -27,7 +26,7 @@ from stylelora.data.framing import Framing
 from stylelora.data.masks import Masks
 from stylelora.data.prior import Prior, PriorPictures
 from stylelora.data.prompt_checks import check_prompts
-from stylelora.data.prompts import choose_prompts
+from stylelora.data.prompts import choose_prompts, prompt_batch
 from stylelora.data.scan import read_census, stated_licence
 from stylelora.data.styles import Style
 from stylelora.data.wording import Wording

@@ -9,10 +9,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from stylelora.data.buckets import batches_of
 from stylelora.data.cache import Cache
 from stylelora.data.dataset import StyleDataset
 from stylelora.data.prior import PriorPictures
-from stylelora.data.prompts import SamplePrompt
 from stylelora.diffusion import noise
 from stylelora.seeds import generator
 
@@ -157,38 +157,3 @@ def share_batches(
     batches = [[share[i] for i in some] for some in batches_of([kinds[row] for row in share], batch_size)]
     sampler = ShareSampler(len(batches), 1, 0)  # else Lightning would divide the share again
     return DataLoader(batches, batch_size=None, sampler=sampler, collate_fn=collate)  # None: an item is a batch
-
-
-def prompt_batch(prompts: Sequence[SamplePrompt], rows: Sequence[int], samples_per_prompt: int) -> dict:
-    """Return what a batch of samples has in common, and what each has of its prompt.
-
-    Args:
-        prompts: all prompts.
-        rows: numbers of the samples; each prompt has `samples_per_prompt`, which follow one another.
-        samples_per_prompt: pictures per prompt, whose seeds are the prompt's own and the next, or 0, 1, ...
-
-    Returns:
-        lists `index`, `place` (of the prompt), `content`, `negative_prompt` and `seed`; of all, `size`, width and
-        height in pixels, `num_inference_steps` and `guidance_scale`; these are None where the run decides.
-    """
-    places, numbers = zip(*(divmod(row, samples_per_prompt) for row in rows), strict=True)
-    chosen = [prompts[place] for place in places]
-    (size, steps, guidance_scale), *_ = (one.way for one in chosen)
-    return {
-        "index": list(rows),
-        "place": list(places),
-        "content": [one.prompt for one in chosen],
-        "negative_prompt": [one.negative_prompt for one in chosen],
-        "seed": [(one.seed or 0) + number for one, number in zip(chosen, numbers, strict=True)],
-        "size": size,
-        "num_inference_steps": steps,
-        "guidance_scale": guidance_scale,
-    }
-
-
-def batches_of(buckets: Sequence[Hashable], batch_size: int) -> list[list[int]]:
-    """Return the samples in batches of one bucket, in their order and each once; the last of a bucket may be short."""
-    rows = defaultdict(list)
-    for row, bucket in enumerate(buckets):
-        rows[bucket].append(row)
-    return [some[i : i + batch_size] for some in rows.values() for i in range(0, len(some), batch_size)]

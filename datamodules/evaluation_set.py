@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.base import StyleDataModule
-from datamodules.batches import ShareSampler, batches_of
+from datamodules.batches import ShareSampler
 from datamodules.prompts import Prompts
 from stylelora.base.load import resolve_base, size_step
+from stylelora.data.buckets import batches_of
 from stylelora.data.dataset import Side, StyleDataset
 from stylelora.data.prompt_checks import check_prompts
 from stylelora.data.prompts import SamplePrompt

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
-from datamodules.batches import prompt_batch, share_batches
+from datamodules.batches import share_batches
 from stylelora.base.load import resolve_base
 from stylelora.base.token_limit import say_cut_off
 from stylelora.data.prompt_checks import check_prompts
-from stylelora.data.prompts import SamplePrompt, choose_prompts
+from stylelora.data.prompts import SamplePrompt, choose_prompts, prompt_batch
 from stylelora.data.styles import PROMPTS
 from stylelora.records import InputError
 
@@ -64,7 +64,7 @@ class Prompts(L.LightningDataModule):
             for text in condition.prompts(module.adapters, content)
         ]
         negative = [one.negative_prompt or "" for one in self.prompts]
-        say_cut_off(module.tokenizer, [*prompts, *negative, *captions])
+        say_cut_off(module.painter.tokenizer, [*prompts, *negative, *captions])
 
     def predict_dataloader(self) -> DataLoader:
         """Return batches as of `prompt_batch`; each process gets its share.

@@ -5,48 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import lightning.pytorch as L
 import torch
 
-from stylelora.base.clip_skip import check_clip_skip, clip_skip_of
-from stylelora.base.conditioning import Conditioning, encode_texts
-from stylelora.base.load import (
-    check_resolution,
-    latent_shape,
-    load_scheduler,
-    load_text_encoder,
-    load_tokenizer,
-    load_unet,
-    load_vae,
-    native_resolution,
-    resolve_base,
-    sampling_recipe,
-)
+from stylelora.base.clip_skip import check_clip_skip
+from stylelora.base.load import check_resolution, resolve_base, sampling_recipe
 from stylelora.base.numbers import check_numbers
-from stylelora.base.same_base import doubt_of_base, hash_of_weights
-from stylelora.base.zero_terminal_snr import scheduler_for
-from stylelora.diffusion.conditions import (
-    CONTENT,
-    AnyMethod,
-    Blends,
-    Condition,
-    check_condition,
-    sample_condition,
-)
+from stylelora.diffusion.conditions import CONTENT, AnyMethod, Condition, check_condition
 from stylelora.diffusion.loss import BANK_TIMESTEPS, bank_losses, bank_stages
-from stylelora.diffusion.sample import decode, initial_noise
-from stylelora.diffusion.schedulers import other_scheduler, own_scheduler
-from stylelora.lora.blend import added, check_adapter
-from stylelora.lora.factors import Factors
+from stylelora.diffusion.painter import Painter, doubt_of_clip_skip
+from stylelora.lora.blend import added
 from stylelora.lora.mix import BlendOptions
 from stylelora.lora.names import parts
-from stylelora.lora.read import described, read_adapters
+from stylelora.lora.read import read_adapters
 from stylelora.precision import same_precision_everywhere
 from stylelora.records import InputError
-from stylelora.runs.pictures import BASE, NO_TRIGGER
 from stylelora.texts import quoted
 
 log = logging.getLogger(__name__)
@@ -126,13 +100,8 @@ class ComposedStyles(L.LightningModule):
                 f"remove it"
             )
         self.adapters = read_adapters(adapters, unet_only, triggers, starts)
-        trained = {one.name: clip_skip_of(one.metadata) for one in self.adapters}
-        if other := {name: skip for name, skip in trained.items() if skip not in (None, clip_skip)}:
-            agreed = {*trained.values()} - {None}
-            words = ", ".join(f"{skip} for {name}" for name, skip in other.items())
-            advice = f"give --model.clip_skip {agreed.pop()}" if len(agreed) == 1 else "no one value suits all adapters"
-            log.warning("clip_skip is %d, but in training it was %s; %s", clip_skip, words, advice)
-        self.blends = Blends(self.adapters)
+        if doubt := doubt_of_clip_skip(self.adapters, clip_skip):
+            log.warning(doubt)
         nothing = (0.0,) * len(adapters)
         self.conditions = [
             Condition("sum", nothing, num_inference_steps, guidance_scale, prompt_template=text)
@@ -146,37 +115,9 @@ class ComposedStyles(L.LightningModule):
         ]
         for condition in self.conditions:
             check_condition(condition, self.adapters)
-        self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
-        self.tokenizer = load_tokenizer(folder)
-        notes = {one.name: one.metadata for one in self.adapters}
-        own = own_scheduler(folder, num_inference_steps) if scheduler is None else load_scheduler(folder)
-        self.scheduler = scheduler_for(notes, own)
-        if scheduler is not None:
-            self.scheduler = other_scheduler(scheduler, self.scheduler, num_inference_steps)
-        weights_here = hash_of_weights(self.unet)
-        for adapter in self.adapters:
-            check_adapter(adapter, self.unet, self.text_encoder, base)
-            if doubt := doubt_of_base(adapter.name, adapter.metadata, weights_here, base):
-                log.warning(doubt)
+        self.painter = Painter(base, self.adapters, num_inference_steps, scheduler, resolution, clip_skip)
+        self.picture_side = self.painter.picture_side
         self._tested = False
-        self.picture_side = resolution or native_resolution(folder)
-
-    def describe(self, condition: Condition) -> str:
-        """Return a condition's weights in words, `watercolor 0.6 + cartoon 0.4`, `base`, or a prompt baseline."""
-        if condition.prompt_template != CONTENT:
-            return f'"{condition.prompt_template}"'
-        regions = condition.options.regions if any(condition.weights) else None
-        names = [adapter.name for adapter in self.adapters]
-        if regions is not None:
-            names = [f"{name} ({Path(region).name})" for name, region in zip(names, regions, strict=True)]
-        return described(names, condition.weights) or BASE
-
-    def name(self, condition: Condition) -> str:
-        """Return what tells a condition from all others, `watercolor 0.6 + cartoon 0.4, composite, no trigger`."""
-        notes = [condition.method] * (condition.method != "sum") + [f"strength {condition.strength:g}"] * (
-            condition.strength != 1
-        )
-        return ", ".join([self.describe(condition), *notes]) + NO_TRIGGER * (not condition.trigger)
 
     def setup(self, stage: str) -> None:
         """For a test, add each adapter alone, to measure blends by, and all conditions without trigger words.
@@ -196,7 +137,7 @@ class ComposedStyles(L.LightningModule):
         alone = [dataclasses.replace(first, weights=tuple(one)) for one in ones]
         prompt_baselines = [condition for condition in others if condition.prompt_template != CONTENT]
         asked = [condition for condition in others if condition.mix(self.adapters)[1]]
-        conditions = {self.name(condition): condition for condition in (*alone, *asked)}.values()  # each once
+        conditions = {self.painter.name(condition): condition for condition in (*alone, *asked)}.values()  # each once
         silent = [dataclasses.replace(condition, trigger=False) for condition in conditions]
         differ = [condition for condition in silent if self._prompts_differ(condition)]
         self.conditions = [first, *prompt_baselines, *conditions, *differ]
@@ -212,50 +153,13 @@ class ComposedStyles(L.LightningModule):
             `guidance_scale`, `scheduler`, `options`, and `image`, uint8 (3, H, W).
         """
         del batch_idx
-        return self._pictures(batch, batch["seed"])
+        return self.painter.pictures(self.conditions, batch, batch["seed"])
 
     def _prompts_differ(self, condition: Condition) -> bool:
         """Tell whether a condition's adapters have trigger words."""
         return condition.prompts(self.adapters, "") != dataclasses.replace(condition, trigger=True).prompts(
             self.adapters, ""
         )
-
-    def _pictures(self, batch: dict, keys: Sequence[int | str]) -> list[dict]:
-        width, height = (side or self.picture_side for side in batch["size"])
-        start = initial_noise(keys, latent_shape(resolve_base(self.hparams.base), width, height)).to(self.device)
-        own = {name: batch[name] for name in ("num_inference_steps", "guidance_scale") if batch[name] is not None}
-        rows, known = [], {}
-        conditions = [dataclasses.replace(one, **own) for one in self.conditions]
-        for place, condition in enumerate(conditions):
-            if own and condition in conditions[:place]:  # they differed in guidance only
-                continue
-            latents = sample_condition(
-                self.unet, self.scheduler, self.blends, condition, start, batch["content"], self._embed,
-                batch["negative_prompt"], known,
-            )  # fmt: skip
-            settings = {
-                "condition": self.name(condition), "trigger": condition.trigger, "method": condition.method,
-                "weights": list(condition.weights), "label": self.describe(condition), "strength": condition.strength,
-                "num_inference_steps": condition.num_inference_steps, "guidance_scale": condition.guidance_scale,
-                "scheduler": type(self.scheduler).__name__, "base": self.hparams.base,
-                "options": dataclasses.asdict(condition.options),
-                "adapters": {adapter.name: adapter.sha256 for adapter in self.adapters},
-                "starts": {adapter.name: adapter.start for adapter in condition.mix(self.adapters)[1] if adapter.start},
-            }  # fmt: skip
-            of = zip(batch["content"], batch["seed"], strict=True)
-            how = f"{settings['condition']}, guidance {condition.guidance_scale:g}"
-            named = [f"{quoted(content)} (seed {seed}, {how})" for content, seed in of]
-            pictures = decode(self.vae, latents, named)
-            samples = (batch[name] for name in ("index", "content", "negative_prompt", "seed"))
-            for index, content, negative_prompt, seed, image in zip(*samples, pictures, strict=True):
-                prompt = " AND ".join(condition.prompts(self.adapters, content))  # as A1111 writes it
-                made = {"index": (index, place), "content": content, "prompt": prompt, "seed": seed}
-                rows.append(made | {"negative_prompt": negative_prompt} | settings | {"image": image})
-        return rows
-
-    def _embed(self, texts: Sequence[str], updates: Mapping[str, Factors]) -> Conditioning:
-        with added(self.text_encoder, updates):
-            return encode_texts(self.tokenizer, self.text_encoder, texts, self.hparams.clip_skip)
 
     def test_step(self, batch: dict, batch_idx: int, dataloader_idx: int = 0) -> list[dict]:
         """Sample prompts (loader 0), or measure the loss on a style's held-out pictures (loader 1).
@@ -268,23 +172,25 @@ class ComposedStyles(L.LightningModule):
         del batch_idx
         if dataloader_idx == 0:  # prompts share no noise, so that each is a unit of its own
             keys = [f"{content} {seed}" for content, seed in zip(batch["content"], batch["seed"], strict=True)]
-            return self._pictures(batch, keys)
-        pixels = batch["image"].to(self.device, self.vae.dtype) / 127.5 - 1
-        latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
-        base_captions, rows = self._embed(batch["caption"], {}), []
+            return self.painter.pictures(self.conditions, batch, keys)
+        painter = self.painter
+        pixels = batch["image"].to(self.device, painter.vae.dtype) / 127.5 - 1
+        latents = painter.vae.encode(pixels).latent_dist.mean * painter.vae.config.scaling_factor
+        base_captions, rows = painter.embed(batch["caption"], {}), []
         for place, condition in enumerate(self.conditions):
             if not condition.trigger or condition.prompt_template != CONTENT or not condition.is_one_unet:
                 continue
             losses, starts = torch.zeros(len(latents), len(BANK_TIMESTEPS)), condition.starts(self.adapters)
             for begins, places in zip(starts, bank_stages(starts), strict=True):
-                of_unet, of_text = parts(self.blends.updates(condition.at(self.adapters, begins)))
-                captions = self._embed(batch["caption"], of_text) if of_text else base_captions
-                with added(self.unet, of_unet):
-                    of = self.unet, self.scheduler, latents, batch["sha256"], captions
+                of_unet, of_text = parts(painter.blends.updates(condition.at(self.adapters, begins)))
+                captions = painter.embed(batch["caption"], of_text) if of_text else base_captions
+                with added(painter.unet, of_unet):
+                    of = painter.unet, painter.scheduler, latents, batch["sha256"], captions
                     losses[:, places] = bank_losses(*of, places=places).cpu()
             at_fault = "the picture, the base or a LoRA is at fault: give others"
-            check_numbers(losses, list(map(quoted, batch["caption"])), f"the loss ({self.name(condition)})", at_fault)
+            name = painter.name(condition)
+            check_numbers(losses, list(map(quoted, batch["caption"])), f"the loss ({name})", at_fault)
             for index, style, sha256, row in zip(batch["index"], batch["style"], batch["sha256"], losses, strict=True):
-                measured = {"condition": self.name(condition), "style": style, "sha256": sha256, "losses": row.tolist()}
+                measured = {"condition": name, "style": style, "sha256": sha256, "losses": row.tolist()}
                 rows.append({"index": (index, place), **measured})
         return rows

@@ -6,8 +6,8 @@ All images of a batch share one size. Sizes are (width, height) in pixels.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 
 from stylelora.records import InputError
 
@@ -106,3 +106,11 @@ def join_small(
                         "fill no other bucket; lower batch_size, raise repeats or turn no_upscale off"
                     )
                 buckets[i] = nearest(picture, possible)
+
+
+def batches_of(buckets: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """Return the samples in batches of one bucket, in their order and each once; the last of a bucket may be short."""
+    rows = defaultdict(list)
+    for row, bucket in enumerate(buckets):
+        rows[bucket].append(row)
+    return [some[i : i + batch_size] for some in rows.values() for i in range(0, len(some), batch_size)]

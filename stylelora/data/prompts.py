@@ -209,3 +209,30 @@ def _records(text: str, ending: str, name: str) -> list:
     if not isinstance(found, list):
         raise InputError(f"{name} holds no list; write a list of prompts, such as [a cat, a dog]")
     return found
+
+
+def prompt_batch(prompts: Sequence[SamplePrompt], rows: Sequence[int], samples_per_prompt: int) -> dict:
+    """Return what a batch of samples has in common, and what each has of its prompt.
+
+    Args:
+        prompts: all prompts.
+        rows: numbers of the samples; each prompt has `samples_per_prompt`, which follow one another.
+        samples_per_prompt: pictures per prompt, whose seeds are the prompt's own and the next, or 0, 1, ...
+
+    Returns:
+        lists `index`, `place` (of the prompt), `content`, `negative_prompt` and `seed`; of all, `size`, width and
+        height in pixels, `num_inference_steps` and `guidance_scale`; these are None where the run decides.
+    """
+    places, numbers = zip(*(divmod(row, samples_per_prompt) for row in rows), strict=True)
+    chosen = [prompts[place] for place in places]
+    (size, steps, guidance_scale), *_ = (one.way for one in chosen)
+    return {
+        "index": list(rows),
+        "place": list(places),
+        "content": [one.prompt for one in chosen],
+        "negative_prompt": [one.negative_prompt for one in chosen],
+        "seed": [(one.seed or 0) + number for one, number in zip(chosen, numbers, strict=True)],
+        "size": size,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance_scale,
+    }

@@ -116,7 +116,7 @@ def method(
 
 @method("composite", own_prompts=True, regions=True)
 def composite(given: Blending) -> Plan:
-    """Average the predictions: weighted LoRA Composite (Zhong et al. 2024, eq. 4); see `composite_terms`.
+    """Average the adapters' predictions in each step: LoRA Composite (Zhong et al. 2024, eq. 4); see `composite_terms`.
 
     With regions, each adapter acts in its own, and the base alone acts where there is none; see `anchored_terms`.
     """
@@ -128,7 +128,7 @@ def composite(given: Blending) -> Plan:
 
 @method("anchored", own_prompts=True, from_base=True)
 def anchored(given: Blending) -> Plan:
-    """Add each adapter's change to the base's prediction (Liu et al. 2022, eq. 11); see `anchored_terms`."""
+    """Add each adapter's change to the base's prediction: Liu et al. 2022, eq. 11; see `anchored_terms`."""
     guided = (given.base_prompt, given.guidance_scale, given.options.base_unconditional)
     terms = anchored_terms(given.weights, given.prompts, *guided)
     return lambda _call: terms
@@ -136,14 +136,14 @@ def anchored(given: Blending) -> Plan:
 
 @method("switch", own_prompts=True)
 def switch(given: Blending) -> Plan:
-    """Use one adapter per step: LoRA Switch (Zhong et al. 2024, section 3.2); see `switch_order`."""
+    """Use one adapter per step, in turn: LoRA Switch (Zhong et al. 2024, section 3.2); see `switch_order`."""
     order = switch_order(given.shares, given.calls, given.order)
     return lambda call: given.guided(order[call], given.prompts[order[call]])
 
 
 @method("k_lora", own_prompts=False, at_most=2)
 def k_lora(given: Blending) -> Plan:
-    """Use one adapter per layer and step: K-LoRA (Ouyang et al. 2025); see `switch_times`."""
+    """Use the stronger adapter of each layer and step: K-LoRA (Ouyang et al. 2025); see `switch_times`."""
     if len(given.layers) == 1:
         return lambda _call: given.guided(0, given.prompts[0])
     times = given.once(lambda: switch_times(*given.layers, given.shares))

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from stylelora.diffusion.loss import BANK_TIMESTEPS
+from stylelora.lora.read import BASE
 from stylelora.metrics.nested import nested_interval
 from stylelora.metrics.skill import SKILL, SKILL_AT_TIMESTEP
 from stylelora.records import Estimate, InputError, Quantity
-from stylelora.runs.pictures import BASE, read_lines
+from stylelora.runs.pictures import read_lines
 from stylelora.texts import read_object, understood
 
 

@@ -10,13 +10,13 @@ from stylelora.evaluation.measure_style import Similarities
 from stylelora.evaluation.measurements import Measurements
 from stylelora.evaluation.pictures import ConditionPictures
 from stylelora.evaluation.vectors import AVERAGE, CUT
+from stylelora.lora.read import BASE
 from stylelora.metrics import both
 from stylelora.metrics.attainment import ATTAINMENT, Calibration
 from stylelora.metrics.both import both_intervals, both_rate, both_scores, coin_flip
 from stylelora.metrics.comparison import Comparison, paired_difference
 from stylelora.metrics.weight_response import RANK_CORRELATION, SHARE_ERROR, SLOPE, VIOLATIONS, weight_response
 from stylelora.records import Estimate, Quantity
-from stylelora.runs.pictures import BASE
 
 #: Of a blend, by the names that `both_intervals` gives them.
 MEASURED = {

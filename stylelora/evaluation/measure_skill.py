@@ -8,8 +8,8 @@ import numpy as np
 
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.evaluation.measurements import Measurements
+from stylelora.lora.read import BASE
 from stylelora.metrics.skill import SKILL, SKILL_AT_TIMESTEP, skill_interval
-from stylelora.runs.pictures import BASE
 
 
 def measure_skill(found: Measurements, rows: Sequence[dict]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stylelora.evaluation.measurements import Measurements
 from stylelora.evaluation.vectors import Vectors
+from stylelora.lora.read import BASE, NO_TRIGGER
 from stylelora.metrics.attainment import (
     ATTAINMENT,
     ATTAINMENT_WITHOUT_TRIGGER,
@@ -20,7 +21,6 @@ from stylelora.metrics.comparison import paired_difference
 from stylelora.metrics.statistics import mean_interval, ratio_interval
 from stylelora.metrics.style import STYLE, STYLE_GAIN, STYLE_WITHOUT_TRIGGER, style_similarity
 from stylelora.records import Quantity
-from stylelora.runs.pictures import BASE, NO_TRIGGER
 
 #: Name of a condition, with NO_TRIGGER behind those without, and of each blend's controls -> style -> cosine of each
 #: picture to the style's held-out pictures, float64 (N,).

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stylelora.lora.read import NO_TRIGGER
 from stylelora.metrics.encoders import CHUNK
-from stylelora.runs.pictures import NO_TRIGGER, load_png
+from stylelora.runs.pictures import load_png
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished
+from stylelora.lora.read import BASE
 from stylelora.metrics.comparison import Comparison, equivalence, paired_difference
 from stylelora.metrics.contrast import compared, contrast, equal_within
 from stylelora.metrics.nested import crossed
 from stylelora.records import InputError, Quantity
-from stylelora.runs.pictures import BASE
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,13 @@ def merged(parts: Sequence[Part], layer: str, name: str, options: BlendOptions =
 
 @method("sum")
 def weighted_sum(parts: Sequence[Part]) -> Factors:
-    """Return sum pi_i dW_i, exactly; diffusers' `set_adapters` computes the same on the fly."""
+    """Add the weighted updates: exactly sum pi_i dW_i, as diffusers' `set_adapters` computes it on the fly."""
     return stacked([part.weighted for part in parts])
 
 
 @method("ties", full_rank=True)
 def ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
-    """Merge weighted updates by TIES: trim, elect signs, sum the entries that agree (Yadav et al. 2023, alg. 1).
+    """Add only what the updates agree on: TIES trims, elects signs, sums (Yadav et al. 2023, alg. 1).
 
     The paper averages the entries that agree; the sum keeps the strength: with density 1, one adapter is unchanged.
 
@@ -90,7 +90,7 @@ def ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
 
 @method("dare", full_rank=True)
 def dare(parts: Sequence[Part], layer: str, density: float = 0.5, seed: int = 0) -> Factors:
-    """Merge by DARE: drop entries at random and rescale the rest, E[dW] = sum pi_i dW_i (Yu et al. 2024, eq. 2).
+    """Drop numbers at random and enlarge the rest: DARE, E[dW] = sum pi_i dW_i (Yu et al. 2024, eq. 2).
 
     Args:
         parts: parts of one layer.
@@ -108,7 +108,7 @@ def dare(parts: Sequence[Part], layer: str, density: float = 0.5, seed: int = 0)
 
 @method("knots_ties")
 def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
-    """Merge by TIES in a shared basis of the updates (KnOTS; Stoica et al. 2025, section 4).
+    """Add only what the updates agree on, in a basis they share: KnOTS with TIES (Stoica et al. 2025, section 4).
 
     [pi_1 dW_1 | pi_2 dW_2 | ...] = U S [V_1 | V_2 | ...]; the parts S V_i are merged, and U brings them back.
 
@@ -127,7 +127,7 @@ def knots_ties(parts: Sequence[Part], density: float = 0.5) -> Factors:
 
 @method("tsv_m")
 def tsv_m(parts: Sequence[Part], epsilon: float = OVERLAP) -> Factors:
-    """Merge orthogonalised singular vectors (TSV-Merge; Gargiulo et al. 2025, section 4.3), regularised.
+    """Make the main directions of the updates independent, then add: regularised TSV-Merge (Gargiulo et al. 2025, 4.3).
 
     The result is weaker than the sum where adapters share directions: an adapter blended with itself keeps little more
     than half its strength.
@@ -147,7 +147,7 @@ def tsv_m(parts: Sequence[Part], epsilon: float = OVERLAP) -> Factors:
 
 @method("iso_c")
 def iso_c(parts: Sequence[Part]) -> Factors:
-    """Set all singular values of the sum to their root mean square (Iso-C; Marczak et al. 2025, eq. 5).
+    """Give all directions of the sum the same strength: their root mean square, Iso-C (Marczak et al. 2025, eq. 5).
 
     The norm of the sum is kept. A single adapter changes, too, so compare with a single style under this same method.
     """
@@ -157,7 +157,7 @@ def iso_c(parts: Sequence[Part]) -> Factors:
 
 @method("np_lora")
 def np_lora(parts: Sequence[Part], protection: float = 1.0) -> Factors:
-    """Project each update away from the input directions of the others (NP-LoRA, arXiv 2511.11051), symmetrically.
+    """Keep each update out of the directions of the others: NP-LoRA (arXiv 2511.11051), made symmetric.
 
     The paper protects one adapter: dW_1 + dW_2 (I - rho V_1 V_1^T), V_1 the right singular vectors of dW_1. Here the
     result is averaged over the choice of protected adapter, so the order does not matter.

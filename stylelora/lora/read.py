@@ -16,6 +16,8 @@ from stylelora.records import InputError
 
 #: Note of a file that its adapter joins after a share of the sampler's steps.
 START = "lora_start"
+BASE = "base"  # name of the condition without adapters
+NO_TRIGGER = ", no trigger"  # suffix of conditions whose prompts have no trigger words
 _NAMELESS = ("adapter", "adapter_model", "pytorch_lora_weights")
 
 

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from stylelora.data.images import labelled_grid, save_png, to_pil, to_tensor
 from stylelora.files import append, write
+from stylelora.lora.read import BASE
 from stylelora.runs.infotext import infotext
 from stylelora.texts import parse_json, read_text
 
-BASE = "base"  # name of the condition without adapters
-NO_TRIGGER = ", no trigger"  # suffix of conditions whose prompts have no trigger words
 AXES = ("label", "method", "guidance_scale", "strength")
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from stylelora.data.images import labelled_grid, to_tensor
 from stylelora.files import write
-from stylelora.runs.pictures import BASE, read_lines
+from stylelora.lora.read import BASE
+from stylelora.runs.pictures import read_lines
 from stylelora.studies.report_read import Reading
 
 SHOWN = 6  # prompts

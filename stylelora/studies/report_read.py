@@ -7,9 +7,10 @@ from pathlib import Path
 
 from stylelora.evaluation.compare import is_called, is_of
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished, skill_by_timestep
+from stylelora.lora.read import BASE
 from stylelora.metrics.style import STYLE, STYLE_GAIN
 from stylelora.records import InputError, Quantity
-from stylelora.runs.pictures import BASE, read_lines
+from stylelora.runs.pictures import read_lines
 from stylelora.runs.result import read_result
 from stylelora.studies.plan import CONDITIONS, Study, StudyTest, named
 

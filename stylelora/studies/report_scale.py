@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from stylelora.evaluation.finished import joined
 from stylelora.evaluation.summary import cell
+from stylelora.lora.read import BASE
 from stylelora.metrics.attainment import ATTAINMENT, attainment, calibrate
 from stylelora.metrics.style import STYLE
 from stylelora.records import Quantity
-from stylelora.runs.pictures import BASE
 from stylelora.studies.plan import Study, named
 from stylelora.studies.report_read import Arm, Reading
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_modules import composed_styles
+from stylelora.diffusion import painter
 from stylelora.diffusion.sample import initial_noise
 from stylelora.evaluation.compare import compare
 from stylelora.metrics.measure import MEASURES
@@ -240,7 +240,7 @@ def test_prompts_do_not_share_their_noise(words, tmp_path, monkeypatch):
         asked.extend(keys)
         return initial_noise(keys, shape)
 
-    monkeypatch.setattr(composed_styles, "initial_noise", recorded)
+    monkeypatch.setattr(painter, "initial_noise", recorded)
     assert run_cli(words(tmp_path, adapters=[], weights="[]"))[0] == 0
     assert asked == [f"{content} {seed}" for content in ("a cat", "a red boat", "a tree") for seed in (0, 1)]
     assert not torch.equal(*initial_noise(["a cat 0", "a tree 0"], (4, 8, 8)))

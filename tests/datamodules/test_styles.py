@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import Anime, Cartoon, Pixelart, Pixelart32, StyleDataModule, Watercolor
-from datamodules.batches import EpochSampler, ShareSampler, TrainingLoader, batches_of
+from datamodules.batches import EpochSampler, ShareSampler, TrainingLoader
+from stylelora.data.buckets import batches_of
 from stylelora.records import InputError
 from tests.datamodules.contract import StyleContract
 

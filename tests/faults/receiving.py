@@ -58,10 +58,9 @@ def receiver(function):
 @receiver
 def base(given, path):
     """Train on a base, and draw a picture with it."""
-    from datamodules.batches import prompt_batch
     from lightning_modules import ComposedStyles, StyleLoRA
     from stylelora.base.load import check_resolution, native_resolution, part_hash, resolve_base
-    from stylelora.data.prompts import SamplePrompt
+    from stylelora.data.prompts import SamplePrompt, prompt_batch
 
     StyleLoRA(path, rank=1, target_modules=["to_q"])
     folder = resolve_base(path)

@@ -106,7 +106,7 @@ def predict_words(tiny_sd, adapter_files, folder):
     "name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow), pytest.param("SIGHUP", marks=pytest.mark.slow)]
 )
 def test_predict_keeps_and_lists_its_pictures(tiny_sd, adapter_files, tmp_path, monkeypatch, name):
-    stop_at(monkeypatch, "lightning_modules.composed_styles.sample_condition", name, call=4)
+    stop_at(monkeypatch, "stylelora.diffusion.painter.sample_condition", name, call=4)
     status, said = run_cli(predict_words(tiny_sd, adapter_files, tmp_path / "run"))
     stopped(name, status, said)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "cancelled"

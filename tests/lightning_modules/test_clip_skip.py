@@ -115,8 +115,8 @@ def test_training_uses_it_and_the_file_says_so(train, tiny_sd, caplog):
 
 def test_sampling_uses_it(tiny_sd):
     module = ComposedStyles([], [], str(tiny_sd), clip_skip=2)
-    expected = encode_texts(module.tokenizer, without_last(module.text_encoder, 1), TEXTS).text
-    assert torch.equal(module._embed(TEXTS, {}).text, expected)
+    expected = encode_texts(module.painter.tokenizer, without_last(module.painter.text_encoder, 1), TEXTS).text
+    assert torch.equal(module.painter.embed(TEXTS, {}).text, expected)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_blends_are_made_once_and_the_base_begins_once_for_all_of_them(tiny_sd, 
         expected = [row["image"] for row in alone.predict_step(batch, 0) if row["label"] != "base"]
     made.clear()
     calls = []
-    together.unet.register_forward_hook(lambda *_: calls.append(1))
+    together.painter.unet.register_forward_hook(lambda *_: calls.append(1))
     for _ in range(2):
         calls.clear()
         with torch.no_grad():

@@ -134,15 +134,15 @@ def test_other_programs_loras_are_sampled_as_they_were_trained(bases, adapter_fi
         with_notes(file, tmp_path / f"{said}.safetensors", ss_zero_terminal_snr=said)
         for file, said in zip(adapter_files, ("True", "False"), strict=True)
     ]
-    followed = ComposedStyles([flat[0]], [1], base).scheduler
+    followed = ComposedStyles([flat[0]], [1], base).painter.scheduler
     np.testing.assert_allclose(followed.alphas_cumprod, algorithm_1(), atol=1e-6)
     assert "True was trained with zero terminal SNR, so the sampler has it, too" in caplog.text
     caplog.clear()
-    plain = ComposedStyles(flat, [1, 1], base).scheduler
+    plain = ComposedStyles(flat, [1, 1], base).painter.scheduler
     assert "but others were not, so the sampler has not" in caplog.text
     assert torch.equal(plain.alphas_cumprod, load_scheduler(bases("w", prediction_type="v_prediction")).alphas_cumprod)
     caplog.clear()
-    assert type(ComposedStyles([flat[1]], [1], base).scheduler) is PNDMScheduler and not caplog.text
+    assert type(ComposedStyles([flat[1]], [1], base).painter.scheduler) is PNDMScheduler and not caplog.text
 
 
 def test_where_it_cannot_be_followed_it_is_said(caplog):
