@@ -10,7 +10,7 @@ help:  ## list what can be made
 $(READY): setup.cfg constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,mini,optimisers,report,ray,slurm]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,mini,optimisers,report,ray,slurm,desk]'
 	touch $(READY)
 
 quickstart: $(READY)  ## train a watercolour LoRA on the embedded base: CPU, offline, minutes

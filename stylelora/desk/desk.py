@@ -1,0 +1,66 @@
+"""The program `desk`: a page to blend LoRAs by hand, and to watch a training."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from stylelora.records import InputError
+from stylelora.runs.folder import adapter_file
+
+DROPPED = "desk"  # folder below `runs`
+
+
+def desk(
+    adapters: list[str] | str = [],  # noqa: B006
+    base: str = "mini",
+    runs: str = "runs",
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    scorer: str | None = None,
+) -> None:
+    """Serve the mixing desk: a page to blend LoRAs by hand, and to watch a training.
+
+    Args:
+        adapters: LoRA files that are on the desk at first; default: those of the runs.
+        base: base model: mini, a diffusers folder, a single-file checkpoint (.safetensors) or a hub id.
+        runs: folder of the runs, whose LoRAs are offered and can be watched; files dropped on the page are kept there.
+        host: address to serve at; 0.0.0.0 lets everybody in the network in.
+        port: port to serve at.
+        scorer: CLIP model that scores pictures: mini, a folder or a hub id; default: mini on the base mini, else none.
+
+    Raises:
+        InputError: if Gradio is not installed, or the base or a LoRA cannot be used.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        from stylelora.desk import page
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise InputError("gradio is not installed; type `pip install -e '.[desk]'`") from error
+    from stylelora.desk.drawing import Desk
+
+    table = Desk(base, "mini" if scorer is None and base == "mini" else scorer)
+    given = [Path(one) for one in ([adapters] if isinstance(adapters, str) else adapters)]
+    chosen = [table.offer(file, table.check(file)) for file in given]
+    found = [table.offer(file, name) for name, file in loras_of(Path(runs)).items() if file not in given]
+    with tempfile.TemporaryDirectory(prefix="desk-") as scratch:
+        page.launch(page.build(table, chosen or found[:2], Path(runs, DROPPED), Path(scratch)), host, port)
+
+
+def loras_of(runs: Path) -> dict[str, Path]:
+    """Return the LoRAs that runs have kept, and those that were dropped on the page.
+
+    Args:
+        runs: folder of the runs.
+
+    Returns:
+        name -> file; the name is the file's, or its run's place below `runs` if another run's LoRA is called so, too.
+    """
+    files = [file for file in sorted(runs.rglob("*.safetensors")) if file == adapter_file(file.parent)]
+    files += sorted((runs / DROPPED).glob("*.safetensors"))
+    counts = Counter(file.stem for file in files)
+    return {file.stem if counts[file.stem] == 1 else str(file.parent.relative_to(runs)): file for file in files}

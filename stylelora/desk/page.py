@@ -1,0 +1,83 @@
+"""The page of the desk: its tabs, its looks, and its address, which brings everything back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from stylelora.desk.drawing import Desk
+from stylelora.desk.map_tab import MapTab
+from stylelora.desk.mix import MOST_ADAPTERS, Mix
+from stylelora.desk.mix_tab import MixTab
+from stylelora.desk.take_away import take_away
+from stylelora.records import InputError
+
+STYLE = Path(__file__).with_name("desk.css")
+FONTS = ["system-ui", "sans-serif"]  # those of the machine: nothing is fetched
+
+
+def first_mix(desk: Desk, chosen: list[str], prompt: str) -> Mix:
+    """Return what the page shows at first: the blend of two LoRAs if there are two.
+
+    Args:
+        desk: draws.
+        chosen: names of the LoRAs.
+        prompt: what is drawn.
+    """
+    weights = {0: (), 1: (1.0,), 2: (0.6, 0.4)}.get(len(chosen), (round(1 / max(1, len(chosen)), 2),) * len(chosen))
+    return Mix(tuple(chosen), weights, desk.guidance_scale, desk.steps, (prompt,), (0, 1))
+
+
+def build(desk: Desk, chosen: list[str], home: Path, scratch: Path) -> gr.Blocks:
+    """Return the page.
+
+    Args:
+        desk: draws.
+        chosen: names of the LoRAs that are on the desk at first.
+        home: folder for files that are dropped on the page.
+        scratch: folder for files that are taken away.
+    """
+    with gr.Blocks(title="Mixing desk", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
+        first = first_mix(desk, chosen[:MOST_ADAPTERS], "a cat")
+        gr.Markdown(
+            f"### Mixing desk\nBlends LoRAs on the base *{desk.base}*; the address of this page keeps what you see."
+        )
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Mix", id="mix"):
+                mix_tab = MixTab(desk, first, home, scratch)
+                take_away(mix_tab)
+            with gr.Tab("Map", id="map"):
+                MapTab(mix_tab, tabs)
+
+        def begin(request: gr.Request) -> list:
+            try:
+                mix = Mix.of_address(dict(request.query_params), first)
+                return mix_tab.controls.show(mix)
+            except InputError as error:
+                gr.Warning(f"{error}; the desk begins anew", duration=None)
+                return mix_tab.controls.show(first)
+
+        begun = page.load(begin, None, mix_tab.controls.all, show_progress="hidden", api_visibility="private")
+        begun.then(mix_tab.redraw, **mix_tab.how).then(**mix_tab.remember)
+    return page
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> None:
+    """Serve the page until it is stopped.
+
+    Raises:
+        InputError: if the port is taken.
+    """
+    try:
+        page.launch(
+            server_name=host, server_port=port, share=False, quiet=True, footer_links=[], ssr_mode=False,
+            theme=gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"]),
+            css=STYLE.read_text(encoding="utf-8"), prevent_thread_lock=True, max_file_size="4gb",
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(
+            f"port {port} of {host} is taken or not to be had; give another, such as --port {port + 1}"
+        ) from error
+    print(f"the mixing desk is at http://{host}:{port}/ (Ctrl-C stops it)", flush=True)
+    page.block_thread()
