@@ -12,7 +12,7 @@ PACKAGES = ("stylelora", "lightning_modules", "datamodules", "callbacks")
 #: In `stylelora` a part imports parts to its left; modules that are no part stand at the very left.
 ORDER = (
     *("base", "data", "lora", "diffusion", "metrics", "runs"),
-    *("migration", "preprocess", "evaluation", "studies", "pretraining"),
+    *("migration", "preprocess", "evaluation", "studies", "desk", "pretraining"),
 )
 HEAVY = {"diffusers", "transformers", "peft", "lightning"}
 LONGEST = 300
