@@ -14,6 +14,9 @@ from stylelora.records import InputError, SampleBatch
 CLIP_SCORE = Measure(
     "clip_score", "cosine of the picture's vector to its content prompt's, without trigger and style words"
 )
+CLIP_SCORE_CHANGE = Measure(
+    "clip_score_change", "the CLIP score minus that of the base's pictures of the same prompts and seeds"
+)
 CLIP_SCORE_FULL = Measure("clip_score_full", "the same to the whole prompt, trigger words included")
 
 

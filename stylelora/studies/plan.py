@@ -132,8 +132,28 @@ class Study:
 
 
 def named(levels: Mapping[str, str]) -> str:
-    """Return levels as a label, such as `size 16, kernel nearest`."""
-    return ", ".join(f"{factor} {label}" for factor, label in levels.items())
+    """Return levels as a label, such as `size 16, kernel nearest`, or `rank 4, the watercolor adapter`."""
+    return ", ".join(
+        mixture(label) if factor == CONDITIONS[1] else f"{factor} {label}" for factor, label in levels.items()
+    )
+
+
+def short(factor: str, label: str) -> str:
+    """Return a level as it stands below the name of its factor, such as `16`; `watercolor`, of adapters."""
+    return mixture(label).removeprefix("the ").removesuffix(" adapter") if factor == CONDITIONS[1] else label
+
+
+def mixture(condition: str) -> str:
+    """Return the name of a test's condition, such as `ink 0.6 + oil 0.4, composite`, in words."""
+    weights, _, method = condition.partition(", ")
+    parts = [part.rsplit(" ", 1) for part in weights.split(" + ")]
+    if any(len(part) < 2 for part in parts):  # the base, or words
+        return condition
+    if len(parts) == 1:
+        ((style, weight),) = parts
+        return f"the {style} adapter" + f" at weight {weight}" * (weight != "1")
+    blend = " and ".join(f"{weight} {style}" for style, weight in parts)
+    return f"the blend of {blend}" + f", {method}" * bool(method)
 
 
 def label_of(value: Any) -> str:

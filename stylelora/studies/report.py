@@ -11,12 +11,11 @@ from stylelora.evaluation.summary import markdown
 from stylelora.files import write
 from stylelora.records import Quantity
 from stylelora.runs.html import render
-from stylelora.runs.result import read_tests
 from stylelora.studies import report_figures as figures
 from stylelora.studies.plan import Study
 from stylelora.studies.report_design import Design, commands, design_of, single_commands
 from stylelora.studies.report_measures import columns, meaning_of, spoken
-from stylelora.studies.report_outcome import Outcome, outcome_of
+from stylelora.studies.report_outcome import Outcome, declared, outcome_of
 from stylelora.studies.report_pictures import as_jpeg, matrix_of, write_matrix
 from stylelora.studies.report_read import Reading, read_arms
 from stylelora.studies.report_tables import (
@@ -28,7 +27,7 @@ from stylelora.studies.report_tables import (
     runs_table,
     trends_table,
 )
-from stylelora.studies.report_words import answer, compared, covers, limits, method, setting
+from stylelora.studies.report_words import answer, compared, covers, endpoints_said, limits, method, setting
 
 
 def write_report(study: Study, folder: Path) -> Path:
@@ -74,7 +73,7 @@ def write_report(study: Study, folder: Path) -> Path:
 def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
     """Return what page and Markdown say, without figures and pictures."""
     shown, design = columns(found, outcome.primary), design_of(study, found)
-    declared = [one.quantity for test in found.tests for one in read_tests(test.folder)] if study.together else []
+    endpoints = [one.quantity for _, one, _ in declared(study, found, outcome)]
     return {
         "study": study,
         "primary": outcome.primary and spoken(outcome.primary),
@@ -82,12 +81,13 @@ def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
         "setting": setting(study, found, design),
         "compared": compared(study, outcome),
         "covers": covers(found.arms, outcome.primary),
-        "meanings": {spoken(one): meaning_of(one, outcome) for one in dict.fromkeys([*shown, *declared])},
+        "meanings": {spoken(one): meaning_of(one, outcome) for one in dict.fromkeys([*shown, *endpoints])},
         "design": design,
         "arms": arms_table(found, outcome),
         "differences": differences_table(study, outcome) if outcome.differences else None,
         "trends": trends_table(study, outcome) if outcome.responses else None,
-        "endpoints": endpoints_table(found) if study.together else None,
+        "endpoints_said": endpoints_said(outcome),
+        "endpoints": endpoints_table(study, found, outcome) if study.together else None,
         "method": method(study, found, outcome, design),
         "limits": limits(study, found, outcome),
         "unmeasured": outcome.unmeasured,

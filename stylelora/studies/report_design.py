@@ -12,7 +12,7 @@ from stylelora.console.screens import options_of
 from stylelora.metrics.skill import SKILL
 from stylelora.runs.pictures import read_lines
 from stylelora.runs.result import read_result
-from stylelora.studies.plan import Study, label_of
+from stylelora.studies.plan import Run, Study, label_of
 from stylelora.studies.report_read import Reading
 
 #: Note in a LoRA file -> what the report calls it.
@@ -26,10 +26,7 @@ NOTES = {
     "held_out": "hash of the held-out pictures",
     "licence": "licence of the pictures",
     "resolution": "resolution, px",
-    "ss_num_epochs": "epochs",
 }
-
-
 #: Beginning of options -> class whose docstring explains them.
 DOCUMENTED = {
     "model.": "lightning_modules.StyleLoRA",
@@ -74,6 +71,8 @@ def design_of(study: Study, found: Reading) -> Design:
         said: _range([one.get(note, "")[: HASH if "hash" in said else None] for one in notes])
         for note, said in NOTES.items()
     }
+    recipes = [_recipe(run, note, result) for run, note, result in zip(done, notes, results, strict=True)]
+    facts |= {name: _range([one[name] for one in recipes]) for name in recipes[0]}
     runs = {
         run.label: {
             "kept epoch, from 0": str(result["epoch"]),
@@ -139,6 +138,28 @@ def read_notes(adapter: Path) -> dict[str, str]:
         return {}
     with safe_open(adapter, "pt") as opened:
         return opened.metadata() or {}
+
+
+def _recipe(run: Run, notes: dict[str, str], result: dict[str, Any]) -> dict[str, str]:
+    """Return how a LoRA was trained, as its file and its run's config say; "" for what they do not say."""
+    options = dict(flat(result.get("config") or run.config))
+    schedule = [
+        f"{name.rsplit('.', 1)[-1]} {label_of(value)}"
+        for name, value in options.items()
+        if name.startswith("model.lr_scheduler.") and value is not None
+    ]
+    steps, epochs = (int(notes.get(name) or 0) for name in ("ss_steps", "ss_epoch"))  # of the kept epoch
+    return {
+        "rank": notes.get("ss_network_dim", ""),
+        "alpha": notes.get("ss_network_alpha", "").removesuffix(".0"),
+        "layers with a LoRA": " ".join(options.get("model.target_modules") or []),
+        "optimiser": notes.get("ss_optimizer", "").rsplit(".", 1)[-1],
+        "learning rate": notes.get("ss_learning_rate", ""),
+        "schedule": "; ".join(schedule),
+        "batch size": notes.get("ss_total_batch_size", ""),
+        "epochs": notes.get("ss_num_epochs", ""),
+        "steps in all": str(steps * result["epochs"] // epochs) if epochs and result.get("epochs") else "",
+    }
 
 
 def _meanings(options: list[dict[str, Any]]) -> dict[str, str]:

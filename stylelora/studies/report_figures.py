@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stylelora.files import write
 from stylelora.metrics.skill import SKILL_AT_TIMESTEP
 from stylelora.records import InputError
-from stylelora.studies.plan import Study, named
+from stylelora.studies.plan import Study, named, short
 from stylelora.studies.report_measures import spoken
 from stylelora.studies.report_outcome import FROM_BASE, Outcome, is_ordered, means_by_seed
 from stylelora.studies.report_read import Arm, Reading
@@ -74,8 +74,9 @@ def response(study: Study, found: Reading, outcome: Outcome) -> Figure:
                 axes.plot(
                     [place + 0.06] * len(seeds), seeds, "o", color=colour, markersize=4, alpha=0.6, markeredgewidth=0
                 )
-        long = max(map(len, labels)) * len(labels) > 45
-        axes.set_xticks(range(len(labels)), labels, rotation=30 if long else 0, ha="right" if long else "center")
+        ticks = [short(factor, label) for label in labels]
+        long = max(map(len, ticks)) * len(ticks) > 45
+        axes.set_xticks(range(len(ticks)), ticks, rotation=30 if long else 0, ha="right" if long else "center")
         axes.set_xlim(-0.5, len(labels) - 0.5)
         axes.set_xlabel(factor)
         axes.set_ylabel(spoken(outcome.primary))

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from stylelora.metrics.attainment import ATTAINMENT
 from stylelora.metrics.both import BOTH_ABOVE_COIN_FLIP, BOTH_ABOVE_PIXEL_AVERAGE, BOTH_SCORE
-from stylelora.metrics.clip_score import CLIP_SCORE
+from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_CHANGE
 from stylelora.metrics.measure import MEASURES
 from stylelora.metrics.skill import SKILL
-from stylelora.metrics.style import STYLE_GAIN
+from stylelora.metrics.style import STYLE_GAIN, STYLE_GAIN_OF_REAL
 from stylelora.records import Quantity
 from stylelora.studies.report_outcome import Outcome
 from stylelora.studies.report_read import Reading
 
 #: Measures of the main table, beside the primary one.
-SHOWN = (STYLE_GAIN, SKILL, CLIP_SCORE, BOTH_SCORE)
+SHOWN = (STYLE_GAIN, SKILL, CLIP_SCORE, CLIP_SCORE_CHANGE, BOTH_SCORE)
 #: What needs more words than elsewhere, where a page has explained it before.
 MEANINGS = {
     STYLE_GAIN.name: "how much nearer to the style pictures are than the base's of the same prompts and seeds; near is "
     "the cosine of a picture's vector to the mean vector of the style's held-out pictures",
+    STYLE_GAIN_OF_REAL.name: "the same of real pictures of the style, those that its adapter is trained on, in place "
+    "of drawn ones: the ceiling beside which to read a style gain, though these pictures need not show what the "
+    "prompts ask for. The interval is over these pictures, and takes the base's mean as exact",
     SKILL.name: "the share of the base's loss on held-out pictures that the adapter removes: 0 is the base, 1 a "
     "perfect prediction of the noise",
     CLIP_SCORE.name: "how well pictures show what the prompt asks for, whatever the style: the cosine of a picture's "
     "vector to that of its prompt without trigger words",
+    CLIP_SCORE_CHANGE.name: "the CLIP score minus that of the base's pictures of the same prompts and seeds: what the "
+    "adapter costs the content",
     BOTH_SCORE.name: "the mean over pictures of the smaller of their attainments of both styles, each on a scale from "
     "the base, 0, to the style's adapter alone, 1: a picture must show both",
 }
@@ -47,12 +52,17 @@ def spoken(quantity: Quantity) -> str:
 
 
 def columns(found: Reading, primary: Quantity | None) -> list[Quantity]:
-    """Return what the main table shows: the primary metric, then others, each by its first judge."""
+    """Return what the main table shows: the primary metric, then others, each by its first judge.
+
+    What real pictures reach, if a test measured it, stands behind the style gain.
+    """
     chosen = [primary] if primary else []
     for measure in SHOWN:
         first = next((one for arm in found.arms for one in arm.called(measure.name)), None)
         chosen += [first] if first and first not in chosen else []
-    return chosen
+    real = STYLE_GAIN_OF_REAL.name
+    behind = {one: one._replace(measure=real) for one in chosen if any(arm.real(one) for arm in found.arms)}
+    return [column for one in chosen for column in (one, behind.get(one)) if column]
 
 
 def meaning_of(quantity: Quantity, outcome: Outcome) -> str:

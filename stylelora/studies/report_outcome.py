@@ -11,20 +11,22 @@ import numpy as np
 from stylelora.evaluation.finished import Series
 from stylelora.evaluation.sides import difference, equal
 from stylelora.metrics.attainment import ATTAINMENT
+from stylelora.metrics.clip_score import CLIP_SCORE_CHANGE
 from stylelora.metrics.comparison import Comparison, holm
 from stylelora.metrics.contrast import contrast
 from stylelora.metrics.nested import crossed
 from stylelora.metrics.skill import SKILL
 from stylelora.metrics.style import STYLE_GAIN
 from stylelora.metrics.trend import Trend, trend
-from stylelora.records import Estimate, Quantity
-from stylelora.studies.plan import Study, named
+from stylelora.records import Endpoint, Estimate, Quantity
+from stylelora.runs.result import read_metrics, read_tests
+from stylelora.studies.plan import Study, StudyTest, named
 from stylelora.studies.report_read import Arm, Reading
 from stylelora.studies.report_scale import one_scale, reference_of
 
 LEVEL = 0.05  # at or below which an adjusted p-value decides
 #: Measures whose value is 0 for the base, so that arms can be compared with it.
-FROM_BASE = (STYLE_GAIN.name, ATTAINMENT.name, SKILL.name)
+FROM_BASE = (STYLE_GAIN.name, ATTAINMENT.name, SKILL.name, CLIP_SCORE_CHANGE.name)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,23 @@ def outcome_of(study: Study, found: Reading) -> Outcome:
     adjusted = holm({named(one.others): one.trend.p_value for one in responses})
     responses = [replace(one, p_holm=adjusted[named(one.others)]) for one in responses]
     return Outcome(primary, scale, differences, responses, [*_sufficient(study, found, differences)], unmeasured)
+
+
+def repeated(outcome: Outcome) -> str:
+    """Return the measure that is compared with the base here, so that endpoints of tests would say it twice, or ""."""
+    return outcome.primary.measure if any(not one.first.levels for one in outcome.differences) else ""
+
+
+def declared(study: Study, found: Reading, outcome: Outcome) -> Iterator[tuple[StudyTest, Endpoint, Estimate | None]]:
+    """Yield what the tests of runs that are tested together declare by themselves, each with its interval.
+
+    What the study compares with the base is not among them: it is one claim, and has one p-value.
+    """
+    for test in found.tests if study.together else ():
+        measured = {(one.condition, one.quantity): one for one in read_metrics(test.folder)}
+        for one in read_tests(test.folder):
+            if one.quantity.measure != repeated(outcome):
+                yield test, one, measured.get((one.condition, one.quantity))
 
 
 def is_ordered(study: Study, factor: str) -> bool:

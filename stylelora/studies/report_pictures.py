@@ -13,6 +13,7 @@ from stylelora.data.images import labelled_grid, to_tensor
 from stylelora.files import write
 from stylelora.lora.read import BASE
 from stylelora.runs.pictures import read_lines
+from stylelora.studies.plan import mixture
 from stylelora.studies.report_read import Reading
 
 SHOWN = 6  # prompts
@@ -54,7 +55,7 @@ def matrix_of(found: Reading) -> Matrix | None:
     shown = {name for arm in found.arms for name in arm.conditions}
     for name, (weights, _) in first.finished[0].recipes.items():
         if weights and name not in shown:  # of the same test, but not among what is compared
-            rows[name] = _files(first.finished[0].folder, name)
+            rows[mixture(name)] = _files(first.finished[0].folder, name)
     if not prompts or any(not row.get(prompt, Path()).is_file() for row in rows.values() for prompt in prompts):
         return None
     return Matrix(prompts, which, seed, {label: [row[prompt] for prompt in prompts] for label, row in rows.items()})

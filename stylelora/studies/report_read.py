@@ -8,10 +8,11 @@ from pathlib import Path
 from stylelora.evaluation.compare import is_called, is_of
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished, skill_by_timestep
 from stylelora.lora.read import BASE
-from stylelora.metrics.style import STYLE, STYLE_GAIN
-from stylelora.records import InputError, Quantity
+from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_CHANGE
+from stylelora.metrics.style import STYLE, STYLE_GAIN, STYLE_GAIN_OF_REAL
+from stylelora.records import Estimate, InputError, Quantity
 from stylelora.runs.pictures import read_lines
-from stylelora.runs.result import read_result
+from stylelora.runs.result import read_metrics, read_result
 from stylelora.studies.plan import CONDITIONS, Study, StudyTest, named
 
 Recipe = tuple[dict[str, float], str]
@@ -28,6 +29,7 @@ class Arm:
         conditions: name of the arm's condition in each of them.
         series: quantity -> values of all of them.
         styles: its styles.
+        ceilings: style gain -> that of real pictures, from the first test.
     """
 
     levels: dict[str, str]
@@ -36,6 +38,7 @@ class Arm:
     conditions: list[str] = field(default_factory=list)
     series: dict[Quantity, Series] = field(default_factory=dict)
     styles: list[str] = field(default_factory=list)
+    ceilings: dict[Quantity, Estimate] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -60,6 +63,18 @@ class Arm:
         """Return the values of `own`; None: it has none."""
         own = self.own(quantity)
         return None if own is None else self.series[own]
+
+    def real(self, quantity: Quantity) -> Estimate | None:
+        """Return what real pictures reach of the style gain that `own` gives; None: that is not known."""
+        own = self.own(quantity)
+        return None if own is None else self.ceilings.get(own)
+
+    def mean(self, quantity: Quantity) -> Estimate | None:
+        """Return the mean of `get`, or of real pictures; None: it has none."""
+        if quantity.measure == STYLE_GAIN_OF_REAL.name:
+            return self.real(quantity._replace(measure=STYLE_GAIN.name))
+        one = self.get(quantity)
+        return None if one is None else one.mean
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,9 @@ def _arms(study: Study, done: list[tuple[StudyTest, Finished]]) -> list[Arm]:
                 runs.setdefault(key, []).append(series)
     for key, arm in arms.items():
         arm.series = joined(runs[key])
+        for metric in read_metrics(arm.tests[0].folder):
+            if metric.quantity.measure == STYLE_GAIN_OF_REAL.name:
+                arm.ceilings[metric.quantity._replace(measure=STYLE_GAIN.name)] = metric
     return list(arms.values())
 
 
@@ -179,9 +197,10 @@ def _conditions(study: Study, test: StudyTest, finished: Finished) -> dict[str, 
         if weights:
             own, base = dict(finished.conditions[name]), finished.conditions[BASE]
             for quantity, one in finished.conditions[name].items():
-                if quantity.measure == STYLE.name and quantity.style in weights:
-                    gain = replace(one, values=one.values - base[quantity].values)
-                    own[quantity._replace(measure=STYLE_GAIN.name)] = gain
+                change = {CLIP_SCORE.name: CLIP_SCORE_CHANGE, STYLE.name: STYLE_GAIN}.get(quantity.measure)
+                if change and quantity in base and (quantity.style is None or quantity.style in weights):
+                    from_base = replace(one, values=one.values - base[quantity].values)
+                    own[quantity._replace(measure=change.name)] = from_base
             at_timesteps = by_timestep.get(name, {})
             found[name] = own | {key: one for key, one in at_timesteps.items() if key.style in weights}
     styles = {

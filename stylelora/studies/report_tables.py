@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from stylelora.evaluation.summary import cell, p_said
-from stylelora.runs.result import read_tests
-from stylelora.studies.plan import Study, named
+from stylelora.metrics.style import STYLE_GAIN_OF_REAL
+from stylelora.studies.plan import Study, mixture, named, short
 from stylelora.studies.report_design import Design
 from stylelora.studies.report_measures import columns, spoken
-from stylelora.studies.report_outcome import Outcome, means_by_seed
+from stylelora.studies.report_outcome import Outcome, declared, means_by_seed
 from stylelora.studies.report_read import Reading
 
 Table = tuple[list[str], list[list[str]]]
@@ -23,16 +23,16 @@ def arms_table(found: Reading, outcome: Outcome) -> Table:
     base = [cell(found.base[one].mean if one in found.base else None) for one in shown]
     rows = [["base, no adapter", *[""] * (len(factors) - 1), "-", *base]]
     for arm in found.arms:
-        means = [cell(one.mean if one else None) for one in map(arm.get, shown)]
-        rows.append([*arm.levels.values(), ", ".join(map(str, arm.seeds)), *means])
+        levels = [short(factor, label) for factor, label in arm.levels.items()]
+        rows.append([*levels, ", ".join(map(str, arm.seeds)), *map(cell, map(arm.mean, shown))])
     return heading, rows
 
 
 def differences_table(study: Study, outcome: Outcome) -> Table:
     """Return a row for each planned difference."""
-    shared = any(one.names[2] for one in outcome.differences)
-    heading = ["arm", "minus", *["both with"] * shared, "difference", "p", "p, Holm"]
-    heading += [f"equal to within {study.margin:g}: p", "p, Holm"] if study.margin else []
+    shared, over = any(one.names[2] for one in outcome.differences), f"p, Holm over {len(outcome.differences)}"
+    heading = ["arm", "minus", *["both with"] * shared, "difference", "p", over]
+    heading += [f"equal to within {study.margin:g}: p", over] if study.margin else []
     rows = []
     for one in outcome.differences:
         chances = [one.test.p_value, one.p_holm] + ([one.p_equal, one.p_equal_holm] if study.margin else [])
@@ -44,7 +44,8 @@ def differences_table(study: Study, outcome: Outcome) -> Table:
 
 def trends_table(study: Study, outcome: Outcome) -> Table:
     """Return a row for each trend."""
-    heading = ["at", "levels", "adapters", "Kendall's tau", "p", "p, Holm", "change per level"]
+    over = f"p, Holm over {len(outcome.responses)}"
+    heading = ["at", "levels", "adapters", "Kendall's tau", "p", over, "change per level"]
     rows = []
     for one in outcome.responses:
         levels = ", ".join(arm.levels[study.trend] for arm in one.arms)
@@ -54,15 +55,14 @@ def trends_table(study: Study, outcome: Outcome) -> Table:
     return heading, rows
 
 
-def endpoints_table(found: Reading) -> Table:
+def endpoints_table(study: Study, found: Reading, outcome: Outcome) -> Table:
     """Return a row for each endpoint that the tests themselves declare."""
-    rows = []
-    for test in found.tests:
-        for one in read_tests(test.folder):
-            number = "-" if one.difference is None else f"{one.difference:.3f}"
-            what = [test.label, one.condition, str(one.quantity)]
-            rows.append([*what, number, p_said(one.p_value), p_said(one.p_holm)])
-    return ["test", "condition", "endpoint", "difference", "p", "p, Holm"], rows
+    rows = [
+        [test.label, mixture(one.condition), f"{spoken(one.quantity)}, by {one.quantity.judge}", cell(estimate),
+         p_said(one.p_value), p_said(one.p_holm)]
+        for test, one, estimate in declared(study, found, outcome)
+    ]  # fmt: skip
+    return ["test", "pictures of", "endpoint", "value", "p", "p, Holm over its test"], rows
 
 
 def runs_table(design: Design) -> Table:
@@ -85,6 +85,12 @@ def records(found: Reading, outcome: Outcome) -> Iterator[dict[str, object]]:
             for seed, value in zip(seeds, means_by_seed(one), strict=False):
                 alone = {"value": value, "ci_low": None, "ci_high": None}
                 yield {"arm": label, **levels, "seed": seed, **what, **alone, **counts}
+    for arm in found.arms:
+        for gain, mean in arm.ceilings.items():
+            if gain.style in arm.styles:
+                what = gain._replace(measure=STYLE_GAIN_OF_REAL.name).as_record() | {"primary": False}
+                ends = {"value": mean.value, "ci_low": mean.ci_low, "ci_high": mean.ci_high}
+                yield {"arm": arm.label, **arm.levels, "seed": None, **what, **ends, "seeds": 0, "units": mean.n}
 
 
 def latex(study: Study, found: Reading, outcome: Outcome) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stylelora.evaluation.summary import p_said
+from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_CHANGE
+from stylelora.metrics.style import STYLE_GAIN
 from stylelora.records import Estimate, Quantity
 from stylelora.runs.notes import shared_name
-from stylelora.runs.result import read_tests
-from stylelora.studies.plan import Study, named
+from stylelora.studies.plan import Study, mixture, named
 from stylelora.studies.report_design import Design, flat
 from stylelora.studies.report_measures import scales, spoken, units
-from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient
+from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient, declared, repeated
 from stylelora.studies.report_read import Arm, Reading
 
 MOST = 8  # differences said one by one
@@ -99,19 +100,21 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
         undecided = f", and {_are(open_)} undecided" if open_ else ""
         total = len(outcome.differences)
         said.append(
-            f"Of {total} planned comparison{'s' * (total > 1)}, {_are(different)} shown to differ{equal}{undecided}."
+            f"Of {total} planned comparison{'s, whose p-values are adjusted together' * (total > 1)}, "
+            f"{_are(different)} shown to differ{equal}{undecided}."
         )
     said += [_sufficient_said(study, one) for one in outcome.sufficient]
     said += [_difference_said(study, outcome, one) for one in shown[:MOST]]
     if len(shown) > MOST:
         said.append(f"The table of differences has the other {len(shown) - MOST}.")
-    return said + [
-        f"By the test of {test.label}, {spoken(one.quantity)} of {one.condition} is {one.difference:.3f}; adjusted "
-        f"{p_is(one.p_holm)}."
-        for test in (found.tests if study.together else ())
-        for one in read_tests(test.folder)
+    said += [
+        f"In the test of {test.label}, {spoken(one.quantity)} of {mixture(one.condition)} is "
+        f"{one.difference:.3f}{f' ({interval(estimate)})' * bool(estimate)}; {p_is(one.p_holm)}, adjusted over the "
+        "endpoints of the test."
+        for test, one, estimate in declared(study, found, outcome)
         if one.p_holm is not None and one.quantity.measure != outcome.primary.measure
     ]
+    return [*said, *_cost_said(found, outcome)]
 
 
 def method(study: Study, found: Reading, outcome: Outcome, design: Design) -> list[str]:
@@ -179,6 +182,8 @@ def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
             f"With {_adapters(small[0])} adapters no trend can be shown: the smallest possible p-value is "
             f"{small[0].trend.least:.2g}."
         )
+    if any(arm.called(STYLE_GAIN.name) and not arm.ceilings for arm in found.arms):
+        said.append("What real pictures of the style would reach in style gain was not measured by these tests.")
     if found.excluded:
         said.append(f"{len(found.excluded)} of {len(study.runs)} runs are not counted; see what was left out.")
     others = ", apart from the tests' own endpoints, which are adjusted within each test" * bool(study.together)
@@ -203,6 +208,36 @@ def _adapters(one: Response) -> int:
 def interval(estimate: Estimate) -> str:
     """Return an interval as text."""
     return f"{estimate.ci_low:.3f} to {estimate.ci_high:.3f}"
+
+
+def endpoints_said(outcome: Outcome) -> str:
+    """Return what the endpoints of the tests are, and over what their p-values are adjusted."""
+    said = (
+        "What each test declares by itself: an adapter is nearer to its style than the base, and a blend shows both "
+        "styles more than a coin flip between its two adapters does. Adjusted by Holm over all endpoints of a test."
+    )
+    if measure := repeated(outcome):
+        said += (
+            f" Of these, {measure.replace('_', ' ')} is what the study itself compares with the base: it has its "
+            "p-values among the differences, adjusted over those."
+        )
+    return said
+
+
+def _cost_said(found: Reading, outcome: Outcome) -> Iterator[str]:
+    """Yield what adapters cost the content, which is described only."""
+    change = next((one for arm in found.arms for one in arm.called(CLIP_SCORE_CHANGE.name)), None)
+    if change is None or outcome.primary.measure in (CLIP_SCORE.name, CLIP_SCORE_CHANGE.name):
+        return
+    means = {arm.label: mean for arm in found.arms if (mean := arm.mean(change))}
+    if len(means) > MOST:
+        ends = [pick(means, key=lambda label: means[label].value) for pick in (min, max)]
+        means = {label: means[label] for label in ends}
+    numbers = [f"{mean.value:+.3f} ({interval(mean)}) with {label}" for label, mean in means.items()]
+    yield (
+        f"The content, by how the CLIP score differs from the base's: {', '.join(numbers)}. This is secondary: it is "
+        "not tested, and its intervals are not corrected for their number."
+    )
 
 
 def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:
@@ -245,6 +280,8 @@ def _difference_said(study: Study, outcome: Outcome, one: Difference) -> str:
         f" of {this} is {abs(found.value):.3f} ({ends[0]:.3f} to {ends[1]:.3f}) {way} than {than}; "
         f"adjusted {p_is(one.p_holm)}"
     )
+    if not one.first.levels and (real := one.this.real(outcome.primary)):
+        said += f"; real pictures of the style reach {real.value:.3f}"
     if one.is_equal:
         what = "but" if one.differs else "no difference is shown, and"
         said += f"; {what} the two are equal to within {study.margin:g} (adjusted {p_is(one.p_equal_holm)})"

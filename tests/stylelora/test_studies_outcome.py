@@ -165,7 +165,7 @@ def test_other_metrics_need_no_scale(home):
         assert len(outcome.differences) == 2
     study = write_study(home, RANK + "metric: nonsense\n", gain=by_rank)
     assert outcome_of(study, read_arms(study)).unmeasured == [
-        "the primary metric nonsense; there are attainment, clip_score, skill, style, style_gain"
+        "the primary metric nonsense; there are attainment, clip_score, clip_score_change, skill, style, style_gain"
     ]
 
 

@@ -3,19 +3,23 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.evaluation.finished import skill_by_timestep
 from stylelora.records import InputError
 from stylelora.studies.report import write_report
+from stylelora.studies.report_design import design_of
 from stylelora.studies.report_outcome import outcome_of
 from stylelora.studies.report_pictures import matrix_of
 from stylelora.studies.report_read import read_arms
 from stylelora.studies.report_tables import latex, tex
-from stylelora.studies.report_words import p_is
+from stylelora.studies.report_words import answer, p_is
 from tests.studies import RANK, SCORE, by_rank, noise, table_of, write_run, write_study
 
 
@@ -74,6 +78,36 @@ def test_the_report_is_whole(home):
     for picture in re.findall(r"\]\((\S+)\)", markdown):
         assert (home / "one" / picture).is_file()
     check_tables(study, home / "one")
+
+
+def test_what_the_adapters_cost_the_content_is_told_apart_from_what_is_tested(home):
+    study = write_study(home, gain=by_rank)
+    found = read_arms(study)
+    said = answer(study, found, outcome_of(study, found))[-1]
+    for label, table in table_of(study, SCORE).items():
+        assert f"{table.mean() - 0.7:+.3f} (" in said.partition(f"with rank {label}")[0], "the base's is 0.7"
+    assert "secondary: it is not tested" in said
+    study = replace(study, metric="clip_score")
+    found = read_arms(study)
+    assert not [one for one in answer(study, found, outcome_of(study, found)) if "secondary" in one]
+
+
+def test_the_design_has_the_recipe_of_the_trainings(home):
+    study = write_study(home, gain=by_rank)
+    notes = {"ss_network_alpha": "16.0", "ss_optimizer": "torch.optim.adamw.AdamW", "ss_learning_rate": "0.001"}
+    notes |= {"ss_total_batch_size": "16", "ss_num_epochs": "9", "ss_steps": "68", "ss_epoch": "4"}
+    schedule = {"class_path": "Schedule", "init_args": {"shape": "linear", "decay": 0.8, "steps": None}}
+    options = {"target_modules": ["to_q", "conv1"], "lr_scheduler": schedule}
+    config = {"model": {"class_path": "lightning_modules.StyleLoRA", "init_args": options}}
+    for run in study.runs:
+        save_file({"a": torch.zeros(1)}, run.adapter, notes | {"ss_network_dim": run.levels["rank"]})
+        result = json.loads((run.folder / "result.json").read_text()) | {"epochs": 8, "config": config}
+        (run.folder / "result.json").write_text(json.dumps(result))
+    facts = design_of(study, read_arms(study)).facts
+    want = {"rank": "4 to 64", "alpha": "16", "layers with a LoRA": "to_q conv1", "optimiser": "AdamW"}
+    want |= {"learning rate": "0.001", "schedule": "shape linear; decay 0.8", "batch size": "16", "epochs": "9"}
+    assert {name: facts[name] for name in want} == want
+    assert facts["steps in all"] == "136", "the kept epoch is the fourth of eight, after 68 steps"
 
 
 def check_tables(study, folder):

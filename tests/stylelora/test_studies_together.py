@@ -5,9 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from stylelora.records import Quantity
+from stylelora.metrics.both import BOTH_ABOVE_COIN_FLIP
+from stylelora.metrics.style import STYLE_GAIN_OF_REAL
+from stylelora.records import Endpoint, Estimate, Quantity
+from stylelora.studies.plan import mixture, named
 from stylelora.studies.report_outcome import outcome_of
 from stylelora.studies.report_read import read_arms
+from stylelora.studies.report_tables import arms_table, endpoints_table, records
+from stylelora.studies.report_words import answer
 from tests.studies import RANK, SCORE, by_rank, said, write_study
 
 BLEND = "ink 0.6 + oil 0.4"
@@ -95,12 +100,64 @@ def test_arms_of_several_styles_are_compared_with_the_base_each_by_its_own_style
     quantities |= {BLEND: {ink: 0.12, oil: 0.13}}  # of two styles: its gain is not one number
     study = blends_study(home, "style_gain", quantities)
     found = read_arms(study)
-    assert [arm.label for arm in found.arms] == ["adapters ink 1", "adapters oil 1"]
+    assert [arm.label for arm in found.arms] == ["the ink adapter", "the oil adapter"]
     outcome = outcome_of(study, found)
     assert [one.first.label for one in outcome.differences] == ["the base"] * 2
     assert [one.test.difference.value for one in outcome.differences] == pytest.approx([0.2, 0.1])
-    assert "of adapters oil 1 is 0.100 (0.100 to 0.100) higher than the base" in said(study)
+    assert "of the oil adapter is 0.100 (0.100 to 0.100) higher than the base; adjusted p" in said(study)
+    assert "real pictures" not in said(study).partition("'limits'")[0], "no test has measured them"
+    assert "What real pictures of the style would reach in style gain was not measured" in said(study)
     assert "arms of different styles cannot be compared with one another" in said(study)
+
+
+def test_a_claim_has_one_p_value_and_a_gain_stands_beside_that_of_real_pictures(home):
+    ink, oil = (Quantity("style", "mini-style", style) for style in ("ink", "oil"))
+    gain, both = Quantity("style_gain", "mini-style", "ink"), Quantity("both_above_coin_flip", "mini-style")
+    quantities = {"base": {ink: 0.0, oil: 0.1}, "ink 1": {ink: 0.2, oil: 0.3}, "oil 1": {ink: 0.0, oil: 0.2}, BLEND: {}}
+    study = blends_study(home, "style_gain", quantities)
+    for test in study.tests:
+        result = json.loads((test.folder / "result.json").read_text())
+        real = STYLE_GAIN_OF_REAL.of(Estimate(0.25, 0.2, 0.3, 9), "base", "mini-style", "ink")
+        flip = BOTH_ABOVE_COIN_FLIP.of(Estimate(0.4, 0.3, 0.6, 20), BLEND, "mini-style")
+        tests = [Endpoint("ink 1", gain, 0.2, 0.0123, 0.0246), Endpoint(BLEND, both, 0.4, 0.0123, 0.0246)]
+        result |= {"metrics": [one.as_record() for one in (real, flip)], "tests": [one.as_record() for one in tests]}
+        (test.folder / "result.json").write_text(json.dumps(result))
+    found = read_arms(study)
+    outcome = outcome_of(study, found)
+    heading, rows = arms_table(found, outcome)
+    beside = heading.index("style gain") + 1
+    assert heading[beside] == "style gain of real pictures"
+    assert [row[beside] for row in rows] == ["-", "0.250 (0.200 to 0.300)", "-"]
+    (row,) = [one for one in records(found, outcome) if one["measure"] == "style_gain_of_real_pictures"]
+    assert (row["arm"], row["style"], row["value"], row["units"]) == ("the ink adapter", "ink", 0.25, 9)
+    sentences = answer(study, found, outcome)
+    gained = next(one for one in sentences if "the ink adapter" in one)
+    assert gained.endswith("; real pictures of the style reach 0.250.")
+    assert not [one for one in sentences if "the oil adapter" in one and "real pictures" in one]
+    blend = "the blend of 0.6 ink and 0.4 oil"
+    assert [row[1:] for row in endpoints_table(study, found, outcome)[1]] == [
+        [blend, "both-score above coin flip, by mini-style", "0.400 (0.300 to 0.600)", "0.0123", "0.0246"]
+    ] * 3, "the gain is what the study compares itself"
+    assert f"coin flip of {blend} is 0.400 (0.300 to 0.600); p = 0.0246, adjusted over the endpoints" in said(study)
+    study = replace(study, metric="style")  # arms are compared with nothing, so the gains are only the tests' own
+    found = read_arms(study)
+    outcome = replace(outcome, differences=[])
+    assert {row[1] for row in endpoints_table(study, found, outcome)[1]} == {"the ink adapter", blend}
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("ink 1", "the ink adapter"),
+        ("ink 0.5", "the ink adapter at weight 0.5"),
+        ("ink 0.6 + oil 0.4", "the blend of 0.6 ink and 0.4 oil"),
+        ("ink 0.6 + oil 0.4, composite", "the blend of 0.6 ink and 0.4 oil, composite"),
+        ("base", "base"),
+    ],
+)
+def test_conditions_are_named_in_words(condition, words):
+    assert mixture(condition) == words
+    assert named({"rank": "4", "adapters": condition}) == f"rank 4, {words}"
 
 
 def write_result(folder, conditions):
