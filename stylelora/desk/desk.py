@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 from stylelora.records import InputError
-from stylelora.runs.folder import adapter_file
-
-DROPPED = "desk"  # folder below `runs`
 
 
 def desk(
@@ -42,25 +38,11 @@ def desk(
             raise
         raise InputError("gradio is not installed; type `pip install -e '.[desk]'`") from error
     from stylelora.desk.drawing import Desk
+    from stylelora.desk.find_runs import loras_of
 
     table = Desk(base, "mini" if scorer is None and base == "mini" else scorer)
     given = [Path(one) for one in ([adapters] if isinstance(adapters, str) else adapters)]
     chosen = [table.offer(file, table.check(file)) for file in given]
     found = [table.offer(file, name) for name, file in loras_of(Path(runs)).items() if file not in given]
     with tempfile.TemporaryDirectory(prefix="desk-") as scratch:
-        page.launch(page.build(table, chosen or found[:2], Path(runs, DROPPED), Path(scratch)), host, port)
-
-
-def loras_of(runs: Path) -> dict[str, Path]:
-    """Return the LoRAs that runs have kept, and those that were dropped on the page.
-
-    Args:
-        runs: folder of the runs.
-
-    Returns:
-        name -> file; the name is the file's, or its run's place below `runs` if another run's LoRA is called so, too.
-    """
-    files = [file for file in sorted(runs.rglob("*.safetensors")) if file == adapter_file(file.parent)]
-    files += sorted((runs / DROPPED).glob("*.safetensors"))
-    counts = Counter(file.stem for file in files)
-    return {file.stem if counts[file.stem] == 1 else str(file.parent.relative_to(runs)): file for file in files}
+        page.launch(page.build(table, chosen or found[:2], Path(runs), Path(scratch)), host, port)

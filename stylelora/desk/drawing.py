@@ -14,7 +14,8 @@ import torch
 from stylelora.base.load import resolve_base, sampling_recipe
 from stylelora.data.buckets import batches_of
 from stylelora.data.prompts import prompt_batch
-from stylelora.desk.mix import BATCH, Mix
+from stylelora.data.styles import PROMPTS
+from stylelora.desk.mix import BATCH, MOST_ADAPTERS, Mix
 from stylelora.diffusion.conditions import Condition
 from stylelora.diffusion.painter import Painter
 from stylelora.lora.blend import check_adapter
@@ -57,6 +58,12 @@ class Desk:
         self._columns: OrderedDict[tuple, list[dict]] = OrderedDict()
         self._taken: list[Adapter] | None = None
         self._begun: tuple[tuple, dict] = (), {}  # what the base predicted before adapters join, for the last prompts
+
+    def first_mix(self, chosen: Sequence[str]) -> Mix:
+        """Return what is drawn of LoRAs before anybody has moved a slider."""
+        chosen = tuple(chosen[:MOST_ADAPTERS])
+        weights = (0.6, 0.4) if len(chosen) == 2 else (round(1 / max(1, len(chosen)), 2),) * len(chosen)
+        return Mix(chosen, weights, self.guidance_scale, self.steps, PROMPTS[:1], (0, 1))
 
     def offer(self, file: Path, name: str) -> str:
         """Put a LoRA on the shelf, unread, and return its name there, which tells it from other files."""

@@ -1,16 +1,19 @@
-"""The trainings below a folder of runs, and what of them may be handed out."""
+"""The trainings below a folder of runs, their LoRAs, and what of them may be handed out."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from stylelora.records import InputError
+from stylelora.runs.folder import adapter_file
 from stylelora.runs.lock import LOCK, is_taken
 from stylelora.texts import is_text
 
 #: Folders inside a run's, which hold no run; there may be thousands of pictures.
 INSIDE = {"samples", "pictures", "checkpoints", "csv", "wandb", "validate"}
+DROPPED = "desk"  # folder below that of the runs, for files that were dropped on the page
 STARTED = "clip_score.jsonl"  # every training begins with it, and nothing else writes it
 
 
@@ -70,3 +73,18 @@ def is_training(folder: Path) -> bool:
         return (folder / LOCK).exists() and is_taken(folder)
     except OSError:  # somebody else's, whose lock nobody may open
         return False
+
+
+def loras_of(runs: Path) -> dict[str, Path]:
+    """Return the LoRAs that trainings have kept, and those that were dropped on the page.
+
+    Args:
+        runs: folder of runs.
+
+    Returns:
+        name -> file; the name is the file's, or its run's place below `runs` if another LoRA is called so, too.
+    """
+    files = [file for name in sorted(trainings(runs)) if (file := adapter_file(runs / name)).is_file()]
+    files += sorted((runs / DROPPED).glob("*.safetensors"))
+    counts = Counter(file.stem for file in files)
+    return {file.stem if counts[file.stem] == 1 else str(file.parent.relative_to(runs)): file for file in files}

@@ -7,48 +7,43 @@ from pathlib import Path
 import gradio as gr
 
 from stylelora.desk.drawing import Desk
+from stylelora.desk.find_runs import DROPPED
 from stylelora.desk.map_tab import MapTab
-from stylelora.desk.mix import MOST_ADAPTERS, Mix
+from stylelora.desk.mix import Mix
 from stylelora.desk.mix_tab import MixTab
 from stylelora.desk.take_away import take_away
+from stylelora.desk.train_offer import train_offer
+from stylelora.desk.watch_tab import watch_tab
 from stylelora.records import InputError
 
 STYLE = Path(__file__).with_name("desk.css")
 FONTS = ["system-ui", "sans-serif"]  # those of the machine: nothing is fetched
 
 
-def first_mix(desk: Desk, chosen: list[str], prompt: str) -> Mix:
-    """Return what the page shows at first: the blend of two LoRAs if there are two.
-
-    Args:
-        desk: draws.
-        chosen: names of the LoRAs.
-        prompt: what is drawn.
-    """
-    weights = {0: (), 1: (1.0,), 2: (0.6, 0.4)}.get(len(chosen), (round(1 / max(1, len(chosen)), 2),) * len(chosen))
-    return Mix(tuple(chosen), weights, desk.guidance_scale, desk.steps, (prompt,), (0, 1))
-
-
-def build(desk: Desk, chosen: list[str], home: Path, scratch: Path) -> gr.Blocks:
+def build(desk: Desk, chosen: list[str], runs: Path, scratch: Path) -> gr.Blocks:
     """Return the page.
 
     Args:
         desk: draws.
         chosen: names of the LoRAs that are on the desk at first.
-        home: folder for files that are dropped on the page.
+        runs: folder of the runs, which can be watched; files dropped on the page are kept there, too.
         scratch: folder for files that are taken away.
     """
     with gr.Blocks(title="Mixing desk", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
-        first = first_mix(desk, chosen[:MOST_ADAPTERS], "a cat")
+        first = desk.first_mix(chosen)
         gr.Markdown(
             f"### Mixing desk\nBlends LoRAs on the base *{desk.base}*; the address of this page keeps what you see."
         )
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Mix", id="mix"):
-                mix_tab = MixTab(desk, first, home, scratch)
+                mix_tab = MixTab(desk, first, runs / DROPPED, scratch)
                 take_away(mix_tab)
+                if desk.base == "mini" and not desk.shelf:
+                    train_offer(mix_tab, runs)
             with gr.Tab("Map", id="map"):
                 MapTab(mix_tab, tabs)
+            with gr.Tab("Watch", id="watch"):
+                watch_tab(runs)
 
         def begin(request: gr.Request) -> list:
             try:

@@ -1,0 +1,86 @@
+"""Without any LoRA the desk offers to train those of the embedded styles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from stylelora.data.styles import STYLES
+from stylelora.desk.mix_tab import MixTab
+from stylelora.desk.run_view import read_run
+from stylelora.records import InputError
+from stylelora.runs.folder import adapter_file
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERY = 1.0  # seconds between two looks at a training
+
+
+def train_offer(tab: MixTab, runs: Path) -> None:
+    """Build the offer.
+
+    Args:
+        tab: gets the LoRAs.
+        runs: folder of runs.
+    """
+    controls = tab.controls
+    with gr.Group() as group:
+        gr.Markdown("#### There is no LoRA yet. Train one, or drop a file above.", padding=True)
+        styles = gr.CheckboxGroup(
+            list(STYLES), value=["watercolor"], label="Styles", elem_id="styles",
+            info="Small sets of pictures that come along. A style takes some minutes; Watch shows how far it is.",
+        )  # fmt: skip
+        start = gr.Button("Train", variant="primary", elem_id="train")
+        state = gr.Markdown(elem_id="trained", padding=True)
+
+    def train(chosen: list[str], progress: gr.Progress = gr.Progress()) -> Iterator[list]:
+        same = [gr.skip() for _ in controls.all]
+        done = []
+        for number, style in enumerate(chosen):
+            words = f"{style} ({number + 1} of {len(chosen)})"
+            try:
+                for share in training(style, runs):
+                    progress((number + share) / len(chosen), f"training {words}")
+            except InputError as error:
+                yield [f"**{words}: {error}**", gr.skip(), *same]
+                return
+            done.append(tab.desk.offer(adapter_file(runs / "train" / "mini" / style), style))
+            yield [f"{', '.join(done)}: trained", gr.skip(), *same]
+        if done:
+            yield ["", gr.update(visible=False), *controls.show(tab.desk.first_mix(done))]
+
+    event = start.click(train, styles, [state, group, *controls.all], api_visibility="private", concurrency_limit=1)
+    event.success(tab.redraw, **tab.how).then(**tab.remember)
+
+
+def training(style: str, runs: Path) -> Iterator[float]:
+    """Train a style as `fit` does, and yield the share that is done.
+
+    Raises:
+        InputError: if it fails; it says why.
+    """
+    folder = runs / "train" / "mini" / style
+    words = ["fit", "--config", f"configs/train/mini/{style}.yaml", "--trainer.default_root_dir", str(folder.resolve())]
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            time.sleep(EVERY)
+            yield _share(runs, folder)
+        said.seek(0)
+        lines = [line.strip() for line in said if line.strip()]
+    if process.returncode:
+        raise InputError(lines[-1].removeprefix("error: ") if lines else f"it ended with code {process.returncode}")
+
+
+def _share(runs: Path, folder: Path) -> float:
+    try:
+        run = read_run(runs, str(folder.relative_to(runs)))
+    except InputError:  # not begun
+        return 0.0
+    return len(run.points) / run.epochs if run.epochs else 0.0
