@@ -1,1 +1,1 @@
-"""The mixing desk: a page to blend adapters by hand, and to watch trainings."""
+"""The mixing desk: a page to blend by hand, and to watch trainings."""

@@ -53,9 +53,9 @@ def run_of(runs: Path, name: str) -> Path:
     """
     folder = runs / name
     if "\0" in name or not inside(runs, folder):
-        raise InputError(f"{name!r} is no training below {runs}; choose one from the list")
+        raise InputError(f"there is no training {name!r} below {runs}; choose one from the list")
     if not (folder / STARTED).is_file():
-        raise InputError(f"{name} has been moved, renamed or deleted; choose another run")
+        raise InputError(f"the run {name} has been moved, renamed or deleted; choose another one")
     return folder
 
 

@@ -66,7 +66,7 @@ class MixTab:
                 self.dropped = gr.File(
                     label="Drop a LoRA file here to add it", file_types=[".safetensors"], height=110, elem_id="dropped"
                 )
-            with gr.Column(scale=3, min_width=300, elem_classes="seen"):
+            with gr.Column(scale=3, min_width=300, elem_classes="seen") as self.seen:
                 self.said = gr.Markdown(elem_id="said", container=False)
                 self.sheet = gr.HTML(elem_id="sheet")
         self.address = gr.Textbox(visible="hidden", elem_id="address")

@@ -39,7 +39,8 @@ def build(desk: Desk, chosen: list[str], runs: Path, scratch: Path) -> gr.Blocks
                 mix_tab = MixTab(desk, first, runs / DROPPED, scratch)
                 take_away(mix_tab)
                 if desk.base == "mini" and not desk.shelf:
-                    train_offer(mix_tab, runs)
+                    with mix_tab.seen:
+                        train_offer(mix_tab, runs)
             with gr.Tab("Map", id="map"):
                 MapTab(mix_tab, tabs)
             with gr.Tab("Watch", id="watch"):

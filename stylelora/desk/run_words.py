@@ -49,20 +49,20 @@ def place(view: RunView, index: int) -> str:
 
 def state(view: RunView) -> str:
     """Return where a training stands, and what stopped it."""
-    done = view.points[-1].epoch + 1 if view.points else 0
     planned = f" of {view.epochs}" if view.epochs else ""
+    done = f"epoch {view.points[-1].epoch + 1}{planned}" if view.points else ""
+    after = f"after {done}" if done else "before anything was measured"
     go_on = f"to go on, type: {resume_command(view.folder)}"
     match view.state:
         case "training":
-            so_far = f"epoch {done}{planned} is measured" if done else "nothing is measured yet"
-            return f"Training now; {so_far}. This page follows it."
+            return f"Training now; {f'{done} is' if done else 'nothing is yet'} measured. This page follows it."
         case "finished":
-            return f"Finished after epoch {done}{planned}."
+            return f"Finished {after}."
         case "stopped":
-            return f"Stopped after epoch {done}{planned}; {go_on}"
+            return f"Stopped {after}; {go_on}"
         case "failed":
-            return f"Failed after epoch {done}{planned}: {view.reason}"
-    return f"Ended without saying why, as after a power cut, after epoch {done}{planned}; {go_on}"
+            return f"Failed {after}: {view.reason}"
+    return f"Ended without a word, as in a power cut, {after}; {go_on}"
 
 
 def about(view: RunView) -> str:
@@ -95,6 +95,8 @@ def numbers(view: RunView, index: int) -> str:
         said.append(f"Skill {with_interval(one.skill)}.")
     if one.clip_score is not None:
         said.append(f"CLIP score {with_interval(one.clip_score)}; the base's is {number(one.base_score.value)}.")
+    if view.rule[0] == "balanced" and one.content is not None and one.content < view.rule[1]:
+        said.append(f"Its samples show too little of what prompts say to be kept: {share(one.content)} as a share.")
     if not said:
         said.append("Nothing that was measured here was found.")
     if one.sheet is None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from stylelora.data.styles import STYLES
 from stylelora.desk.mix_tab import MixTab
 from stylelora.desk.run_view import read_run
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = "configs/train/mini"
 EVERY = 1.0  # seconds between two looks at a training
 
 
@@ -29,14 +29,14 @@ def train_offer(tab: MixTab, runs: Path) -> None:
         runs: folder of runs.
     """
     controls = tab.controls
-    with gr.Group() as group:
-        gr.Markdown("#### There is no LoRA yet. Train one, or drop a file above.", padding=True)
+    names = sorted(file.stem for file in (ROOT / CONFIGS).glob("*.yaml"))
+    with gr.Column() as offer:
         styles = gr.CheckboxGroup(
-            list(STYLES), value=["watercolor"], label="Styles", elem_id="styles",
-            info="Small sets of pictures that come along. A style takes some minutes; Watch shows how far it is.",
+            names, value=["watercolor", "cartoon"], label="There is no LoRA yet: train some", elem_id="styles",
+            info="Of small sets of pictures that come along. Each takes minutes; Watch shows how far it is.",
         )  # fmt: skip
         start = gr.Button("Train", variant="primary", elem_id="train")
-        state = gr.Markdown(elem_id="trained", padding=True)
+        state = gr.Markdown(elem_id="trained", min_height=60)
 
     def train(chosen: list[str], progress: gr.Progress = gr.Progress()) -> Iterator[list]:
         same = [gr.skip() for _ in controls.all]
@@ -54,7 +54,10 @@ def train_offer(tab: MixTab, runs: Path) -> None:
         if done:
             yield ["", gr.update(visible=False), *controls.show(tab.desk.first_mix(done))]
 
-    event = start.click(train, styles, [state, group, *controls.all], api_visibility="private", concurrency_limit=1)
+    event = start.click(
+        train, styles, [state, offer, *controls.all], api_visibility="private", concurrency_limit=1,
+        show_progress_on=state,
+    )  # fmt: skip
     event.success(tab.redraw, **tab.how).then(**tab.remember)
 
 
@@ -65,7 +68,7 @@ def training(style: str, runs: Path) -> Iterator[float]:
         InputError: if it fails; it says why.
     """
     folder = runs / "train" / "mini" / style
-    words = ["fit", "--config", f"configs/train/mini/{style}.yaml", "--trainer.default_root_dir", str(folder.resolve())]
+    words = ["fit", "--config", f"{CONFIGS}/{style}.yaml", "--trainer.default_root_dir", str(folder.resolve())]
     command = [sys.executable, str(ROOT / "cli.py"), *words]
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)

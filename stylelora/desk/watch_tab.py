@@ -16,6 +16,7 @@ from stylelora.files import reason
 from stylelora.records import InputError
 
 EVERY = 4  # seconds between two looks at the files
+MOST = 10**6  # as many validations as a page may name to a server that was started again and knows no run yet
 #: What a page remembers between two looks: choices of the list, files of the run, and its kept validation.
 UNSEEN: dict[str, Any] = {"choices": None, "traces": None, "kept": None}
 
@@ -31,8 +32,9 @@ def watch_tab(runs: Path) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             run = gr.Dropdown(
-                [], label="Run", info=f"A training below {runs}; the newest comes first.", elem_id="watch-run"
-            )
+                [], label="Run", info=f"A training below {runs}; the newest comes first.", elem_id="watch-run",
+                allow_custom_value=True,
+            )  # fmt: skip
         with gr.Column(min_width=300):
             state = gr.HTML(elem_id="watch-state", padding=False)
     figures = gr.HTML(elem_id="watch-curves", padding=False)
@@ -40,9 +42,7 @@ def watch_tab(runs: Path) -> None:
         numbers = gr.HTML(elem_id="watch-numbers", padding=False)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
-            place = gr.Slider(
-                1, 2, 1, step=1, label="Epoch", info="Whose numbers and sheet are shown.", elem_id="watch-place"
-            )
+            place = gr.Slider(1, MOST, 1, step=1, label="Epoch", buttons=[], visible=False, elem_id="watch-place")
             caption = gr.HTML(elem_id="watch-caption", padding=False)
             with gr.Row():
                 kept, last, own = (
@@ -56,16 +56,9 @@ def watch_tab(runs: Path) -> None:
                 elem_id="watch-sheet",
             )  # fmt: skip
     seen = gr.State(UNSEEN)
-    ofepoch = {"figures": figures, "caption": caption, "sheet": sheet, "own": own, "files": files}
-    page = {
-        "run": run,
-        "state": state,
-        "numbers": numbers,
-        "place": place,
-        "kept": kept,
-        "last": last,
-        "seen": seen,
-    } | ofepoch
+    of_epoch = dict(figures=figures, caption=caption, sheet=sheet, own=own, files=files)
+    of_run = dict(run=run, state=state, numbers=numbers, place=place, kept=kept, last=last, seen=seen)
+    page = of_run | of_epoch
 
     def shown(found: dict[str, Any]) -> dict[Any, Any]:
         return {page[name]: value for name, value in found.items()}
@@ -97,7 +90,7 @@ def watch_tab(runs: Path) -> None:
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     gr.on(None, begin, None, list(page.values()), **quiet)
     run.input(choose, [run, seen], list(page.values()), **quiet)
-    place.input(move, [run, place], list(ofepoch.values()), trigger_mode="always_last", **quiet)
+    place.input(move, [run, place], list(of_epoch.values()), trigger_mode="always_last", **quiet)
     gr.Timer(EVERY).tick(look, [run, place, seen], list(page.values()), **quiet)
 
 
@@ -140,11 +133,13 @@ def _whole(runs: Path, name: str | None, index: int | None, now: dict[str, Any])
         view = _read(runs, name)
         count = len(view.points)
         now["kept"] = view.kept
-        start = (count - 1 if view.kept is None else view.kept) if index is None else min(index, count - 1)
-        label = "Epoch" if view.by_epochs else "Measurement"
+        own = count - 1 if view.kept is None else view.kept
+        start = own if index is None else min(index, count - 1)
+        start = max(start, 0)
         slider = gr.Slider(
-            1, max(count, 2), start + 1 if count else 1, label=label, interactive=count > 1, visible=count > 0,
+            1, max(count, 2), label="Epoch" if view.by_epochs else "Measurement", visible=count > 1,
             info="Whose numbers and sheet are shown; the kept one at first.",
+            **({} if start == index else {"value": start + 1}),  # it may be moving
         )  # fmt: skip
         said = [words.state(view), words.about(view)]
         found = {"state": "".join(f"<p>{html.escape(one)}</p>" for one in said if one), "place": slider}
@@ -162,13 +157,14 @@ def _of_epoch(view: RunView, index: int) -> dict[str, Any]:
     import gradio as gr
 
     if not view.points:
-        note = "Nothing is measured yet: the first numbers and the first sheet come with the first validation."
-        found = {"figures": "", "caption": f"<p>{note}</p>", "sheet": gr.Image(None, visible=False)}
+        note = "The first numbers and the first sheet come with the first validation, mostly after an epoch."
+        note = f"<p>{note}</p>" if view.state == "training" else ""
+        found = {"figures": "", "caption": note, "sheet": gr.Image(None, visible=False)}
         return found | {"own": _download(None), "files": ""}
     index = min(max(index, 0), len(view.points) - 1)
     one = view.points[index]
     title, said = (html.escape(text(view, index)) for text in (words.heading, words.numbers))
-    alt = f"Samples of {words.heading(view, index)}: left of each pair the base, right the LoRA"
+    alt = f"Samples of {words.place(view, index)}: left of each pair the base, right the LoRA"
     return {
         "figures": curves(view, index),
         "caption": f"<p><strong>{title}</strong></p><p>{said}</p>",
