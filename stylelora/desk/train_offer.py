@@ -36,7 +36,7 @@ def train_offer(tab: MixTab, runs: Path) -> None:
             info="Of small sets of pictures that come along. Each takes minutes; Watch shows how far it is.",
         )  # fmt: skip
         start = gr.Button("Train", variant="primary", elem_id="train")
-        state = gr.Markdown(elem_id="trained", min_height=60)
+        state = gr.Markdown(elem_id="trained", min_height=60, max_height=120)
 
     def train(chosen: list[str], progress: gr.Progress = gr.Progress()) -> Iterator[list]:
         same = [gr.skip() for _ in controls.all]

@@ -57,7 +57,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             if (count := len(file.keys())) > MOST_TENSORS:
                 raise InputError(f"{path} has {count} tensors, more than any LoRA.")
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(sorted((file.metadata() or {}).items()))
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file, or is damaged ({error}).") from error
 

@@ -174,3 +174,10 @@ def test_unet_only_leaves_the_text_encoder_out_and_says_so(tmp_path, caplog):
 def test_odd_notes_are_no_reason_to_fail(tmp_path, notes):
     trigger = read_adapter(written(tmp_path / "k.safetensors", one_layer(), notes)).metadata.get("trigger")
     assert trigger == ("y" if "y" in notes["ss_tag_frequency"] else None)
+
+
+def test_notes_have_one_order_although_the_library_gives_another_each_time(adapter_files):
+    """A merged file holds the notes of its sources: it would have other bytes each time."""
+    for _ in range(8):
+        notes = read_lora(adapter_files[0]).metadata
+        assert list(notes) == sorted(notes) and len(notes) > 4
