@@ -38,7 +38,7 @@ def watch_tab(runs: Path) -> None:
         with gr.Column(min_width=300):
             state = gr.HTML(elem_id="watch-state", padding=False)
     figures = gr.HTML(elem_id="watch-curves", padding=False)
-    with gr.Accordion("All numbers", open=False):
+    with gr.Accordion("All numbers", open=False, visible=False) as unfolded:
         numbers = gr.HTML(elem_id="watch-numbers", padding=False)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
@@ -55,9 +55,11 @@ def watch_tab(runs: Path) -> None:
                 show_label=False, type="filepath", interactive=False, buttons=["download", "fullscreen"],
                 elem_id="watch-sheet",
             )  # fmt: skip
-    seen = gr.State(UNSEEN)
+    seen, timer = gr.State(UNSEEN), gr.Timer(EVERY, active=False)  # active once there is something to keep up with
     of_epoch = dict(figures=figures, caption=caption, sheet=sheet, own=own, files=files)
-    of_run = dict(run=run, state=state, numbers=numbers, place=place, kept=kept, last=last, seen=seen)
+    of_run = dict(
+        run=run, state=state, numbers=numbers, unfolded=unfolded, place=place, kept=kept, last=last, seen=seen
+    )
     page = of_run | of_epoch
 
     def shown(found: dict[str, Any]) -> dict[Any, Any]:
@@ -81,17 +83,17 @@ def watch_tab(runs: Path) -> None:
 
     def begin() -> dict[Any, Any]:
         """Show the newest run on a page that was just opened."""
-        return look(None, 1, UNSEEN, anew=True)
+        return look(None, 1, UNSEEN, anew=True) | {timer: gr.Timer(active=True)}
 
     def move(name: str | None, number: float) -> dict[Any, Any]:
         """Show another epoch."""
         return shown(_guarded(lambda: _of_epoch(_read(runs, name), int(number) - 1), ("caption",)))
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    gr.on(None, begin, None, list(page.values()), **quiet)
+    gr.on(None, begin, None, [*page.values(), timer], **quiet)
     run.input(choose, [run, seen], list(page.values()), **quiet)
     place.input(move, [run, place], list(of_epoch.values()), trigger_mode="always_last", **quiet)
-    gr.Timer(EVERY).tick(look, [run, place, seen], list(page.values()), **quiet)
+    timer.tick(look, [run, place, seen], list(page.values()), **quiet)
 
 
 def _choices(runs: Path, chosen: str | None) -> list[tuple[str, str]]:
@@ -143,12 +145,12 @@ def _whole(runs: Path, name: str | None, index: int | None, now: dict[str, Any])
         )  # fmt: skip
         said = [words.state(view), words.about(view)]
         found = {"state": "".join(f"<p>{html.escape(one)}</p>" for one in said if one), "place": slider}
-        found["numbers"] = table(view) if count else ""
+        found |= {"numbers": table(view), "unfolded": gr.Accordion(visible=count > 0)}
         found |= {"kept": _download(view.adapter), "last": _download(view.last)}
         return found | _of_epoch(view, start)
 
     return _guarded(
-        made, ("state", "figures", "numbers", "caption", "files"), ("sheet", "place", "kept", "last", "own")
+        made, ("state", "figures", "caption", "files"), ("sheet", "place", "unfolded", "kept", "last", "own")
     )
 
 
@@ -187,7 +189,11 @@ def _guarded(make: Callable[[], dict[str, Any]], texts: tuple[str, ...], others:
     except OSError as error:
         said = reason(error) or f"a file of the run cannot be read ({error.strerror or error}); look at its folder"
     said = html.escape(said[0].upper() + said[1:])
-    empty = {"sheet": gr.Image(None, visible=False), "place": gr.Slider(visible=False)}
+    empty = {
+        "sheet": gr.Image(None, visible=False),
+        "place": gr.Slider(visible=False),
+        "unfolded": gr.Accordion(visible=False),
+    }
     cleared = {name: empty.get(name) or _download(None) for name in others}
     return dict.fromkeys(texts, "") | cleared | {texts[0]: f'<p role="alert">{said}.</p>'}
 
