@@ -15,7 +15,7 @@ from typing import Any
 import diffusers
 import torch
 
-from benchmarks.speed import runs, sampling, table, training
+from benchmarks.speed import desk, runs, sampling, table, training
 from benchmarks.speed.bases import prepare_base
 from benchmarks.speed.clocks import PRECISIONS, Settings, ceilings, free, machine
 from stylelora.console import quiet
@@ -46,6 +46,7 @@ SECTIONS = {
     "run": runs.run,
     "pictures": runs.pictures,
     "counted": runs.counted,
+    "desk": desk.desk,
 }
 
 
@@ -53,6 +54,7 @@ def usual(base: str, device: str) -> list[str]:
     """Return the sections that suit a base and a device."""
     mini, cuda = base == "mini", device == "cuda"
     suits = {"run": mini and not cuda, "pictures": mini and not cuda, "compiled": cuda, "start": not cuda}
+    suits["desk"] = mini and not cuda
     suits["counted"] = base == "sd15" and not cuda
     return [name for name in SECTIONS if suits.get(name, True)]
 

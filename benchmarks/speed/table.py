@@ -201,6 +201,17 @@ def pictures(found: list[dict], result: dict) -> str:
     return rows(head, [[f"{one[name]:.0f}" for name in names] for one in found])
 
 
+@renders
+def desk(found: dict, result: dict) -> str:
+    """From a move of a slider to its picture."""
+    del result
+    taken = found["seconds"]
+    late = statistics.quantiles(taken, n=20)[-1]
+    return rows(
+        ["moves", "median, s", "95 % within, s"], [[len(taken), f"{statistics.median(taken):.2f}", f"{late:.2f}"]]
+    )
+
+
 def section(name: str, result: dict) -> str:
     """Return a section with its heading."""
     return f"### {name}\n\n{RENDERERS[name](result['sections'][name], result)}"

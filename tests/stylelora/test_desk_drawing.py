@@ -143,7 +143,7 @@ def test_one_lora_is_what_merge_writes(tab, adapter_files, tmp_path):
     with pytest.raises(InputError, match="blends while it samples"):
         write_lora(tab, replace(MIX, method="switch"), "kohya", 0)
     with pytest.raises(InputError, match="write a highest rank"):
-        write_lora(tab, replace(MIX, method="iso_c"), "kohya", 0)
+        write_lora(tab, replace(MIX, method="ties"), "kohya", 0)
 
 
 def test_a_picture_knows_its_settings(desk, tmp_path):
