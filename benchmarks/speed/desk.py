@@ -42,22 +42,12 @@ def desk(bench: Bench, save: Callable[[Any], None]) -> None:
         files, unet = [], bench.parts.take("unet")
         for name in ("first", "second"):
             adapter = random_adapter(name, unet, bench.settings.rank)
-            files.append(Path(folder, f"{name}.safetensors"))
-            write_lora(files[-1], as_layers(adapter.layers, [adapter]), {"trigger": name})
+            files.append(f"{folder}/{name}.safetensors")
+            write_lora(Path(files[-1]), as_layers(adapter.layers, [adapter]), {"trigger": name})
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        words = [
-            sys.executable,
-            "cli.py",
-            "desk",
-            "--adapters",
-            *map(str, files),
-            "--runs",
-            folder,
-            "--port",
-            str(port),
-        ]
+        words = [sys.executable, "cli.py", "desk", "--adapters", *files, "--runs", folder, "--port", str(port)]
         server = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             next(line for line in server.stdout if "mixing desk is at" in line)
