@@ -214,7 +214,10 @@ def test_two_browsers_and_many_moves_end_with_what_each_asked_for_last(visit):
     for step in range(1, 21):
         for page, last in zip(pages, (0, 1), strict=True):
             slider = page.locator(f"#weight-{last} input[type=range]")
-            slider.evaluate("(one, value) => { one.value = value; one.dispatchEvent(new Event('input')) }", step / 20)
+            slider.evaluate(
+                "(one, value) => { one.value = value; one.dispatchEvent(new Event('input', {bubbles: true})) }",
+                step / 20,
+            )
         time.sleep(0.05)
     for page, name in zip(pages, ("ink 1 + oil 0.4", "ink 0.6 + oil 1"), strict=True):
         until(lambda page=page, name=name: name in pictures(page))

@@ -23,7 +23,7 @@ MOVES, UNCOUNTED = 20, 3  # of each of two seeds
 MOVE = """(value) => new Promise((done) => {
     const slider = document.querySelector('#weight-0 input[type=range]'), began = performance.now();
     slider.value = value;
-    slider.dispatchEvent(new Event('input'));
+    slider.dispatchEvent(new Event('input', {bubbles: true}));
     const look = () => {
         const last = [...document.querySelectorAll('#sheet img')].at(-1);
         if (last && last.alt.includes(`first ${value} `) && last.complete) done(performance.now() - began);

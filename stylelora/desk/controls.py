@@ -18,7 +18,8 @@ from stylelora.records import InputError
 def sentence_of(method: str) -> str:
     """Return what a method does: what its docstring says before the colon."""
     function = METHODS[method] if method in METHODS else SAMPLING_METHODS[method].plan
-    return function.__doc__.split(":")[0].split(";")[0].strip() + "."
+    first, *_ = function.__doc__.split(":")
+    return first[0].lower() + first[1:]
 
 
 class Controls:
@@ -54,7 +55,12 @@ class Controls:
                 0, 2, step=0.05, label="Strength", elem_id="strength", info="Multiplies all weights.", **shown.pop(0)
             )
             self.method = gr.Dropdown(
-                [*METHODS, *SAMPLING_METHODS], label="Method", elem_id="method", filterable=False, **shown.pop(0)
+                [(f"{name}: {sentence_of(name)}", name) for name in (*METHODS, *SAMPLING_METHODS)],
+                label="Method",
+                elem_id="method",
+                filterable=False,
+                info="How the LoRAs become a blend.",
+                **shown.pop(0),
             )
             self.guidance = gr.Slider(
                 1, 20, step=0.5, label="Guidance scale (CFG)", elem_id="guidance",
@@ -92,7 +98,7 @@ class Controls:
             {"value": "\n".join(mix.prompts)},
             {"value": " ".join(map(str, mix.seeds))},
             {"value": mix.strength},
-            {"value": mix.method, "info": sentence_of(mix.method)},
+            {"value": mix.method},
             {"value": mix.guidance_scale},
             {"value": mix.num_inference_steps},
             {"value": mix.negative_prompt},

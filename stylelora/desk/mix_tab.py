@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import gradio as gr
 
-from stylelora.desk.controls import Controls, sentence_of
+from stylelora.desk.controls import Controls
 from stylelora.desk.drawing import Desk, Superseded
 from stylelora.desk.mix import MOST_ADAPTERS, Mix
 from stylelora.desk.sheet import as_html
@@ -77,18 +77,12 @@ class MixTab:
         controls = self.controls
         how = {"inputs": controls.all, "outputs": self.outputs, "show_progress": "hidden", "api_visibility": "private"}
         how |= {"trigger_mode": "multiple", "concurrency_limit": None}  # a newer wish ends an older one
-        special = controls.loras, controls.method, controls.shown
-        moved = [one.input for one in controls.all if one not in special]
+        moved = [one.input for one in controls.all if one not in (controls.loras, controls.shown)]
         gr.on(moved, self.redraw, **how).then(**self.remember)
         chosen = controls.loras.input(
             self.choose, controls.all, controls.all, show_progress="hidden", api_visibility="private"
         )
         chosen.then(self.redraw, **how).then(**self.remember)
-        method = controls.method.input(
-            lambda name: gr.update(info=sentence_of(name)), controls.method, controls.method,
-            show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
-        method.then(self.redraw, **how).then(**self.remember)
         added = self.dropped.upload(
             self.add, [self.dropped, *controls.all], [self.dropped, *controls.all], api_visibility="private"
         )

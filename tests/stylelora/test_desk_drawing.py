@@ -184,3 +184,15 @@ def test_the_shelf_has_what_trainings_kept_and_visitors_dropped(tmp_path):
         "oil": "train/oil/oil.safetensors", "wash": f"{DROPPED}/wash.safetensors",
     }  # fmt: skip
     assert loras_of(tmp_path / "nowhere") == {}
+
+
+def test_every_method_says_in_a_few_words_what_it_does():
+    from stylelora.desk.controls import sentence_of
+    from stylelora.diffusion.blend_while_sampling import SAMPLING_METHODS
+    from stylelora.lora.compose import METHODS
+
+    said = {name: sentence_of(name) for name in (*METHODS, *SAMPLING_METHODS)}
+    assert said["sum"] == "add the weighted updates" and said["switch"] == "use one adapter per step, in turn"
+    assert all("\n" not in words and 10 < len(words) < 80 for words in said.values()) and len({*said.values()}) == len(
+        said
+    )
