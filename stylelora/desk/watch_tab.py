@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stylelora.files import reason
 from stylelora.records import InputError
 
 EVERY = 4  # seconds between two looks at the files
+RENEWED = 1200  # seconds until what may be downloaded is copied again, as the page deletes copies after a while
 MOST = 10**6  # as many validations as a page may name to a server that was started again and knows no run yet
 #: What a page remembers between two looks: choices of the list, files of the run, and its kept validation.
 UNSEEN: dict[str, Any] = {"choices": None, "traces": None, "kept": None}
@@ -105,7 +107,7 @@ def _choices(runs: Path, chosen: str | None) -> list[tuple[str, str]]:
 
 def _traces(runs: Path, name: str | None) -> tuple | str:
     try:
-        return traces(run_of(runs, name)) if name else ""
+        return (*traces(run_of(runs, name)), int(time.time() // RENEWED)) if name else ""
     except InputError as error:
         return str(error)
 
@@ -115,7 +117,7 @@ def _read(runs: Path, name: str | None) -> RunView:
     if not name:
         raise InputError(
             f"Nothing has been trained below {runs} yet; type `python cli.py fit --config configs/quickstart.yaml`, "
-            "which takes minutes, and watch it here"
+            "which takes minutes, and watch it here from its first step on"
         )
     return _cached(runs, name, traces(run_of(runs, name)))
 

@@ -114,6 +114,18 @@ def test_validations_within_epochs_and_without_samples(tmp_path):
     assert "Skill 0.400." in words.numbers(view, 1) and "No sheet" in words.numbers(view, 1)
 
 
+def test_validations_after_each_step_are_told_apart(tmp_path):
+    folder, writer = watched.write_training(tmp_path / "ink", 1)
+    for step in (3, 4, 5, 6):
+        (folder / "samples" / f"epoch=000-step={step:06d}.png").touch()
+        writer.add_scalar("epoch", 0, step - 1)
+        writer.add_scalar("val/loss", step / 10, step - 1)
+    writer.flush()
+    points = read(folder).points
+    assert [one.step for one in points] == [3, 4, 5, 6]
+    assert [one.loss for one in points] == pytest.approx([0.3, 0.4, 0.5, 0.6])
+
+
 def test_epochs_of_one_step_and_a_validation_after_an_epochs_end_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(watched, "STEPS", 1)
     folder, writer = watched.write_training(tmp_path / "ink", 3)
