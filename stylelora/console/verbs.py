@@ -15,7 +15,7 @@ VERBS = {
     "compare": ("compare finished tests", "--runs A B"),
     "migrate": ("turn another trainer's config into ours", "FILE --output my.yaml"),
     "study": ("answer a question with many runs", "configs/ablations/rank/study.yaml"),
-    "desk": ("blend by hand on a page, and watch a training", "--adapters A B"),
+    "desk": ("blend by hand, watch trainings", "--adapters A B"),
 }
 
 #: Verb that Lightning does not run -> module with a function of the same name.
