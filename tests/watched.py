@@ -42,8 +42,14 @@ def log_epoch(writer, epoch):
     writer.flush()
 
 
-def save_adapter(folder, which, epoch):
-    notes = {"epoch": str(epoch), "ss_steps": str(STEPS * (epoch + 1)), "trigger": "inkstyle", "base": "mini"}
+def save_adapter(folder, which, epoch, held_out=4):
+    notes = {
+        "held_out_count": str(held_out),
+        "epoch": str(epoch),
+        "ss_steps": str(STEPS * (epoch + 1)),
+        "trigger": "inkstyle",
+        "base": "mini",
+    }
     save_file({"weight": np.full(4, epoch, np.float32)}, folder / f"{folder.name}{which}.safetensors", notes)
 
 

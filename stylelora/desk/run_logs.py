@@ -68,7 +68,8 @@ def scores_of(file: Path) -> dict[tuple[int, int], tuple[Estimate, Estimate]]:
         try:
             one = json.loads(line)
             at, scores = (int(one["epoch"]), int(one["step"])), (float(one["score"]), float(one["base_score"]))
-            rows.setdefault(at, {})[int(one["index"])] = str(one["prompt"]), *scores
+            if all(map(math.isfinite, scores)):
+                rows.setdefault(at, {})[int(one["index"])] = str(one["prompt"]), *scores
         except (KeyError, TypeError, ValueError):  # half of a line
             continue
     columns = {at: tuple(zip(*row.values(), strict=True)) for at, row in rows.items()}

@@ -126,12 +126,11 @@ def read_run(runs: Path, name: str) -> RunView:
     place = next((i for i, one in enumerate(points) if one.step == kept), None)
     if place is not None and points[place].skill is None:  # a logger that leaves no file
         points[place] = replace(points[place], skill=_skill(result))
-    epochs = trainer.get("max_epochs")
-    status = result.get("status")
+    epochs, share = trainer.get("max_epochs"), model.get("keep_share")
     return RunView(
         name=name,
         folder=folder,
-        state="training" if going_on else STATES.get(status, "killed"),
+        state="training" if going_on else STATES.get(str(result.get("status")), "killed"),
         reason=str((not going_on and result.get("error")) or result.get("warning") or ""),
         points=tuple(points),
         kept=place,
@@ -139,7 +138,7 @@ def read_run(runs: Path, name: str) -> RunView:
         adapter=files.get(""),
         last=files.get("-last"),
         notes=notes,
-        rule=(str(model.get("keep", "balanced")), float(model.get("keep_share") or 0)),
+        rule=(str(model.get("keep", "balanced")), float(share) if isinstance(share, int | float) else 0.0),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from stylelora.desk.run_view import Point, RunView
+from stylelora.desk.run_view import RunView
 from stylelora.records import Estimate
 from stylelora.runs.kept import point
 from stylelora.runs.resume import resume_command
@@ -72,8 +72,10 @@ def about(view: RunView) -> str:
         said.append(f"Trigger word: {view.notes['trigger']}, on the base {view.notes.get('base', 'of the run')}.")
     if view.kept is not None:
         why = RULES.get(view.rule[0], "by its rule")
-        if view.points[view.kept].skill is None:
-            why = "no skill was measured, so it is the last one"
+        if view.notes.get("held_out_count") == "0":
+            why = "without held-out pictures it is the last one"
+        elif _shows_too_little(view, view.kept):
+            why = "no epoch's samples show enough of what their prompts say, and its show most"
         said.append(f"Kept: {place(view, view.kept)}; {why}.")
     elif view.adapter is None:
         said.append("There is no kept adapter yet." if view.state == "training" else "No adapter was kept.")
@@ -95,8 +97,11 @@ def numbers(view: RunView, index: int) -> str:
         said.append(f"Skill {with_interval(one.skill)}.")
     if one.clip_score is not None:
         said.append(f"CLIP score {with_interval(one.clip_score)}; the base's is {number(one.base_score.value)}.")
-    if view.rule[0] == "balanced" and one.content is not None and one.content < view.rule[1]:
-        said.append(f"Its samples show too little of what prompts say to be kept: {share(one.content)} as a share.")
+    if _shows_too_little(view, index):
+        said.append(
+            f"Its samples show {share(one.content)} of what they should of their prompts, less than the "
+            f"{share(view.rule[1])} that are asked for."
+        )
     if not said:
         said.append("Nothing that was measured here was found.")
     if one.sheet is None:
@@ -106,14 +111,16 @@ def numbers(view: RunView, index: int) -> str:
 
 def files(view: RunView, index: int) -> str:
     """Return what the adapter files are."""
-    if view.adapter is None and view.last is None and view.points[index].adapter is None:
+    one = view.points[index]
+    if view.adapter is None and view.last is None and one.adapter is None:
         return "There is no adapter file yet; the first is written after the first validation."
     said = "The kept adapter is the one to use; the last one is that of the last step."
-    if view.points[index].adapter is None:
+    if one.adapter is None:
         return f"{said} No file of this epoch was saved; save_adapter.every_n_epochs saves some."
-    return f"{said} Names of files count epochs from 0: {point(*at(view.points[index]))}."
+    return f"{said} Names of files count epochs from 0: {point(one.epoch, one.step)}."
 
 
-def at(one: Point) -> tuple[int, int]:
-    """Return the epoch, from 0, and the step of a validation."""
-    return one.epoch, one.step
+def _shows_too_little(view: RunView, index: int) -> bool:
+    """Return whether a rule asks for more of the prompts than a validation's samples show."""
+    content = view.points[index].content
+    return view.rule[0] == "balanced" and content is not None and content < view.rule[1]

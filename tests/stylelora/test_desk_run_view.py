@@ -145,7 +145,19 @@ def test_without_held_out_pictures_and_scorer_there_is_a_sheet_and_no_number(tmp
     view = read(folder)
     assert len(view.points) == 2 and view.points[0].content is None
     assert "Nothing that was measured" in words.numbers(view, 0)
-    assert "no skill was measured" in words.about(view)
+    assert "highest skill" in words.about(view)  # another logger has it
+    watched.save_adapter(folder, "", 1, held_out=0)
+    assert "without held-out pictures it is the last one" in words.about(read(folder))
+
+
+def test_samples_that_show_too_little_of_their_prompts_are_said(ink):
+    assert "show 87% of what they should of their prompts, less than the 90%" in words.numbers(read(ink), 2)
+    assert "should" not in words.numbers(read(ink), 1)
+    watched.save_adapter(ink, "", 2)
+    assert "Kept: epoch 3 of 3; no epoch's samples show enough" in words.about(read(ink))
+    with (ink / "clip_score.jsonl").open("a") as file:
+        file.write(json.dumps(watched.clip_rows(2)[0] | {"score": float("nan"), "index": 9}) + "\n")
+    assert read(ink).points[2].clip_score == mean_interval([0.5, 0.5, 0.3], groups=watched.PROMPTS)
 
 
 def test_the_kept_skill_of_another_logger_is_that_of_the_result(tmp_path):
@@ -185,7 +197,15 @@ def test_files_that_links_bring_in_are_left_out(ink):
     assert view.last is None and view.adapter is not None
 
 
-@pytest.mark.parametrize("damage", ["[1, 2]", '{"status": 3, "metrics": [{}], "step": "x"}', "\0", '{"metrics": 5}'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "[1, 2]",
+        '{"status": 3, "metrics": [{}], "step": "x"}',
+        "\0",
+        '{"metrics": 5, "status": [1], "model": {"init_args": {"keep_share": "x"}}}',
+    ],
+)
 def test_whatever_stands_in_the_files_nothing_is_raised(ink, damage):
     for name in ("result.json", "config.yaml", "clip_score.jsonl"):
         (ink / name).write_text(damage)
