@@ -74,7 +74,11 @@ def test_the_table_has_every_number_and_marks_the_kept_epoch(view):
 
 def test_a_single_validation_and_none_at_all_are_drawn(tmp_path):
     folder, _ = watched.write_training(tmp_path / "one", 1, kept=0)
-    assert len(drawings(curves(read_run(tmp_path, "one"), 0))) == 3
+    found = drawings(curves(read_run(tmp_path, "one"), 0))
+    assert len(found) == 3
+    [bar] = [one for one in found["Skill"].findall("path") if one.get("class") == "band own single"]
+    y = scale(found["Skill"])
+    assert [at for _, at in places(bar.get("d"))] == pytest.approx([y(0.14), y(0.05)], abs=0.1)
     for file in folder.glob("events*"):
         file.unlink()
     (folder / "clip_score.jsonl").write_text("")
