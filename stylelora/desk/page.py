@@ -17,6 +17,7 @@ from stylelora.desk.watch_tab import watch_tab
 from stylelora.records import InputError
 
 STYLE = Path(__file__).with_name("desk.css")
+READABLE = {"block_info_text_color": "*neutral_600", "block_info_text_color_dark": "*neutral_300"}  # else too pale
 FONTS = ["system-ui", "sans-serif"]  # those of the machine: nothing is fetched
 
 
@@ -68,7 +69,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
     try:
         page.launch(
             server_name=host, server_port=port, share=False, quiet=True, footer_links=[], ssr_mode=False,
-            theme=gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"]),
+            theme=gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"]).set(**READABLE),
             css=STYLE.read_text(encoding="utf-8"), prevent_thread_lock=True, max_file_size="4gb",
         )  # fmt: skip
     except OSError as error:
