@@ -235,8 +235,8 @@ def _cost_said(found: Reading, outcome: Outcome) -> Iterator[str]:
         means = {label: means[label] for label in ends}
     numbers = [f"{mean.value:+.3f} ({interval(mean)}) with {label}" for label, mean in means.items()]
     yield (
-        f"The content, by how the CLIP score differs from the base's: {', '.join(numbers)}. This is secondary: it is "
-        "not tested, and its intervals are not corrected for their number."
+        f"What it costs the content, by the change of the CLIP score from the base's: {', '.join(numbers)}. This is "
+        "secondary: it is not tested, and its intervals are not corrected for their number."
     )
 
 
