@@ -8,7 +8,7 @@ from stylelora.evaluation.measure_blends import measure_blends, measure_response
 from stylelora.evaluation.measure_content import measure_content, measure_drift
 from stylelora.evaluation.measure_distribution import measure_distribution
 from stylelora.evaluation.measure_skill import measure_skill
-from stylelora.evaluation.measure_style import measure_style, similarities
+from stylelora.evaluation.measure_style import measure_real, measure_style, similarities
 from stylelora.evaluation.measurements import Measurements
 from stylelora.evaluation.pictures import MadePictures, StylePictures
 from stylelora.evaluation.vectors import Vectors
@@ -42,6 +42,7 @@ def measure_all(
     for judge in style:
         near = similarities(vectors[judge.name])
         scales = measure_style(found, judge.name, near)
+        measure_real(found, judge.name, near, vectors[judge.name])
         measure_blends(found, judge.name, near, scales)
         measure_response(found, judge.name)
     for judge in distribution[:1]:

@@ -18,7 +18,7 @@ from stylelora.metrics.attainment import (
 )
 from stylelora.metrics.comparison import paired_difference
 from stylelora.metrics.statistics import mean_interval, ratio_interval
-from stylelora.metrics.style import STYLE, STYLE_GAIN, STYLE_WITHOUT_TRIGGER, style_similarity
+from stylelora.metrics.style import STYLE, STYLE_GAIN, STYLE_GAIN_OF_REAL, STYLE_WITHOUT_TRIGGER, style_similarity
 from stylelora.records import Quantity
 from stylelora.runs.pictures import BASE, NO_TRIGGER
 
@@ -93,3 +93,14 @@ def _measure_attainment(found: Measurements, judge: str, style: str, near: Simil
             leak, effect = (ratio_interval(part, span, prompts) for part in (without - base, similarity - without))
             found.add(ATTAINMENT_WITHOUT_TRIGGER.of(leak, one.name, judge, style))
             found.add(TRIGGER_EFFECT.of(effect, one.name, judge, style))
+
+
+def measure_real(found: Measurements, judge: str, near: Similarities, vectors: Vectors) -> None:
+    """Measure the style gain of each style's training pictures: a ceiling beside which adapters' gains can be read.
+
+    They are not among the held-out pictures that define the style, and need not show what the prompts ask for.
+    """
+    for style, rows in vectors.training.items():
+        real = style_similarity(rows, vectors.held_out[style]).double().numpy()
+        gain = mean_interval(real - near[BASE][style].mean(), range(len(real)))
+        found.add(STYLE_GAIN_OF_REAL.of(gain, BASE, judge, style))

@@ -19,6 +19,11 @@ STYLE_GAIN = Measure(
     "style_gain",
     "what is added to the base's similarity to the style; of an adapter alone, its primary endpoint",
 )
+STYLE_GAIN_OF_REAL = Measure(
+    "style_gain_of_real_pictures",
+    "the gain of real pictures, those that the style's adapter was trained on: what it might reach at best; the "
+    "interval is over these pictures, and takes the base's mean as exact",
+)
 STYLE_WITHOUT_TRIGGER = Measure(
     "style_without_trigger",
     "similarity to the style of the same adapters' pictures of prompts without trigger words",

@@ -238,6 +238,23 @@ def test_a_blend_stands_beside_mixed_pixels_and_a_cut_and_pictures_are_encoded_o
     assert sorted(judge.seen) == sorted(conditions + controls + once)
 
 
+def test_beside_the_gains_stands_what_real_pictures_that_define_no_style_reach(tmp_path):
+    pictures, (ink, oil) = coloured(tmp_path)
+    ink = StylePictures("ink", painted((220, 60, 60), 7, 5), ink.held_out)
+    found = measure_all(pictures, [ink, oil], [], [Colours()], [Colours()], [Colours()])
+    mean = np.mean([colour / np.linalg.norm(colour) for colour in map(of_picture, ink.held_out)], 0)
+    near = [mean @ colour / np.linalg.norm(mean) / np.linalg.norm(colour) for colour in map(of_picture, ink.training)]
+    real = metrics(found)["base: style_gain_of_real_pictures[colours]/ink"]
+    assert real.value == pytest.approx(np.mean(near) - metrics(found)["base: style[colours]/ink"].value, abs=1e-6)
+    assert real.ci_low < real.value < real.ci_high
+    assert real.n == 7
+    assert real.value > metrics(found)["a 1: style_gain[colours]/ink"].value > 0
+
+
+def of_picture(picture):
+    return picture.double().mean((1, 2)).numpy()
+
+
 def test_names_may_hold_whatever_separates_other_names(tmp_path):
     """A judge has a hub id, an adapter the name of a file: `org/net`, `a: 1`, `a | <b>`."""
     names = {"a 1": "a: x[1]/ink 1", "b 1": "b|<b>\n, no trigger 1", "a 0.5 + b 0.5": "a 0.5 + b: 0.5, cut"}
