@@ -62,7 +62,7 @@ class MixTab:
     """
 
     def __init__(self, desk: Desk, first: Mix, home: Path, scratch: Path) -> None:
-        self.desk, self.first, self.home, self.scratch, self.wishes = desk, first, home, scratch, Wishes()
+        self.desk, self.home, self.scratch, self.wishes = desk, home, scratch, Wishes()
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.controls = Controls(desk, first)

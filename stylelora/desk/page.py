@@ -41,7 +41,9 @@ def build(desk: Desk, chosen: list[str], runs: Path, scratch: Path) -> gr.Blocks
                 take_away(mix_tab)
                 if desk.base == "mini" and not desk.shelf:
                     with mix_tab.seen:
-                        train_offer(mix_tab, runs)
+                        offer = train_offer(mix_tab, runs)
+                    still = {"show_progress": "hidden", "api_visibility": "private"}  # there may be LoRAs by now
+                    page.load(lambda: gr.update(visible=not desk.shelf), None, offer, **still)
             with gr.Tab("Map", id="map"):
                 map_tab = MapTab(mix_tab, tabs)
             with gr.Tab("Watch", id="watch"):
