@@ -36,18 +36,18 @@ def build_cli() -> type:
 
         def __init__(self, words: list[str] | None = None, allowed: frozenset = frozenset(), **kwargs: object) -> None:
             self.words, self.allowed = words or [], allowed
+            self.verbs = [verb for verb in TRAINED if [verb] == self.words[:1]] or TRAINED
             options = {"subclass_mode_model": True, "subclass_mode_data": True, "auto_configure_optimizers": False}
             options |= {"args": words, "seed_everything_default": 0, "save_config_callback": callbacks.SaveConfig}
             options |= {"save_config_kwargs": {"save_to_log_dir": False}}
             strict = {"exit_on_error": False, "allow_abbrev": False}
-            options |= {"parser_kwargs": dict.fromkeys(TRAINED, PARSER) | strict}
+            options |= {"parser_kwargs": dict.fromkeys(self.verbs, PARSER) | strict}
             with contextlib.ExitStack() as self.held:
                 super().__init__(L.LightningModule, L.LightningDataModule, **options | kwargs)
 
-        @staticmethod
-        def subcommands() -> dict[str, set[str]]:
-            """Offer the verbs that every module here supports."""
-            return {verb: skipped for verb, skipped in LightningCLI.subcommands().items() if verb in TRAINED}
+        def subcommands(self) -> dict[str, set[str]]:
+            """Offer the verb that is typed, since each takes a while to build; without one, all that are supported."""
+            return {verb: skipped for verb, skipped in LightningCLI.subcommands().items() if verb in self.verbs}
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             """Add callbacks as groups: a run file can change one number of them; a list it could only replace."""

@@ -27,6 +27,14 @@ def write_adapter(tiny_sd, path, rank, alpha, target_modules, seed):
     return path
 
 
+def write_two(tiny_sd, folder):
+    """Write two adapters of different rank, alpha and layers; return their files."""
+    return [
+        write_adapter(tiny_sd, folder / "ink.safetensors", 4, 10.0, ATTENTION, 1),
+        write_adapter(tiny_sd, folder / "oil.safetensors", 2, 1.0, EVERYTHING, 2),
+    ]
+
+
 def in_process(tiny_sd, files, weights, **options):
     unet = base_unet(tiny_sd)
     with added(unet, blend([read_adapter(file) for file in files], weights, **options)):

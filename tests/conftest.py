@@ -41,13 +41,9 @@ def own_environment(monkeypatch):
 @pytest.fixture(scope="session")
 def adapter_files(tiny_sd, tmp_path_factory):
     """Two adapters of different rank, alpha and layers; tests only read them."""
-    from tests.adapters import ATTENTION, EVERYTHING, write_adapter
+    from tests.adapters import write_two
 
-    folder = tmp_path_factory.mktemp("adapters")
-    return [
-        write_adapter(tiny_sd, folder / "ink.safetensors", 4, 10.0, ATTENTION, 1),
-        write_adapter(tiny_sd, folder / "oil.safetensors", 2, 1.0, EVERYTHING, 2),
-    ]
+    return write_two(tiny_sd, tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture

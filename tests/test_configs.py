@@ -31,7 +31,7 @@ def parse():
     def check(path):
         verb = {"compose": "predict", "evaluate": "test"}.get(path.parent.name, "fit")
         assert look([verb, f"--config={path}"]) == ""
-        written, parsed = yaml.safe_load(path.read_text()), look.cli.config[verb]
+        written, parsed = yaml.safe_load(path.read_text()), look.built[verb].config[verb]
         for section in ("model", "data"):  # a run file is complete: nothing comes from elsewhere
             assert parsed[section].class_path.endswith(written[section]["class_path"])
             for name, value in written[section].get("init_args", {}).items():

@@ -191,6 +191,22 @@ def test_a_file_that_is_no_lora_gets_its_sentence_and_a_good_one_its_slider(visi
     until(lambda: "ink 0.6 + oil 0.4 + wash 0.5" in pictures(page))
     assert (server.runs / "desk" / "wash.safetensors").read_bytes() == shelf[0].read_bytes()
     assert page.get_by_label("Weight of wash").first.is_visible()
+    with page.expect_response(re.compile("/upload")):
+        page.set_input_files("#dropped input[type=file]", tmp_path / "wash.safetensors")
+    set_weight(page, 2, 0.7)
+    until(lambda: "ink 0.6 + oil 0.4 + wash 0.7" in pictures(page))
+    assert page.locator("#loras .token").all_inner_texts() == ["ink", "oil", "wash"], "no LoRA twice"
+
+
+def test_a_prompt_that_is_pasted_is_drawn_and_one_that_is_deleted_is_missed(visit):
+    page = visit()
+    page.locator("#prompts textarea").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("ein Bär & <b>")  # without a key
+    until(lambda: page.locator("#sheet img").first.get_attribute("alt") == "base: ein Bär & <b>, seed 3")
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    page.get_by_text("there is nothing to draw").wait_for()
 
 
 def test_a_click_on_the_map_takes_its_weights_to_mix(visit):

@@ -18,7 +18,7 @@ import pytest
 
 import cli
 from stylelora.lora.read import Adapter
-from stylelora.studies.check import parser_alone
+from stylelora.studies.check import Look
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -59,11 +59,20 @@ def files_of_the_manual(paths, triggers=None):
     return [Adapter(Path(path).stem, {}, {}, "", notes["runs/" in path]) for path in paths]
 
 
+@pytest.fixture(scope="module")
+def look():
+    return Look()
+
+
 @pytest.fixture
-def parse(monkeypatch):
-    """Run a command line up to where it would begin to work."""
-    kind = parser_alone()
-    monkeypatch.setattr(cli, "build_cli", lambda: kind)
+def parse(monkeypatch, look):
+    """Run a command line up to where it would begin to work; one parser serves all commands."""
+
+    def parsed(words, _allowed=frozenset()):
+        if said := look(words):
+            sys.exit(said)
+
+    monkeypatch.setattr(cli, "build_cli", lambda: parsed)
     monkeypatch.setattr("stylelora.lora.read.read_adapters", files_of_the_manual)
     for verb, module in cli.FUNCTIONS.items():
         module = importlib.import_module(module)

@@ -38,7 +38,8 @@ class Controls:
             info="Each gets a slider, and a column of pictures of its own.", **shown.pop(0),
         )  # fmt: skip
         self.weights = [
-            gr.Slider(0, 1.5, step=0.05, elem_id=f"weight-{place}", **shown.pop(0)) for place in range(MOST_ADAPTERS)
+            gr.Slider(0, 1.5, step=0.05, elem_id=f"weight-{place}", buttons=[], **shown.pop(0))
+            for place in range(MOST_ADAPTERS)
         ]
         self.spoken = gr.CheckboxGroup(
             label="Trigger words", elem_id="spoken",
@@ -125,6 +126,8 @@ class Controls:
             numbers = tuple(int(one) for one in seeds.replace(",", " ").split())
         except ValueError as error:
             raise InputError(f"the seeds are {seeds!r}; write whole numbers, such as 0 1 2") from error
+        if min(numbers, default=0) < 0:
+            raise InputError(f"the seeds are {seeds!r}; write numbers of at least 0, so that a picture comes again")
         if None in (strength, guidance, steps, *weights):
             raise InputError("a number is missing; write one, or move its slider")
         mix = Mix(

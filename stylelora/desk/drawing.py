@@ -54,10 +54,11 @@ class Desk:
         self.painter = Painter(base, [], self.steps).to(device).eval()
         self.encoder = None if scorer is None else ClipEncoder(scorer, device)
         self._drawing = threading.Lock()  # one network, whose weights a blend changes while it is drawn
+        self._reading = threading.Lock()
         self._sets: OrderedDict[tuple, list[Adapter]] = OrderedDict()
         self._columns: OrderedDict[tuple, list[dict]] = OrderedDict()
         self._taken: list[Adapter] | None = None
-        self._begun: tuple[tuple, dict] = (), {}  # what the base predicted before adapters join, for the last prompts
+        self._begun: tuple[tuple, dict] = (), {}  # what the base predicted before adapters join, for the last settings
 
     def first_mix(self, chosen: Sequence[str]) -> Mix:
         """Return what is drawn of LoRAs before anybody has moved a slider."""
@@ -97,12 +98,13 @@ class Desk:
         key = tuple(
             (file, file.stat().st_mtime_ns, name in mix.silent) for file, name in zip(files, mix.adapters, strict=True)
         )
-        if key not in self._sets:
-            self._sets[key] = [
-                replace(one, metadata=one.metadata | {"trigger": ""}) if name in mix.silent else one
-                for one, name in zip(read_adapters(files), mix.adapters, strict=True)
-            ]
-        return _kept(self._sets, key, lambda: len(self._sets) > KEPT_SETS)
+        with self._reading:  # visitors share the sets, and one's may be forgotten while another asks for it
+            if key not in self._sets:
+                self._sets[key] = [
+                    replace(one, metadata=one.metadata | {"trigger": ""}) if name in mix.silent else one
+                    for one, name in zip(read_adapters(files), mix.adapters, strict=True)
+                ]
+            return _kept(self._sets, key, lambda: len(self._sets) > KEPT_SETS)
 
     def triggers(self, mix: Mix) -> dict[str, str]:
         """Return the trigger words that the files of a mix state, "" for none, also those that it leaves out."""
@@ -128,7 +130,7 @@ class Desk:
             if not wanted():
                 raise Superseded
             adapters = self.adapters(mix)
-            mix.check(adapters)
+            mix.check(adapters, self.painter.picture_side)
             if adapters is not self._taken:
                 self.painter.take(adapters)
                 self._taken = adapters
@@ -145,8 +147,9 @@ class Desk:
             return _kept(self._columns, key, lambda: self._bytes() > KEPT_BYTES)
 
     def _drawn(self, mix: Mix, condition: Condition, prompts: tuple, wanted: Callable[[], bool]) -> list[dict]:
-        if prompts != self._begun[0]:
-            self._begun = prompts, {}
+        begun = prompts, condition.guidance_scale, condition.num_inference_steps
+        if begun != self._begun[0]:
+            self._begun = begun, {}
         samples = mix.samples()
 
         def ask(*_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ CLICKED = """element.addEventListener('click', (event) => {
     const button = event.target.closest('button[data-place]');
     if (button) trigger('click', {place: button.dataset.place});
 });"""
+EVERY = 1.0  # seconds between two states of a map that is being drawn; each has all pictures
 Rows = list[list[tuple[float, ...]]]
 
 
@@ -69,6 +71,11 @@ def as_html(names: Sequence[str], rows: Rows, drawn: Mapping[tuple[float, ...], 
     return render("desk_map.html", rows=cells, side=len(rows[-1]), shape=shape)
 
 
+def first_of(mix: Mix) -> Mix:
+    """Return a mix with its first prompt and seed only."""
+    return replace(mix, prompts=mix.prompts[:1], seeds=mix.seeds[:1])
+
+
 class MapTab:
     """The tab, inside a `gr.Blocks`.
 
@@ -109,18 +116,16 @@ class MapTab:
             drawn[weights] = self.tab.desk.draw(mix, weights, wanted)[0]
             yield rows, drawn
 
-    def first(self, values: Sequence) -> Mix:
-        """Return the mix of Mix with its first prompt and seed only."""
-        mix = self.tab.controls.read(values)
-        return replace(mix, prompts=mix.prompts[:1], seeds=mix.seeds[:1])
-
     def redraw(self, request: gr.Request, side: float, *values: object) -> Iterator[tuple]:
         """Draw the map anew."""
         wanted = self.wishes.new(request.session_hash)
         try:
-            mix = self.first(values)
-            for rows, drawn in self.pictures(side, mix, wanted):
-                yield "", as_html(mix.adapters, rows, drawn), (self.tab.controls.read(values), int(side))
+            mix, said = self.tab.controls.read(values), 0.0
+            for rows, drawn in self.pictures(side, first_of(mix), wanted):
+                if time.monotonic() > said + EVERY:
+                    yield "", as_html(mix.adapters, rows, drawn), (mix, int(side))
+                    said = time.monotonic()
+            yield "", as_html(mix.adapters, rows, drawn), (mix, int(side))
         except Superseded:
             return
         except InputError as error:
@@ -128,15 +133,24 @@ class MapTab:
 
     def clicked(self, drawn: tuple[Mix, int] | None, event: gr.EventData) -> list:
         """Take the weights of a picture to Mix."""
-        mix, side = drawn
-        weights = [one for row in places(len(mix.adapters), side) for one in row][int(event.place)]
-        nothing = [gr.skip() for _ in self.tab.controls.all]
-        shown = attempt(lambda: self.tab.controls.show(replace(mix, weights=weights)), nothing)
-        return [gr.update(selected="mix"), *shown]
+
+        def taken() -> list:
+            if drawn is None:
+                raise InputError("the desk was started anew since this map was drawn; draw it again")
+            mix, side = drawn
+            weights = [one for row in places(len(mix.adapters), side) for one in row][int(event.place)]
+            return [gr.update(selected="mix"), *self.tab.controls.show(replace(mix, weights=weights))]
+
+        return attempt(taken, [gr.skip(), *(gr.skip() for _ in self.tab.controls.all)])
 
     def picture(self, side: float, *values: object) -> dict:
         """Return the map as a PNG with its settings."""
-        return attempt(lambda: gr.update(value=str(self.written(side, self.first(values))), visible=True), gr.skip())
+
+        def written() -> dict:
+            mix = first_of(self.tab.controls.read(values))
+            return gr.update(value=str(self.written(side, mix)), visible=True)
+
+        return attempt(written, gr.skip())
 
     def written(self, side: float, mix: Mix) -> Path:
         """Write the map as a PNG with its settings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from stylelora.data.prompts import SamplePrompt, choose_prompts
 from stylelora.diffusion.conditions import Condition, check_condition
 from stylelora.lora.read import Adapter
 from stylelora.records import InputError
-from stylelora.texts import parse_json
+from stylelora.texts import parse_json, quoted
 
 MOST_ADAPTERS = 8
 MOST_PICTURES = 16  # in a column: more is a work for `predict`
 MOST_STEPS = 1000  # of the schedulers
+MOST_SIDES = 4  # times the base's own side of a picture: more may be more than the memory holds
 BATCH = 8  # pictures sampled at once, here and by the config that is taken away
 
 
@@ -61,7 +63,7 @@ class Mix:
         if len(lines) > MOST_PICTURES:
             raise InputError(
                 f"{len(self.prompts)} prompts with {len(self.seeds)} seeds are {len(lines)} rows, and the desk draws "
-                f"{MOST_PICTURES}; give fewer, or take the config and draw them with `predict`"
+                f"{MOST_PICTURES}; give fewer"
             )
         return lines
 
@@ -85,12 +87,25 @@ class Mix:
         blended = (self.method, self.strength) if any(weights) else ("sum", 1.0)
         return Condition(blended[0], tuple(weights), *how, blended[1])
 
-    def check(self, adapters: Sequence[Adapter]) -> None:
+    def check(self, adapters: Sequence[Adapter], side: int) -> None:
         """Check that it can be drawn, before anything is.
+
+        Args:
+            adapters: its adapters.
+            side: of the base's own pictures, in pixels.
 
         Raises:
             InputError: if not.
         """
+        for prompt in self.prompts:
+            one = SamplePrompt.of_line(prompt, quoted(prompt))
+            if one.seed is not None:
+                raise InputError(f"{quoted(prompt)} has a seed of its own; write it into Seeds")
+            if max(one.width or 0, one.height or 0) > MOST_SIDES * side:
+                raise InputError(
+                    f"{quoted(prompt)} asks for a larger picture than the desk draws; give sides up to "
+                    f"{MOST_SIDES * side} pixels"
+                )
         self.samples()
         if self.num_inference_steps > MOST_STEPS:
             raise InputError(f"num_inference_steps is {self.num_inference_steps}; give 1 to {MOST_STEPS}")
@@ -155,10 +170,16 @@ class Mix:
         return "\n".join(lines) + "\n"  # JSON is YAML
 
 
+def _number(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value} is no number")
+    return number
+
+
 #: Field -> its type; in brackets: of each of several.
 _KINDS = {
-    "adapters": [str], "weights": [float], "guidance_scale": float, "num_inference_steps": int, "prompts": [str],
-    "seeds": [int], "negative_prompt": str, "strength": float, "method": str, "silent": [str],
+    "adapters": [str], "weights": [_number], "guidance_scale": _number, "num_inference_steps": int, "prompts": [str],
+    "seeds": [int], "negative_prompt": str, "strength": _number, "method": str, "silent": [str],
 }  # fmt: skip
 
 

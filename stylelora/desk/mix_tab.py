@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,8 @@ from stylelora.records import InputError
 
 T = TypeVar("T")
 SESSIONS = 1000  # whose newest wish is remembered
+KEPT_FOLDERS = 20  # of files that were taken away; Gradio has copied them when they are offered
+_KEEPING = threading.Lock()
 
 
 class Wishes:
@@ -59,12 +62,12 @@ class MixTab:
     """
 
     def __init__(self, desk: Desk, first: Mix, home: Path, scratch: Path) -> None:
-        self.desk, self.first, self.home, self.scratch, self.wishes = desk, first, home, scratch, Wishes()
+        self.desk, self.home, self.scratch, self.wishes = desk, home, scratch, Wishes()
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.controls = Controls(desk, first)
                 self.dropped = gr.File(
-                    label="Drop a LoRA file here to add it", file_types=[".safetensors"], height=110, elem_id="dropped"
+                    label="Drop a LoRA file here to add it", file_types=[".safetensors"], height=140, elem_id="dropped"
                 )
             with gr.Column(scale=3, min_width=300, elem_classes="seen") as self.seen:
                 self.said = gr.Markdown(elem_id="said", container=False)
@@ -77,11 +80,16 @@ class MixTab:
         controls = self.controls
         how = {"inputs": controls.all, "outputs": self.outputs, "show_progress": "hidden", "api_visibility": "private"}
         how |= {"trigger_mode": "multiple", "concurrency_limit": None}  # a newer wish ends an older one
-        moved = [one.input for one in controls.all if one not in (controls.loras, controls.shown)]
+        moved = [  # of what is pasted or deleted, and of a phone's keys, a Textbox has no event `input`
+            one.change if isinstance(one, gr.Textbox) else one.input
+            for one in controls.all
+            if one not in (controls.loras, controls.shown)
+        ]
         gr.on(moved, self.redraw, **how).then(**self.remember)
         chosen = controls.loras.input(
-            self.choose, controls.all, controls.all, show_progress="hidden", api_visibility="private"
-        )
+            self.choose, controls.all, controls.all, show_progress="hidden", trigger_mode="multiple",
+            api_visibility="private",
+        )  # fmt: skip
         chosen.then(self.redraw, **how).then(**self.remember)
         added = self.dropped.upload(
             self.add, [self.dropped, *controls.all], [self.dropped, *controls.all], api_visibility="private"
@@ -96,7 +104,9 @@ class MixTab:
         return {"fn": None, "inputs": [self.address], "js": script, "api_visibility": "private"}
 
     def folder(self) -> Path:
-        """Return a new folder for what one visitor takes away."""
+        """Return a new folder for what one visitor takes away; those of long ago are removed."""
+        for old in sorted(self.scratch.iterdir(), key=lambda one: one.stat().st_mtime)[:-KEPT_FOLDERS]:
+            shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=self.scratch))
 
     def redraw(self, request: gr.Request, *values: object) -> Iterator[tuple]:
@@ -108,11 +118,14 @@ class MixTab:
             for weights in sorted(labels, key=lambda one: one != mix.weights):
                 drawn[weights] = self.desk.draw(mix, weights, wanted)
                 if weights == mix.weights or len(drawn) == len(labels):
-                    yield "", as_html(mix, labels, drawn), mix.address()
+                    shown = "", as_html(mix, labels, drawn), mix.address()
+                    if wanted():
+                        yield shown
         except Superseded:
             return
         except InputError as error:
-            yield f"**{error}**", gr.skip(), gr.skip()
+            if wanted():
+                yield f"**{error}**", gr.skip(), gr.skip()
 
     def choose(self, *values: object) -> list:
         """Give each chosen LoRA a slider; one that had one keeps its weight."""
@@ -125,9 +138,13 @@ class MixTab:
         """Put a dropped file on the shelf, and on the desk if there is room."""
 
         def added() -> list:
-            name = self.desk.offer(*keep(Path(file), self.desk.check(Path(file)), self.home))
+            self.desk.check(Path(file))
+            name = self.desk.offer(*keep(Path(file), self.home, self.desk.shelf))
             loras, *others = values
-            return [None, *self.controls.show(self.controls.read(([*loras, name][:MOST_ADAPTERS], *others)))]
+            chosen = list(dict.fromkeys([*loras, name]))
+            if len(chosen) > MOST_ADAPTERS:
+                gr.Warning(f"{name} is there to choose, but {MOST_ADAPTERS} LoRAs are chosen already; remove one first")
+            return [None, *self.controls.show(self.controls.read((chosen[:MOST_ADAPTERS], *others)))]
 
         return attempt(added, [None, *(gr.skip() for _ in self.controls.all)], file)
 
@@ -147,11 +164,17 @@ def attempt(make: Callable[[], T], otherwise: T, file: str = "") -> T:
         return otherwise
 
 
-def keep(file: Path, name: str, home: Path) -> tuple[Path, str]:
-    """Copy a dropped file to where the desk finds it after a new start; return where, and its name there."""
-    content = file.read_bytes()
-    target, number = home / f"{name}.safetensors", 2
-    while target.exists() and target.read_bytes() != content:
-        target, number = home / f"{name}-{number}.safetensors", number + 1
-    write(target, content)
-    return target, target.stem
+def keep(file: Path, home: Path, shelf: Mapping[str, Path]) -> tuple[Path, str]:
+    """Copy a dropped file to where the desk finds it after a new start; return where, and its name there.
+
+    A file that is on the shelf already is not copied, and another of the same name gets a number.
+    """
+    content, free, number = file.read_bytes(), file.stem, 2
+    with _KEEPING:  # two visitors may drop different files of one name
+        while (target := shelf.get(free, home / f"{free}.safetensors")).exists():
+            if target.read_bytes() == content:
+                return target, free
+            free, number = f"{file.stem}-{number}", number + 1
+        target = home / f"{free}.safetensors"
+        write(target, content)
+    return target, free

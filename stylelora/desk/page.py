@@ -41,9 +41,11 @@ def build(desk: Desk, chosen: list[str], runs: Path, scratch: Path) -> gr.Blocks
                 take_away(mix_tab)
                 if desk.base == "mini" and not desk.shelf:
                     with mix_tab.seen:
-                        train_offer(mix_tab, runs)
+                        offer = train_offer(mix_tab, runs)
+                    still = {"show_progress": "hidden", "api_visibility": "private"}  # there may be LoRAs by now
+                    page.load(lambda: gr.update(visible=not desk.shelf), None, offer, **still)
             with gr.Tab("Map", id="map"):
-                MapTab(mix_tab, tabs)
+                map_tab = MapTab(mix_tab, tabs)
             with gr.Tab("Watch", id="watch"):
                 watch_tab(runs)
 
@@ -55,6 +57,11 @@ def build(desk: Desk, chosen: list[str], runs: Path, scratch: Path) -> gr.Blocks
                 gr.Warning(f"{error}; the desk begins anew", duration=None)
                 return mix_tab.controls.show(first)
 
+        def leave(request: gr.Request) -> None:
+            for tab in (mix_tab, map_tab):  # nobody waits for what is being drawn
+                tab.wishes.new(request.session_hash)
+
+        page.unload(leave)
         begun = page.load(begin, None, mix_tab.controls.all, show_progress="hidden", api_visibility="private")
         begun.then(mix_tab.redraw, **mix_tab.how).then(**mix_tab.remember)
     return page

@@ -98,6 +98,7 @@ def read_note(path: Path) -> dict[str, Any]:
         raise InputError(f"{path.name} is no picture; open a PNG that was taken from the desk") from error
     note = parse_json(text, path.name)
     note = note.get("desk") if isinstance(note, dict) else None
-    if not isinstance(note, dict) or not {"mix", "base", "sha256"} <= note.keys():
+    parts = note if isinstance(note, dict) else {}
+    if not all(isinstance(parts.get(name), kind) for name, kind in (("mix", dict), ("base", str), ("sha256", dict))):
         raise InputError(f"{path.name} has no settings of the desk; open a PNG that was taken from it")
     return note

@@ -47,7 +47,7 @@ def take_away(tab: MixTab) -> None:
         )
         told = gr.Markdown(elem_id="told", container=False)
         opened = gr.File(
-            label="Open a picture that was taken from here: its settings come back", file_types=[".png"], height=110,
+            label="Open a picture that was taken from here: its settings come back", file_types=[".png"], height=140,
             elem_id="opened",
         )  # fmt: skip
 
@@ -99,7 +99,7 @@ def write_config(tab: MixTab, mix: Mix) -> Path:
         InputError: if they cannot be drawn.
     """
     desk, file = tab.desk, tab.folder() / "desk.yaml"
-    mix.check(desk.adapters(mix))
+    mix.check(desk.adapters(mix), desk.painter.picture_side)
     files = {name: _near(desk.shelf[name]) for name in mix.adapters}
     file.write_text(mix.config(desk.base, files, desk.triggers(mix)), encoding="utf-8")
     return file

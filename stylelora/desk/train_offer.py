@@ -21,8 +21,8 @@ CONFIGS = "configs/train/mini"
 EVERY = 1.0  # seconds between two looks at a training
 
 
-def train_offer(tab: MixTab, runs: Path) -> None:
-    """Build the offer.
+def train_offer(tab: MixTab, runs: Path) -> gr.Column:
+    """Build the offer, and return it.
 
     Args:
         tab: gets the LoRAs.
@@ -59,6 +59,7 @@ def train_offer(tab: MixTab, runs: Path) -> None:
         show_progress_on=state,
     )  # fmt: skip
     event.success(tab.redraw, **tab.how).then(**tab.remember)
+    return offer
 
 
 def training(style: str, runs: Path) -> Iterator[float]:

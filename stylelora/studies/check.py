@@ -50,21 +50,21 @@ def check_configs(study: Study) -> None:
 
 
 class Look:
-    """Parses command lines, each as a run of its own would, but with one parser, which takes seconds to build."""
+    """Parses command lines, each as a run of its own would, but with one parser for each verb, slow to build."""
 
     def __init__(self) -> None:
-        self.kind, self.cli = parser_alone(), None
+        self.kind, self.built = parser_alone(), {}
 
     def __call__(self, words: list[str]) -> str:
         """Return why the command line refuses words, which are a verb and options; "" if it takes them."""
         try:
-            if self.cli is None:
-                self.cli = self.kind(words, args=words)
+            if words[0] not in self.built:
+                self.built[words[0]] = self.kind(words, args=words)
             else:
-                self.cli.words = words
-                self.cli.parse_arguments(self.cli.parser, words)
-                self.cli.subcommand = self.cli.config["subcommand"]
-                self.cli.before_instantiate_classes()
+                built = self.built[words[0]]
+                built.words = words
+                built.parse_arguments(built.parser, words)
+                built.before_instantiate_classes()
         except Exception as error:  # a defect is raised again
             return sentence(error, words)
         return ""

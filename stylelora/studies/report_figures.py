@@ -91,8 +91,8 @@ def forest(study: Study, outcome: Outcome) -> Figure:
     with _axes(0.9 + 0.44 * len(rows)) as (figure, axes):
         if study.margin:
             axes.axvspan(-study.margin, study.margin, color="#009e73", alpha=0.18, linewidth=0)
-        axes.axvline(0, color=INK, linewidth=0.8)
         for i, one in enumerate(rows):
+            axes.vlines(0, -i - 0.22, -i + 0.14, color=INK, linewidth=0.8)  # not through the labels
             found, colour = one.test.difference, COLOURS[1] if one.differs else COLOURS[0]
             errors = [[found.value - found.ci_low], [found.ci_high - found.value]]
             this, first, both = one.names

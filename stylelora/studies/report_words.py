@@ -230,13 +230,14 @@ def _cost_said(found: Reading, outcome: Outcome) -> Iterator[str]:
     if change is None or outcome.primary.measure in (CLIP_SCORE.name, CLIP_SCORE_CHANGE.name):
         return
     means = {arm.label: mean for arm in found.arms if (mean := arm.mean(change))}
+    shown, rest = list(means), ""
     if len(means) > MOST:
-        ends = [pick(means, key=lambda label: means[label].value) for pick in (min, max)]
-        means = {label: means[label] for label in ends}
-    numbers = [f"{mean.value:+.3f} ({interval(mean)}) with {label}" for label, mean in means.items()]
+        shown = [pick(means, key=lambda label: means[label].value) for pick in (min, max)]
+        rest = "; all others, in the table of arms, lie between"
+    numbers = "; ".join(f"{means[label].value:+.3f} ({interval(means[label])}) with {label}" for label in shown)
     yield (
-        f"The content, by how the CLIP score differs from the base's: {', '.join(numbers)}. This is secondary: it is "
-        "not tested, and its intervals are not corrected for their number."
+        f"What it costs the content, by the change of the CLIP score from the base's: {numbers}{rest}. This is "
+        "secondary: it is not tested, and its intervals are not corrected for their number."
     )
 
 

@@ -16,12 +16,25 @@ from stylelora.diffusion.sample import initial_noise
 from stylelora.evaluation.compare import compare
 from stylelora.metrics.measure import MEASURES
 from stylelora.runs.folder import adapter_file
+from tests.adapters import write_two
 from tests.runs import draw_pictures, evaluation_words, fit_words, run_cli
 from tests.runs import metrics_of as metrics
+from tests.tiny_sd import SMALLEST_UNET, build_tiny_sd
 
 BLEND = "ink 0.6 + oil 0.4"
 LOWER_IS_BETTER = {"kid", "frechet", "memorisation", "drift", "pixel_drift", "style_without_trigger"}
 LOWER_IS_BETTER |= {"attainment_without_trigger"}
+
+
+@pytest.fixture(scope="module")
+def tiny_sd(tmp_path_factory):
+    """With fewer layers than elsewhere: nothing here depends on them but the time of tests."""
+    return build_tiny_sd(tmp_path_factory.mktemp("smallest_sd"), unet=SMALLEST_UNET)
+
+
+@pytest.fixture(scope="module")
+def adapter_files(tiny_sd, tmp_path_factory):
+    return write_two(tiny_sd, tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture(scope="module")

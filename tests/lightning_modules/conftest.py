@@ -5,7 +5,20 @@ import pytest
 
 from datamodules import StyleDataModule
 from lightning_modules import StyleLoRA
+from tests.adapters import write_two
 from tests.runs import CONTENTS, adamw
+from tests.tiny_sd import SMALLEST_UNET, build_tiny_sd
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory):
+    """A checkpoint with fewer layers than elsewhere: nothing here depends on them but the time of runs."""
+    return build_tiny_sd(tmp_path_factory.mktemp("smallest_sd"), unet=SMALLEST_UNET)
+
+
+@pytest.fixture(scope="session")
+def adapter_files(tiny_sd, tmp_path_factory):
+    return write_two(tiny_sd, tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.adapters import EVERYTHING, base_unet
 from tests.programs import a1111, ai_toolkit, comfyui, forge, huggingface, kohya, lycoris, onetrainer
 from tests.programs.layers import shapes
 from tests.runs import adamw
-from tests.tiny_sd import TINY_UNET, predict
+from tests.tiny_sd import TINY_UNET, build_tiny_sd, predict
 
 PROGRAMS = {
     "kohya": kohya.apply,
@@ -23,6 +23,12 @@ PROGRAMS = {
     "A1111": a1111.apply,
     "diffusers": None,
 }
+
+
+@pytest.fixture(scope="module")
+def tiny_sd(tmp_path_factory):
+    """With every layer of SD 1.5, whose names other programs translate."""
+    return build_tiny_sd(tmp_path_factory.mktemp("tiny_sd"))
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,21 @@ from datamodules import Prompts, StyleDataModule
 from lightning_modules import ComposedStyles, StyleLoRA
 from stylelora.base import single_file
 from stylelora.base.load import load_text_encoder, load_unet, load_vae
+from tests.adapters import write_two
 from tests.ldm import checkpoint_state, copy_configs, write_checkpoint
 from tests.runs import CONTENTS, Keep, adamw, same
-from tests.tiny_sd import predict
+from tests.tiny_sd import build_tiny_sd, predict
+
+
+@pytest.fixture(scope="module")
+def tiny_sd(tmp_path_factory):
+    """With every layer of SD 1.5, whose names a single file has otherwise."""
+    return build_tiny_sd(tmp_path_factory.mktemp("tiny_sd"))
+
+
+@pytest.fixture(scope="module")
+def adapter_files(tiny_sd, tmp_path_factory):
+    return write_two(tiny_sd, tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture(scope="module")

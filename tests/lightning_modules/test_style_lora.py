@@ -1,7 +1,6 @@
 """Training one style LoRA, step by step."""
 
 import functools
-import re
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -23,9 +22,6 @@ from stylelora.runs.folder import adapter_file
 from stylelora.schedules import Schedule
 from tests.runs import CONTENTS, Keep, adamw, same, tensors
 
-# There attention sees one position only, so its weights are 1 whatever queries and keys are: no gradient but rounding.
-IDLE = re.compile(r"mid_block\..*attn1\.to_[qk]\.lora_B\.")
-
 
 def test_only_the_adapter_changes(train, tiny_sd):
     _, module = train(epochs=1)
@@ -34,8 +30,7 @@ def test_only_the_adapter_changes(train, tiny_sd):
     assert all(".lora_A." in name or ".lora_B." in name for name in trained)
     start = StyleLoRA(base=str(tiny_sd), rank=4).state_dict()
     moved = {name for name, value in module.state_dict().items() if not torch.equal(value, start[name])}
-    assert moved <= set(trained)
-    assert all(IDLE.search(name) for name in set(trained) - moved)
+    assert moved == set(trained)
 
     base = load_unet(tiny_sd).state_dict()
     frozen = {
@@ -135,11 +130,7 @@ def test_the_autoencoder_is_loaded_once_and_is_no_part_of_the_module(train, monk
 def test_a_seed_decides_everything(train, plain):
     ends = [tensors(module) for _, module in (plain, train(seed=0), train(seed=1))]
     assert same(ends[0], ends[1])
-    assert not any(
-        torch.equal(ends[0][name], ends[2][name])
-        for name in ends[0]
-        if not re.search(r"mid_block\..*attn1\.to_[qk]\.up", name)
-    )
+    assert not any(torch.equal(ends[0][name], ends[2][name]) for name in ends[0])
 
 
 @pytest.mark.slow

@@ -1,20 +1,24 @@
 """What the desk draws: the bits of `predict`, once, and for whoever still waits."""
 
 import itertools
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stylelora.base.same_base import hash_of_weights
 from stylelora.desk.drawing import Desk, Superseded
 from stylelora.desk.find_runs import DROPPED, STARTED, loras_of
 from stylelora.desk.map_tab import places
 from stylelora.desk.mix import Mix
-from stylelora.desk.sheet import note_of, read_note, save_sheet
+from stylelora.desk.mix_tab import Wishes, keep
+from stylelora.desk.sheet import NOTE, note_of, read_note, save_sheet
 from stylelora.desk.take_away import write_config, write_lora
 from stylelora.records import InputError
 from tests.runs import run_cli
@@ -122,6 +126,32 @@ def test_a_lora_of_another_base_or_no_lora_is_not_taken(desk, tmp_path, adapter_
     assert desk.offer(tmp_path / "bad.safetensors", "ink") == "ink (2)"
 
 
+def test_a_dropped_file_is_kept_once_and_called_the_same_after_a_new_start(desk, adapter_files, tmp_path):
+    runs, (ink, oil) = tmp_path / "runs", adapter_files
+    home = runs / DROPPED
+    for content, dropped, name in (
+        (ink, "ink", "ink"),  # it is on the shelf already
+        (oil, "ink", "ink-2"),
+        (ink, "wash", "wash"),
+        (oil, "wash", "wash-2"),
+        (oil, "wash", "wash-2"),
+    ):
+        found = keep(Path(shutil.copy(content, tmp_path / f"{dropped}.safetensors")), home, desk.shelf)
+        assert found == (ink if name == "ink" else home / f"{name}.safetensors", name)
+        assert found[0].read_bytes() == content.read_bytes() and desk.offer(*found) == name
+    assert loras_of(runs) == {name: home / f"{name}.safetensors" for name in ("ink-2", "wash", "wash-2")}
+
+
+def test_what_the_base_predicted_is_kept_of_the_last_settings_only(desk, monkeypatch):
+    known = []
+    pictures = desk.painter.pictures
+    monkeypatch.setattr(desk.painter, "pictures", lambda *given: known.append(given[-1]) or pictures(*given))
+    for scale, weights in ((3.0, (0, 0)), (3.0, (1, 0)), (2.0, (0, 0))):
+        desk.draw(replace(MIX, guidance_scale=scale), weights)
+    assert known[0] is known[1] and len(known[0]) == 1, "one for all columns"
+    assert known[2] is not known[0] and len(known[2]) == 1
+
+
 def test_scores_are_those_of_the_judge(tiny_sd, tiny_clip, desk):
     from stylelora.metrics.clip_score import clip_scores
     from stylelora.metrics.encoders import ClipEncoder
@@ -154,7 +184,11 @@ def test_a_picture_knows_its_settings(desk, tmp_path):
     assert note["sha256"] == {one.name: one.sha256 for one in desk.adapters(MIX)}
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     (tmp_path / "none.png").write_text("no picture")
-    for name, said in (("plain.png", "no settings of the desk"), ("none.png", "is no picture")):
+    info = PngInfo()
+    info.add_itxt(NOTE, json.dumps({"desk": note | {"sha256": []}}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "odd.png", pnginfo=info)
+    none = "no settings of the desk"
+    for name, said in (("plain.png", none), ("odd.png", none), ("none.png", "is no picture")):
         with pytest.raises(InputError, match=said):
             read_note(tmp_path / name)
 
@@ -184,6 +218,12 @@ def test_the_shelf_has_what_trainings_kept_and_visitors_dropped(tmp_path):
         "oil": "train/oil/oil.safetensors", "wash": f"{DROPPED}/wash.safetensors",
     }  # fmt: skip
     assert loras_of(tmp_path / "nowhere") == {}
+
+
+def test_only_the_last_wish_of_a_visitor_is_wanted():
+    wishes = Wishes()
+    first, other, second = wishes.new("a"), wishes.new("b"), wishes.new("a")
+    assert (first(), other(), second()) == (False, True, True)
 
 
 def test_every_method_says_in_a_few_words_what_it_does():

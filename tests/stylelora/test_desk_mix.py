@@ -31,11 +31,28 @@ def test_an_address_brings_every_setting_back():
         ({"weights": "[1]"}, "give each LoRA one weight"),
         ({"adapters": str(list("abcdefghi")).replace("'", '"'), "weights": str([1] * 9)}, "at most 8"),
         ({"strength": "null"}, "no settings of the desk"),
+        ({"weights": "[NaN, 1]"}, "no settings of the desk"),
+        ({"guidance_scale": "Infinity"}, "no settings of the desk"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(query, said):
     with pytest.raises(InputError, match=said):
         Mix.of_address(query, MIX)
+
+
+def test_seeds_are_whole_numbers_of_at_least_0(tiny_sd):
+    gr = pytest.importorskip("gradio")
+    from stylelora.desk.controls import Controls
+    from stylelora.desk.drawing import Desk
+
+    with gr.Blocks():
+        controls = Controls(Desk(str(tiny_sd)), PLAIN)
+    values = [one.value for one in controls.all]
+    place = controls.all.index(controls.seeds)
+    assert controls.read([*values[:place], "3, 11", *values[place + 1 :]]).seeds == (3, 11)
+    for wrong in ("x", "1.5", "-1"):
+        with pytest.raises(InputError, match=f"the seeds are '{wrong}'"):
+            controls.read([*values[:place], wrong, *values[place + 1 :]])
 
 
 def test_columns_are_the_base_each_lora_and_the_blend_each_once():
@@ -65,7 +82,10 @@ def test_the_config_names_what_is_drawn(tmp_path):
         ({"seeds": ()}, "nothing to draw"),
         ({"seeds": tuple(range(MOST_PICTURES))}, "give fewer"),
         ({"seeds": (-1,)}, "--d is -1"),
-        ({"prompts": ("a cat --d 3",)}, "--d twice"),
+        ({"prompts": ("a cat --d 3",)}, "'a cat --d 3' has a seed of its own; write it into Seeds"),
+        ({"prompts": ("a cat --w 264",)}, "larger picture than the desk draws; give sides up to 256 pixels"),
+        ({"prompts": ("a cat", "a dog --h 99999999")}, "'a dog --h 99999999' asks for a larger"),
+        ({"prompts": ("a cat --w x",)}, "^'a cat --w x': --w is x"),
         ({"num_inference_steps": 1001}, "1 to 1000"),
         ({"num_inference_steps": 0}, "at least 1"),
         ({"guidance_scale": float("nan")}, "guidance_scale"),
@@ -77,4 +97,4 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is(change, said, adapte
     from stylelora.lora.read import read_adapters
 
     with pytest.raises(InputError, match=said):
-        replace(MIX, **change).check(read_adapters(adapter_files))
+        replace(MIX, **change).check(read_adapters(adapter_files), 64)

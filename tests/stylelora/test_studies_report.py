@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from stylelora.diffusion.loss import BANK_TIMESTEPS
 from stylelora.evaluation.finished import skill_by_timestep
 from stylelora.records import InputError
+from stylelora.studies import report_words
 from stylelora.studies.report import write_report
 from stylelora.studies.report_design import design_of
 from stylelora.studies.report_outcome import outcome_of
@@ -80,13 +81,18 @@ def test_the_report_is_whole(home):
     check_tables(study, home / "one")
 
 
-def test_what_the_adapters_cost_the_content_is_told_apart_from_what_is_tested(home):
+def test_what_the_adapters_cost_the_content_is_told_apart_from_what_is_tested(home, monkeypatch):
     study = write_study(home, gain=by_rank)
     found = read_arms(study)
     said = answer(study, found, outcome_of(study, found))[-1]
     for label, table in table_of(study, SCORE).items():
         assert f"{table.mean() - 0.7:+.3f} (" in said.partition(f"with rank {label}")[0], "the base's is 0.7"
     assert "secondary: it is not tested" in said
+    monkeypatch.setattr(report_words, "MOST", 2)
+    least, middle, most = sorted(table_of(study, SCORE), key=lambda label: table_of(study, SCORE)[label].mean())
+    said = answer(study, found, outcome_of(study, found))[-1]
+    assert said.index(f"with rank {least};") < said.index(f"with rank {most}; all others")
+    assert f"with rank {middle}" not in said
     study = replace(study, metric="clip_score")
     found = read_arms(study)
     assert not [one for one in answer(study, found, outcome_of(study, found)) if "secondary" in one]
