@@ -16,14 +16,20 @@ def cut_off(tokenizer: Any, text: str) -> int:
     return max(0, len(tokenizer(text, verbose=False).input_ids) - tokenizer.model_max_length)
 
 
-def say_cut_off(tokenizer: Any, texts: Iterable[str]) -> None:
-    """Say once how many of the captions or prompts are too long, which is the first, and how much of it is cut off."""
+def cut_offs(tokenizer: Any, texts: Iterable[str]) -> str:
+    """Return how many captions or prompts are too long, which is the first, and how much of it is cut off; or ""."""
     counts = {text: cut_off(tokenizer, text) for text in dict.fromkeys(texts)}
     long = {text: count for text, count in counts.items() if count}
-    if long:
-        first, count = next(iter(long.items()))
-        log.warning(
-            "%d of %d captions and prompts have more than %d tokens, and what comes after has no effect: %d tokens of "
-            "the first, %s; shorten them",
-            *(len(long), len(counts), tokenizer.model_max_length, count, quoted(first)),
-        )
+    if not long:
+        return ""
+    first, count = next(iter(long.items()))
+    return (
+        f"{len(long)} of {len(counts)} captions and prompts have more than {tokenizer.model_max_length} tokens, and "
+        f"what comes after has no effect: {count} tokens of the first, {quoted(first)}; shorten them"
+    )
+
+
+def say_cut_off(tokenizer: Any, texts: Iterable[str]) -> None:
+    """Say once which captions or prompts are too long."""
+    if said := cut_offs(tokenizer, texts):
+        log.warning("%s", said)

@@ -34,6 +34,17 @@ def check_prompts(prompts: Sequence[SamplePrompt], base: Path, guidance_scales: 
         guidance_scales: of prompts that have none of their own.
 
     Raises:
+        InputError: as `check_sizes`.
+    """
+    check_sizes(prompts, base)
+    for said in warnings_of(prompts, guidance_scales):
+        log.warning(said)
+
+
+def check_sizes(prompts: Sequence[SamplePrompt], base: Path) -> None:
+    """Check that a base can make the prompts' sizes.
+
+    Raises:
         InputError: if a side is no multiple of the base's step.
     """
     step = size_step(base)
@@ -45,8 +56,6 @@ def check_prompts(prompts: Sequence[SamplePrompt], base: Path, guidance_scales: 
                     f"{one.where}: {name} {side} does not suit this base: it must be a multiple of {step}, such as "
                     f"{below} or {below + step}"
                 )
-    for said in warnings_of(prompts, guidance_scales):
-        log.warning(said)
 
 
 def warnings_of(prompts: Sequence[SamplePrompt], guidance_scales: Sequence[float]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -73,7 +74,8 @@ class Controls:
             self.negative = gr.Textbox(
                 label="Negative prompt", elem_id="negative", info="What guidance leads away from.", **shown.pop(0)
             )
-        self.shown = gr.State(**shown.pop(0))  # the LoRAs whose sliders are shown, while others are being chosen
+        # The LoRAs whose sliders are shown, while others are being chosen; the page keeps it, not the server.
+        self.shown = gr.Textbox(visible="hidden", **shown.pop(0))
 
     @property
     def all(self) -> list[gr.components.Component]:
@@ -103,13 +105,12 @@ class Controls:
             {"value": mix.guidance_scale},
             {"value": mix.num_inference_steps},
             {"value": mix.negative_prompt},
-            {"value": list(mix.adapters)},
+            {"value": json.dumps(mix.adapters)},
         ]
 
     def show(self, mix: Mix) -> list:
         """Return the updates with which the components show a mix."""
-        *updates, shown = self.values(mix)
-        return [*(gr.update(**one) for one in updates), shown["value"]]
+        return [gr.update(**one) for one in self.values(mix)]
 
     def read(self, values: Sequence) -> Mix:
         """Return the mix that the components show; a LoRA that was just chosen gets a weight.
@@ -120,6 +121,7 @@ class Controls:
         loras, *rest = values
         weights, rest = rest[:MOST_ADAPTERS], rest[MOST_ADAPTERS:]
         spoken, prompts, seeds, strength, method, guidance, steps, negative, shown = rest
+        shown = json.loads(shown)
         known = dict(zip(shown, weights, strict=False))  # there are more sliders than LoRAs
         weights = [known.get(name, 0.5 if shown else 1.0) for name in loras]
         try:

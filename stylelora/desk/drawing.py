@@ -12,12 +12,15 @@ from typing import TypeVar
 import torch
 
 from stylelora.base.load import resolve_base, sampling_recipe
+from stylelora.base.token_limit import cut_offs
 from stylelora.data.buckets import batches_of
+from stylelora.data.prompt_checks import check_sizes, warnings_of
 from stylelora.data.prompts import prompt_batch
 from stylelora.data.styles import PROMPTS
+from stylelora.desk.heard import heard
 from stylelora.desk.mix import BATCH, MOST_ADAPTERS, Mix
 from stylelora.diffusion.conditions import Condition
-from stylelora.diffusion.painter import Painter
+from stylelora.diffusion.painter import Painter, doubt_of_clip_skip
 from stylelora.lora.blend import check_adapter
 from stylelora.lora.read import Adapter, read_adapters
 from stylelora.metrics.clip_score import clip_scores
@@ -55,7 +58,7 @@ class Desk:
         self.encoder = None if scorer is None else ClipEncoder(scorer, device)
         self._drawing = threading.Lock()  # one network, whose weights a blend changes while it is drawn
         self._reading = threading.Lock()
-        self._sets: OrderedDict[tuple, list[Adapter]] = OrderedDict()
+        self._sets: OrderedDict[tuple, tuple[list[Adapter], list[str]]] = OrderedDict()
         self._columns: OrderedDict[tuple, list[dict]] = OrderedDict()
         self._taken: list[Adapter] | None = None
         self._begun: tuple[tuple, dict] = (), {}  # what the base predicted before adapters join, for the last settings
@@ -90,6 +93,24 @@ class Desk:
         Raises:
             InputError: if one is not on the shelf, or its file is gone or cannot be read.
         """
+        return self._read(mix)[0]
+
+    def notes(self, mix: Mix) -> list[str]:
+        """Return what `predict` would warn of: in files, prompts, and how they suit the base.
+
+        Raises:
+            InputError: as `adapters`, or a prompt cannot be read.
+        """
+        adapters, said = self._read(mix)
+        samples, painter = mix.samples(), self.painter
+        texts = [text for one in samples for text in mix.condition(mix.weights).prompts(adapters, one.prompt)]
+        doubts = [painter.doubt(one) for one in adapters]
+        cut = cut_offs(painter.tokenizer, [*texts, mix.negative_prompt])
+        found = [*said, *doubts, doubt_of_clip_skip(adapters, painter.clip_skip), cut]
+        return list(filter(None, [*found, *warnings_of(samples, [mix.guidance_scale])]))
+
+    def _read(self, mix: Mix) -> tuple[list[Adapter], list[str]]:
+        """Return the adapters of a mix, and what was said of their files."""
         if lost := [name for name in mix.adapters if name not in self.shelf]:
             raise InputError(f"{' and '.join(lost)} is not on the desk; drop the file on the page, or choose another")
         files = [self.shelf[name] for name in mix.adapters]
@@ -100,10 +121,15 @@ class Desk:
         )
         with self._reading:  # visitors share the sets, and one's may be forgotten while another asks for it
             if key not in self._sets:
-                self._sets[key] = [
-                    replace(one, metadata=one.metadata | {"trigger": ""}) if name in mix.silent else one
-                    for one, name in zip(read_adapters(files), mix.adapters, strict=True)
-                ]
+                with heard() as said:
+                    adapters = read_adapters(files)
+                self._sets[key] = (
+                    [
+                        replace(one, metadata=one.metadata | {"trigger": ""}) if name in mix.silent else one
+                        for one, name in zip(adapters, mix.adapters, strict=True)
+                    ],
+                    said,
+                )
             return _kept(self._sets, key, lambda: len(self._sets) > KEPT_SETS)
 
     def triggers(self, mix: Mix) -> dict[str, str]:
@@ -131,6 +157,7 @@ class Desk:
                 raise Superseded
             adapters = self.adapters(mix)
             mix.check(adapters, self.painter.picture_side)
+            check_sizes(mix.samples(), resolve_base(self.base))
             if adapters is not self._taken:
                 self.painter.take(adapters)
                 self._taken = adapters

@@ -87,4 +87,9 @@ def loras_of(runs: Path) -> dict[str, Path]:
     files = [file for name in sorted(trainings(runs)) if (file := adapter_file(runs / name)).is_file()]
     files += sorted((runs / DROPPED).glob("*.safetensors"))
     counts = Counter(file.stem for file in files)
-    return {file.stem if counts[file.stem] == 1 else str(file.parent.relative_to(runs)): file for file in files}
+    return {file.stem if counts[file.stem] == 1 else _place(runs, file): file for file in files}
+
+
+def _place(runs: Path, file: Path) -> str:
+    kept = file == adapter_file(file.parent)
+    return str((file.parent if kept else file.with_suffix("")).relative_to(runs))

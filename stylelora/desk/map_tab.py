@@ -12,7 +12,7 @@ import gradio as gr
 from stylelora.data.images import to_pil
 from stylelora.desk.drawing import Superseded
 from stylelora.desk.mix import Mix
-from stylelora.desk.mix_tab import MixTab, Wishes, attempt
+from stylelora.desk.mix_tab import RAW, MixTab, Wishes, attempt
 from stylelora.desk.sheet import SMALL, note_of, save_sheet
 from stylelora.lora.read import described
 from stylelora.records import InputError
@@ -103,9 +103,9 @@ class MapTab:
         inputs = [self.side, *controls.all]
         draw.click(
             self.redraw, inputs, [self.said, self.map, self.drawn], show_progress="hidden", trigger_mode="multiple",
-            concurrency_limit=None, **private,
+            concurrency_limit=None, **private, **RAW,
         )  # fmt: skip
-        take.click(self.picture, inputs, self.file, **private)
+        take.click(self.picture, inputs, self.file, **private, **RAW)
         clicked = self.map.click(self.clicked, [self.drawn], [tabs, *controls.all], **private)
         clicked.success(mix_tab.redraw, **mix_tab.how).then(**mix_tab.remember)
 

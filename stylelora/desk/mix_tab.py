@@ -21,6 +21,7 @@ from stylelora.lora.read import BASE, described
 from stylelora.records import InputError
 
 T = TypeVar("T")
+RAW = {"preprocess": False}  # `Controls.read` checks; Gradio would refuse what it offered before it was started anew
 SESSIONS = 1000  # whose newest wish is remembered
 KEPT_FOLDERS = 20  # of files that were taken away; Gradio has copied them when they are offered
 _KEEPING = threading.Lock()
@@ -80,6 +81,7 @@ class MixTab:
         controls = self.controls
         how = {"inputs": controls.all, "outputs": self.outputs, "show_progress": "hidden", "api_visibility": "private"}
         how |= {"trigger_mode": "multiple", "concurrency_limit": None}  # a newer wish ends an older one
+        how |= RAW
         moved = [  # of what is pasted or deleted, and of a phone's keys, a Textbox has no event `input`
             one.change if isinstance(one, gr.Textbox) else one.input
             for one in controls.all
@@ -88,7 +90,7 @@ class MixTab:
         gr.on(moved, self.redraw, **how).then(**self.remember)
         chosen = controls.loras.input(
             self.choose, controls.all, controls.all, show_progress="hidden", trigger_mode="multiple",
-            api_visibility="private",
+            api_visibility="private", **RAW,
         )  # fmt: skip
         chosen.then(self.redraw, **how).then(**self.remember)
         added = self.dropped.upload(
@@ -118,7 +120,8 @@ class MixTab:
             for weights in sorted(labels, key=lambda one: one != mix.weights):
                 drawn[weights] = self.desk.draw(mix, weights, wanted)
                 if weights == mix.weights or len(drawn) == len(labels):
-                    shown = "", as_html(mix, labels, drawn), mix.address()
+                    notes = "\n".join(f"- {note}" for note in self.desk.notes(mix))
+                    shown = notes, as_html(mix, labels, drawn), mix.address()
                     if wanted():
                         yield shown
         except Superseded:

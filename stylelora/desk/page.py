@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from stylelora.desk.drawing import Desk
-from stylelora.desk.find_runs import DROPPED
+from stylelora.desk.find_runs import DROPPED, loras_of
 from stylelora.desk.map_tab import MapTab
 from stylelora.desk.mix import Mix
 from stylelora.desk.mix_tab import MixTab
@@ -50,12 +50,15 @@ def build(desk: Desk, chosen: list[str], runs: Path, scratch: Path) -> gr.Blocks
                 watch_tab(runs)
 
         def begin(request: gr.Request) -> list:
+            known = {*desk.shelf.values()}
+            for name, file in loras_of(runs).items():  # trainings may have ended meanwhile
+                if file not in known:
+                    desk.offer(file, name)
             try:
-                mix = Mix.of_address(dict(request.query_params), first)
-                return mix_tab.controls.show(mix)
+                return mix_tab.controls.show(Mix.of_address(dict(request.query_params), first))
             except InputError as error:
                 gr.Warning(f"{error}; the desk begins anew", duration=None)
-                return mix_tab.controls.show(first)
+                return mix_tab.controls.show(desk.first_mix([]))
 
         def leave(request: gr.Request) -> None:
             for tab in (mix_tab, map_tab):  # nobody waits for what is being drawn

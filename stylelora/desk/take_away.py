@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from stylelora.desk.mix import Mix
-from stylelora.desk.mix_tab import MixTab, attempt, labels_of
+from stylelora.desk.mix_tab import RAW, MixTab, attempt, labels_of
 from stylelora.desk.sheet import note_of, read_note, row_names, save_sheet
 from stylelora.lora.compose import FULL_RANK, METHODS
 from stylelora.lora.merge import merge
@@ -60,16 +60,16 @@ def take_away(tab: MixTab) -> None:
         return attempt(lambda: ready(write_config(tab, controls.read(values)), CONFIG), nothing)
 
     def as_lora(naming: str, rank: int, *values: object) -> tuple:
-        return attempt(lambda: ready(*write_lora(tab, controls.read(values), naming, rank)), nothing)
+        return attempt(lambda: ready(*write_lora(tab, controls.read(values), naming, int(rank or 0))), nothing)
 
     def back(file: str) -> list:
         same = [None, *(gr.skip() for _ in controls.all)]
         return attempt(lambda: [None, *controls.show(opened_mix(tab, Path(file)))], same, file)
 
     quiet = {"api_visibility": "private"}
-    picture.click(as_picture, controls.all, [files, told], **quiet)
-    config.click(as_config, controls.all, [files, told], **quiet)
-    lora.click(as_lora, [naming, rank, *controls.all], [files, told], **quiet)
+    picture.click(as_picture, controls.all, [files, told], **quiet, **RAW)
+    config.click(as_config, controls.all, [files, told], **quiet, **RAW)
+    lora.click(as_lora, [naming, rank, *controls.all], [files, told], **quiet, **RAW)
     opened.upload(back, opened, [opened, *controls.all], **quiet).success(tab.redraw, **tab.how).then(**tab.remember)
 
 

@@ -82,9 +82,13 @@ class Painter(nn.Module):
             scheduler = other_scheduler(self._scheduler, scheduler, self._steps)
         for adapter in adapters:
             check_adapter(adapter, self.unet, self.text_encoder, self.base)
-            if doubt := doubt_of_base(adapter.name, adapter.metadata, self._weights, self.base):
+            if doubt := self.doubt(adapter):
                 log.warning(doubt)
         self.adapters, self.scheduler, self.blends = list(adapters), scheduler, Blends(adapters)
+
+    def doubt(self, adapter: Adapter) -> str | None:
+        """Say why an adapter that fits may have been made for another base; None or "" if nothing tells so."""
+        return doubt_of_base(adapter.name, adapter.metadata, self._weights, self.base)
 
     def describe(self, condition: Condition) -> str:
         """Return a condition's weights in words, `watercolor 0.6 + cartoon 0.4`, `base`, or a prompt baseline."""

@@ -38,7 +38,7 @@ def test_predict_says_it_of_prompts_with_their_trigger_and_of_negative_prompts(t
     def prepare(template, **options):
         caplog.clear()
         conditions = [Condition("sum", (), 2, 4.0), Condition("sum", (), 2, 4.0, prompt_template=template)]
-        module = SimpleNamespace(conditions=conditions, adapters=[], tokenizer=tokenizer)
+        module = SimpleNamespace(conditions=conditions, adapters=[], painter=SimpleNamespace(tokenizer=tokenizer))
         module.hparams = SimpleNamespace(base="mini")
         data = Prompts(samples_per_prompt=5, **options)
         data.trainer = SimpleNamespace(lightning_module=module)

@@ -20,7 +20,10 @@ from stylelora.desk.mix import Mix
 from stylelora.desk.mix_tab import Wishes, keep
 from stylelora.desk.sheet import NOTE, note_of, read_note, save_sheet
 from stylelora.desk.take_away import write_config, write_lora
+from stylelora.lora.lora_file import read_lora
+from stylelora.lora.write import write_lora as write_lora_file
 from stylelora.records import InputError
+from tests.adapters import ATTENTION, write_adapter
 from tests.runs import run_cli
 
 pytest.importorskip("gradio")
@@ -224,6 +227,20 @@ def test_only_the_last_wish_of_a_visitor_is_wanted():
     wishes = Wishes()
     first, other, second = wishes.new("a"), wishes.new("b"), wishes.new("a")
     assert (first(), other(), second()) == (False, True, True)
+
+
+def test_what_predict_would_warn_of_is_for_the_page(desk, tmp_path):
+    assert desk.notes(MIX) == []
+    layers = read_lora(write_adapter(Path(desk.base), tmp_path / "ours.safetensors", 2, 1.0, ATTENTION, 3)).layers
+    write_lora_file(tmp_path / "foreign.safetensors", layers, {})
+    desk.offer(tmp_path / "foreign.safetensors", "foreign")
+    mix = replace(MIX, adapters=("foreign",), weights=(1.0,), prompts=("a (cat:1.4)", "b " * 80), guidance_scale=1.0)
+    for _ in range(2):  # also where the file has been read before
+        said = "\n".join(desk.notes(mix))
+        for words in ("states no trigger word", "(cat:1.4)", "have more than 77 tokens", "'blurry' has no effect"):
+            assert words in said
+    with pytest.raises(InputError, match="must be a multiple of"):
+        desk.draw(replace(MIX, prompts=("a cat --w 65",)), MIX.weights)
 
 
 def test_every_method_says_in_a_few_words_what_it_does():
