@@ -259,9 +259,10 @@ def test_every_control_says_what_it_is_and_an_address_that_is_none_is_said(visit
     page = visit(width=360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.locator("#more").get_by_text("More settings").click()
-    for field in page.locator("#loras input, #prompts textarea, #seeds input, #method input, #guidance input").all():
-        name = field.evaluate("one => one.ariaLabel || one.labels?.[0]?.innerText || one.closest('.block').innerText")
-        assert name.strip(), field.evaluate("one => one.outerHTML")
+    names = page.locator("input:visible, textarea:visible").evaluate_all(
+        "all => all.map((one) => one.ariaLabel || one.labels?.[0]?.innerText || one.title || '')"
+    )
+    assert len(names) > 10 and all(name.strip() for name in names), names
 
 
 def test_a_server_that_was_killed_shows_the_same_after_a_new_start(visit, server):
@@ -273,6 +274,17 @@ def test_a_server_that_was_killed_shows_the_same_after_a_new_start(visit, server
     page.reload()
     again = until(lambda: "ink 1.1 + oil 0.4" in pictures(page) and pictures(page))
     assert all(np.array_equal(one, again[name]) for name, one in before.items())
+
+
+def test_a_page_that_was_open_all_the_while_goes_on_after_a_new_start(visit, server):
+    page = visit('num_inference_steps=2&seeds=[3]&adapters=["oil"]&weights=[0.7]')
+    until(lambda: "oil 0.7" in pictures(page))
+    assert server.kill() == -signal.SIGKILL
+    server.start()
+    time.sleep(5)  # the page finds the server again
+    set_weight(page, 0, 0.9)
+    until(lambda: "oil 0.9" in pictures(page))
+    assert list(pictures(page)) == ["base", "oil 1", "oil 0.9"]
 
 
 def test_without_a_lora_it_offers_to_train_some(browser, tmp_path):
