@@ -23,9 +23,22 @@ from stylelora.lora.merge import merge
 from stylelora.lora.read import read_adapter, read_adapters
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
+from tests.adapters import write_two
 from tests.runs import CONTENTS, Keep, adamw, fit_words, run_cli
+from tests.tiny_sd import build_tiny_sd
 
 STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def tiny_sd(tmp_path_factory):
+    """With every layer, since which path of random weights comes nearer depends on them."""
+    return build_tiny_sd(tmp_path_factory.mktemp("tiny_sd"))
+
+
+@pytest.fixture(scope="module")
+def adapter_files(tiny_sd, tmp_path_factory):
+    return write_two(tiny_sd, tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture
