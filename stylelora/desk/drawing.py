@@ -153,25 +153,34 @@ class Desk:
             Superseded: if it is not wanted any more.
         """
         with self._drawing:
-            if not wanted():
-                raise Superseded
-            adapters = self.adapters(mix)
-            mix.check(adapters, self.painter.picture_side)
-            check_sizes(mix.samples(), resolve_base(self.base))
-            if adapters is not self._taken:
-                self.painter.take(adapters)
-                self._taken = adapters
-            condition = mix.condition(weights)
-            used = tuple(
-                (one.sha256, one.name, one.metadata.get("trigger"), weight)
-                for one, weight in zip(adapters, weights, strict=True)
-                if weight
-            )
-            prompts = tuple(mix.lines()), mix.negative_prompt, str(self.painter.scheduler.config)
-            key = prompts, used, replace(condition, weights=())
+            key = self._prepared(mix, weights, wanted)
             if key not in self._columns:
-                self._columns[key] = self._drawn(mix, condition, prompts, wanted)
+                self._columns[key] = self._drawn(mix, mix.condition(weights), key[0], wanted)
             return _kept(self._columns, key, lambda: self._bytes() > KEPT_BYTES)
+
+    def remembered(self, mix: Mix, wanted: Callable[[], bool]) -> dict[tuple[float, ...], list[dict]]:
+        """Return the columns of a mix that need not be drawn, by their weights; raises as `draw`."""
+        with self._drawing:
+            keys = {weights: self._prepared(mix, weights, wanted) for weights in mix.columns()}
+            return {weights: self._columns[key] for weights, key in keys.items() if key in self._columns}
+
+    def _prepared(self, mix: Mix, weights: Sequence[float], wanted: Callable[[], bool]) -> tuple:
+        """Have the adapters of a mix at hand, and return what a column of it depends on."""
+        if not wanted():
+            raise Superseded
+        adapters = self.adapters(mix)
+        mix.check(adapters, self.painter.picture_side)
+        check_sizes(mix.samples(), resolve_base(self.base))
+        if adapters is not self._taken:
+            self.painter.take(adapters)
+            self._taken = adapters
+        used = tuple(
+            (one.sha256, one.name, one.metadata.get("trigger"), weight)
+            for one, weight in zip(adapters, weights, strict=True)
+            if weight
+        )
+        prompts = tuple(mix.lines()), mix.negative_prompt, str(self.painter.scheduler.config)
+        return prompts, used, replace(mix.condition(weights), weights=())
 
     def _drawn(self, mix: Mix, condition: Condition, prompts: tuple, wanted: Callable[[], bool]) -> list[dict]:
         begun = prompts, condition.guidance_scale, condition.num_inference_steps

@@ -116,14 +116,13 @@ class MixTab:
         wanted = self.wishes.new(request.session_hash)
         try:
             mix = self.controls.read(values)
-            labels, drawn = labels_of(mix), {}
-            for weights in sorted(labels, key=lambda one: one != mix.weights):
+            labels, notes = labels_of(mix), "\n".join(f"- {note}" for note in self.desk.notes(mix))
+            drawn = self.desk.remembered(mix, wanted)
+            missing = [weights for weights in labels if weights not in drawn]
+            for weights in sorted(missing, key=lambda one: one != mix.weights) or [mix.weights]:
                 drawn[weights] = self.desk.draw(mix, weights, wanted)
-                if weights == mix.weights or len(drawn) == len(labels):
-                    notes = "\n".join(f"- {note}" for note in self.desk.notes(mix))
-                    shown = notes, as_html(mix, labels, drawn), mix.address()
-                    if wanted():
-                        yield shown
+                if (weights == mix.weights or len(drawn) == len(labels)) and wanted():
+                    yield notes, as_html(mix, labels, drawn), mix.address()
         except Superseded:
             return
         except InputError as error:

@@ -33,6 +33,7 @@ from stylelora.lora.read import BASE, NO_TRIGGER, Adapter, described
 from stylelora.texts import quoted
 
 log = logging.getLogger(__name__)
+KEPT_TEXTS = 16
 
 
 class Painter(nn.Module):
@@ -66,6 +67,7 @@ class Painter(nn.Module):
         self.unet, self.vae, self.text_encoder = load_unet(folder), load_vae(folder), load_text_encoder(folder)
         self.tokenizer = load_tokenizer(folder)
         self._weights = hash_of_weights(self.unet)
+        self._texts: dict[tuple[str, ...], Conditioning] = {}  # of the last texts, without updates
         self.take(adapters)
 
     def take(self, adapters: Sequence[Adapter]) -> None:
@@ -162,8 +164,13 @@ class Painter(nn.Module):
 
     def embed(self, texts: Sequence[str], updates: Mapping[str, Factors]) -> Conditioning:
         """Encode texts with updates of the text encoder."""
+        if not updates and (known := self._texts.get(tuple(texts))) is not None:
+            return known
         with added(self.text_encoder, updates):
-            return encode_texts(self.tokenizer, self.text_encoder, texts, self.clip_skip)
+            encoded = encode_texts(self.tokenizer, self.text_encoder, texts, self.clip_skip)
+        if not updates:
+            self._texts = {tuple(texts): encoded, **dict(list(self._texts.items())[: KEPT_TEXTS - 1])}
+        return encoded
 
 
 def doubt_of_clip_skip(adapters: Sequence[Adapter], clip_skip: int) -> str:

@@ -12,7 +12,7 @@ def evaluation_set(shapes, tiny_sd, **options):
     style = StyleDataModule(root=shapes, resolution=128, trigger="s", batch_size=2, held_out=0.4, **options)
     data = EvaluationSet([style], prompts=["a cat"], batch_size=4)
     module = SimpleNamespace(hparams=SimpleNamespace(base=str(tiny_sd)), conditions=[], adapters=[])
-    module.tokenizer = load_tokenizer(tiny_sd)
+    module.painter = SimpleNamespace(tokenizer=load_tokenizer(tiny_sd))
     data.trainer = SimpleNamespace(lightning_module=module, world_size=1, global_rank=0)
     data.prepare_data()
     data.setup("test")

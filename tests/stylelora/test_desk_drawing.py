@@ -87,8 +87,15 @@ def test_a_picture_is_drawn_once_and_again_only_where_a_setting_changed(desk):
     assert asked == 4, "three steps of PNDM"
     again, second = count(MIX, MIX.weights)
     assert again == 0 and second is first
+    watched = desk.painter.text_encoder.register_forward_hook(lambda *_: texts.append(1))
+    texts = []
+    assert count(replace(MIX, adapters=("ink",), weights=(0.3,)), (0.3,))[0] == 4 and texts, "its words are new"
+    texts.clear()
+    assert count(replace(MIX, adapters=("ink",), weights=(0.4,)), (0.4,))[0] == 4 and not texts, "they are known"
+    watched.remove()
     assert count(replace(MIX, weights=(0.6, 0.45)), (0.6, 0.45))[0] == 4
     assert count(MIX, (0, 0))[0] == 4
+    assert set(desk.remembered(replace(MIX, weights=(0.6, 0.45)), lambda: True)) == {(0, 0), (0.6, 0.45)}
     assert count(replace(MIX, adapters=("ink",), weights=(1.0,)), (0,))[0] == 0, "the base is the base"
     assert count(replace(MIX, silent=("ink",)), MIX.weights)[0] == 4
     assert count(replace(MIX, guidance_scale=2.0), (0, 0))[0] == 4
