@@ -15,26 +15,27 @@ from typing import Any
 from benchmarks.blending import random_adapter
 from benchmarks.speed.training import Bench
 from stylelora.lora.blend import as_layers
+from stylelora.lora.read import START
 from stylelora.lora.write import write_lora
 
 ROOT = Path(__file__).resolve().parents[2]
 MOVES, UNCOUNTED = 20, 3  # of each of two seeds
 #: Moves a slider as a hand does; resolves to the milliseconds until the blend's picture is of that weight.
 MOVE = """(value) => new Promise((done) => {
-    const slider = document.querySelector('#weight-0 input[type=range]'), began = performance.now();
+    const slider = document.querySelector('#weight-0 input[type=range]'), sheet = document.querySelector('#sheet');
+    const began = performance.now(), watch = new MutationObserver(() => {
+        if (![...sheet.querySelectorAll('img')].at(-1)?.alt.includes(`first ${value} `)) return;
+        watch.disconnect();
+        done(performance.now() - began);
+    });
+    watch.observe(sheet, {subtree: true, childList: true, attributes: true});
     slider.value = value;
     slider.dispatchEvent(new Event('input', {bubbles: true}));
-    const look = () => {
-        const last = [...document.querySelectorAll('#sheet img')].at(-1);
-        if (last && last.alt.includes(`first ${value} `) && last.complete) done(performance.now() - began);
-        else requestAnimationFrame(look);
-    };
-    look();
 })"""
 
 
 def desk(bench: Bench, save: Callable[[Any], None]) -> None:
-    """Time moves of a slider: two LoRAs of rank 16, one prompt and seed, each blend drawn for the first time."""
+    """Time moves of a slider: two LoRAs that start as mini's do, one prompt and seed, each blend for the first time."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -43,7 +44,7 @@ def desk(bench: Bench, save: Callable[[Any], None]) -> None:
         for name in ("first", "second"):
             adapter = random_adapter(name, unet, bench.settings.rank)
             files.append(f"{folder}/{name}.safetensors")
-            write_lora(Path(files[-1]), as_layers(adapter.layers, [adapter]), {"trigger": name})
+            write_lora(Path(files[-1]), as_layers(adapter.layers, [adapter]), {"trigger": name, START: "0.2"})
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
