@@ -193,6 +193,7 @@ def test_a_file_that_is_no_lora_gets_its_sentence_and_a_good_one_its_slider(visi
     assert page.get_by_label("Weight of wash").first.is_visible()
     with page.expect_response(re.compile("/upload")):
         page.set_input_files("#dropped input[type=file]", tmp_path / "wash.safetensors")
+    time.sleep(3)  # what the page shows again after a drop is what it showed before
     set_weight(page, 2, 0.7)
     until(lambda: "ink 0.6 + oil 0.4 + wash 0.7" in pictures(page))
     assert page.locator("#loras .token").all_inner_texts() == ["ink", "oil", "wash"], "no LoRA twice"
