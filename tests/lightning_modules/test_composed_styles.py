@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylelora.diffusion import blend_while_sampling, conditions
+from stylelora.diffusion import blend_while_sampling, blends
 from stylelora.lora.read import read_adapters
 from tests.runs import run_cli
 
@@ -94,7 +94,7 @@ def test_pictures_do_not_depend_on_the_batch_size(tiny_sd, adapter_files, run, t
 @pytest.mark.slow
 def test_a_blend_is_computed_once_however_many_batches(tiny_sd, adapter_files, tmp_path, monkeypatch):
     calls = []
-    for module, name in ((conditions, "blend"), (blend_while_sampling, "switch_times")):
+    for module, name in ((blends, "blend"), (blend_while_sampling, "switch_times")):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *words, o=original, n=name: calls.append(n) or o(*words))
     more = ("--data.init_args.batch_size=1", "--model.init_args.methods=[sum, k_lora]")
