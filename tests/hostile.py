@@ -5,15 +5,14 @@ import os
 import stat
 
 import numpy as np
-import PIL
 from PIL import Image, PngImagePlugin
+from PIL import __version__ as PILLOW
 
 from tests.crafted import SRGB, chunk, icc_profile, interlaced_png, png, tiff
 
 WIDTH, HEIGHT = 40, 24
 ORIENTATION, STRIP_OFFSETS = 0x0112, 0x0111  # tags of EXIF and TIFF
-
-READS_YCBCR = int(PIL.__version__.split(".")[0]) >= 13  # an uncompressed TIFF; older ones call it cut short
+READS_YCBCR = int(PILLOW.split(".")[0]) >= 13  # an uncompressed TIFF; older ones call it cut short
 
 
 def pattern(height=HEIGHT, width=WIDTH):
@@ -49,10 +48,9 @@ def deep_png(colour, channels, *chunks):
 
 def bad_fax():
     """A fax with damaged rows, which libtiff fills with something."""
-    whole = bytearray(encoded(rgb().convert("1"), "TIFF", compression="group4"))
+    whole = encoded(rgb().convert("1"), "TIFF", compression="group4")
     middle = Image.open(io.BytesIO(whole)).tag_v2[STRIP_OFFSETS][0] + 16
-    whole[middle : middle + 4] = b"\0\1\0\0"
-    return bytes(whole)
+    return whole[:middle] + b"\0\1\0\0" + whole[middle + 4 :]
 
 
 def truncated_with_end_marker():

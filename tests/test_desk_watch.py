@@ -8,20 +8,13 @@ import pytest
 from filelock import FileLock
 
 from tests import watched
+from tests.browsing import IN_BROWSER, browse
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
+pytestmark = IN_BROWSER
 SOON = 30_000  # ms
 
 
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("gradio")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+browser = pytest.fixture(browse, scope="module")
 
 
 @pytest.fixture
