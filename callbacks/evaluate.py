@@ -61,7 +61,7 @@ class Evaluate(L.Callback):
             return
         adapters, data = pl_module.adapters, trainer.datamodule.styles
         self.styles = styles_of(adapters, data)
-        for doubt in doubts(adapters, data, pl_module.hparams.base, pl_module.picture_side):
+        for doubt in doubts(adapters, data, pl_module.hparams.base, pl_module.painter.picture_side):
             log.warning(doubt)
         self.judges = load_judges(self.names, self.inception, trainer.strategy.root_device)
 

@@ -116,7 +116,6 @@ class ComposedStyles(L.LightningModule):
         for condition in self.conditions:
             check_condition(condition, self.adapters)
         self.painter = Painter(base, self.adapters, num_inference_steps, scheduler, resolution, clip_skip)
-        self.picture_side = self.painter.picture_side
         self._tested = False
 
     def setup(self, stage: str) -> None:

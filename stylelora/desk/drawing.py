@@ -153,7 +153,7 @@ class Desk:
             Superseded: if it is not wanted any more.
         """
         with self._drawing:
-            key = self._prepared(mix, weights, wanted)
+            key = self._key(mix, weights, self._prepared(mix, wanted))
             if key not in self._columns:
                 self._columns[key] = self._drawn(mix, mix.condition(weights), key[0], wanted)
             return _kept(self._columns, key, lambda: self._bytes() > KEPT_BYTES)
@@ -161,11 +161,12 @@ class Desk:
     def remembered(self, mix: Mix, wanted: Callable[[], bool]) -> dict[tuple[float, ...], list[dict]]:
         """Return the columns of a mix that need not be drawn, by their weights; raises as `draw`."""
         with self._drawing:
-            keys = {weights: self._prepared(mix, weights, wanted) for weights in mix.columns()}
+            prompts = self._prepared(mix, wanted)
+            keys = {weights: self._key(mix, weights, prompts) for weights in mix.columns()}
             return {weights: self._columns[key] for weights, key in keys.items() if key in self._columns}
 
-    def _prepared(self, mix: Mix, weights: Sequence[float], wanted: Callable[[], bool]) -> tuple:
-        """Have the adapters of a mix at hand, and return what a column of it depends on."""
+    def _prepared(self, mix: Mix, wanted: Callable[[], bool]) -> tuple:
+        """Have the adapters of a mix at hand, and return what all its columns depend on."""
         if not wanted():
             raise Superseded
         adapters = self.adapters(mix)
@@ -174,12 +175,15 @@ class Desk:
         if adapters is not self._taken:
             self.painter.take(adapters)
             self._taken = adapters
+        return tuple(mix.lines()), mix.negative_prompt, str(self.painter.scheduler.config)
+
+    def _key(self, mix: Mix, weights: Sequence[float], prompts: tuple) -> tuple:
+        """Return what a column depends on; of the adapters, on those that it uses."""
         used = tuple(
             (one.sha256, one.name, one.metadata.get("trigger"), weight)
-            for one, weight in zip(adapters, weights, strict=True)
+            for one, weight in zip(self.painter.adapters, weights, strict=True)
             if weight
         )
-        prompts = tuple(mix.lines()), mix.negative_prompt, str(self.painter.scheduler.config)
         return prompts, used, replace(mix.condition(weights), weights=())
 
     def _drawn(self, mix: Mix, condition: Condition, prompts: tuple, wanted: Callable[[], bool]) -> list[dict]:

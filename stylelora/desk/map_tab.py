@@ -9,14 +9,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from stylelora.data.images import to_pil
 from stylelora.desk.drawing import Superseded
 from stylelora.desk.mix import Mix
 from stylelora.desk.mix_tab import RAW, MixTab, Wishes, attempt
-from stylelora.desk.sheet import SMALL, note_of, save_sheet
+from stylelora.desk.sheet import note_of, save_sheet, shown
 from stylelora.lora.read import described
 from stylelora.records import InputError
-from stylelora.runs.html import inline, render
+from stylelora.runs.html import render
 
 CLICKED = """element.addEventListener('click', (event) => {
     const button = event.target.closest('button[data-place]');
@@ -63,9 +62,7 @@ def as_html(names: Sequence[str], rows: Rows, drawn: Mapping[tuple[float, ...], 
             found = drawn.get(weights)
             cell = {"place": number, "label": described(names, weights)}
             cell["corner"] = names[weights.index(1)] if 1 in weights else ""
-            cell["src"] = inline(to_pil(found["image"])) if found else ""
-            cell["small"] = bool(found) and found["image"].shape[-1] <= SMALL
-            cells[-1].append(cell)
+            cells[-1].append(cell | (shown(found) if found else {"src": "", "small": False}))
             number += 1
     shape = {1: "line-map", len(rows[-1]): "square" if len(rows[0]) > 1 else "triangle"}[len(rows)]
     return render("desk_map.html", rows=cells, side=len(rows[-1]), shape=shape)

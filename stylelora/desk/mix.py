@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from stylelora.data.prompts import SamplePrompt, choose_prompts
+from stylelora.data.prompts import NUMBERS, SamplePrompt, choose_prompts
 from stylelora.diffusion.conditions import Condition, check_condition
 from stylelora.lora.read import Adapter
 from stylelora.records import InputError
@@ -18,7 +18,6 @@ from stylelora.texts import parse_json, quoted
 
 MOST_ADAPTERS = 8
 MOST_PICTURES = 16  # in a column: more is a work for `predict`
-MOST_STEPS = 1000  # of the schedulers
 MOST_SIDES = 4  # times the base's own side of a picture: more may be more than the memory holds
 BATCH = 8  # pictures sampled at once, here and by the config that is taken away
 
@@ -107,8 +106,8 @@ class Mix:
                     f"{MOST_SIDES * side} pixels"
                 )
         self.samples()
-        if self.num_inference_steps > MOST_STEPS:
-            raise InputError(f"num_inference_steps is {self.num_inference_steps}; give 1 to {MOST_STEPS}")
+        if self.num_inference_steps > (most := NUMBERS["num_inference_steps"][2]):
+            raise InputError(f"num_inference_steps is {self.num_inference_steps}; give 1 to {most}")
         for weights in self.columns():
             check_condition(self.condition(weights), adapters)
 

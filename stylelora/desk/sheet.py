@@ -56,8 +56,12 @@ def _score(rows: Sequence[dict]) -> float | None:
 
 
 def _cell(row: dict) -> dict[str, Any]:
-    alt = f"{row['condition']}: {row['prompt']}, seed {row['seed']}"
-    return {"src": inline(to_pil(row["image"])), "alt": alt, "small": row["image"].shape[-1] <= SMALL}
+    return shown(row) | {"alt": f"{row['condition']}: {row['prompt']}, seed {row['seed']}"}
+
+
+def shown(row: dict) -> dict[str, Any]:
+    """Return how a picture stands on the page."""
+    return {"src": inline(to_pil(row["image"])), "small": row["image"].shape[-1] <= SMALL}
 
 
 def save_sheet(

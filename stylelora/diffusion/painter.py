@@ -169,7 +169,9 @@ class Painter(nn.Module):
         with added(self.text_encoder, updates):
             encoded = encode_texts(self.tokenizer, self.text_encoder, texts, self.clip_skip)
         if not updates:
-            self._texts = {tuple(texts): encoded, **dict(list(self._texts.items())[: KEPT_TEXTS - 1])}
+            self._texts[tuple(texts)] = encoded
+            if len(self._texts) > KEPT_TEXTS:
+                del self._texts[next(iter(self._texts))]
         return encoded
 
 
