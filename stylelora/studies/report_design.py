@@ -100,6 +100,16 @@ def design_of(study: Study, found: Reading) -> Design:
     )
 
 
+def alike(found: Reading) -> list[list[str]]:
+    """Return the labels of arms whose adapters have equal weights and whose every value is equal, group by group."""
+    groups: dict[tuple, list[str]] = {}
+    for arm in found.arms:
+        weights = [read_notes(run.adapter).get("sshs_model_hash") for test in arm.tests for run in test.runs]
+        values = {(quantity, one.values.tobytes()) for quantity, one in arm.series.items()}
+        groups.setdefault((*weights, frozenset(values)), []).append(arm.label)
+    return [labels for labels in groups.values() if len(labels) > 1]
+
+
 def commands(study: Study, design: Design) -> list[str]:
     """Return the commands that repeat the study, from a clone of the code."""
     code = design.versions.get("code", "")

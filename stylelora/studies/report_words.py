@@ -10,7 +10,7 @@ from stylelora.metrics.style import STYLE_GAIN
 from stylelora.records import Estimate, Quantity
 from stylelora.runs.notes import shared_name
 from stylelora.studies.plan import Study, mixture, named
-from stylelora.studies.report_design import Design, flat
+from stylelora.studies.report_design import Design, alike, flat
 from stylelora.studies.report_measures import scales, spoken, units
 from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient, declared, repeated
 from stylelora.studies.report_read import Arm, Reading
@@ -103,6 +103,11 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
             f"Of {total} planned comparison{'s, whose p-values are adjusted together' * (total > 1)}, "
             f"{_are(different)} shown to differ{equal}{undecided}."
         )
+    said += [
+        f"Not told apart by this study: {', '.join(labels[:-1])} and {labels[-1]} ended, with every training seed, "
+        "with adapters of equal weights."
+        for labels in alike(found)
+    ]
     said += [_sufficient_said(study, one) for one in outcome.sufficient]
     said += [_difference_said(study, outcome, one) for one in shown[:MOST]]
     if len(shown) > MOST:

@@ -13,6 +13,9 @@ from stylelora.runs.lock import OWNER
 from stylelora.studies import clusters
 from stylelora.studies.launchers import launcher_of
 from stylelora.studies.plan import STUDIES
+from stylelora.studies.reading import read_study
+from stylelora.studies.study import trainings
+from stylelora.studies.work import GOES_ON, state_of
 from tests.faults.test_signals_devices import alive
 from tests.faults.test_signals_study import wait_for
 from tests.runs import ROOT
@@ -134,3 +137,43 @@ def test_killed_and_started_again_the_report_is_the_same(study, launcher):
     assert trained == {run: (run / f"{run.name}.safetensors").stat().st_mtime_ns for run in runs}
     assert (folder / "reports/ranks/table.csv").read_text() == expected
     assert not alive(folder)
+
+
+def test_when_a_ray_worker_is_killed_another_goes_on_with_its_run(study):
+    folder, _, begin = study("ray", epochs=40)
+    run = folder / STUDIES / "ranks" / "rank_2_seed_0"
+    driver = begin()
+    wait_for((run / "checkpoints" / "last.ckpt").is_file)
+    first = json.loads((run / OWNER).read_text())["pid"]
+    os.kill(parent(first), signal.SIGKILL)
+    said, errors = driver.communicate(timeout=1200)
+    assert driver.returncode == 0, said + errors
+    assert len(list(run.glob("events.out.tfevents.*"))) == 2, "it went on, in the same folder"
+    assert json.loads((run / OWNER).read_text())["pid"] != first
+    assert json.loads((run / "result.json").read_text())["status"] == "success"
+    assert (folder / "reports/ranks/table.csv").is_file()
+    assert not alive(folder)
+
+
+@pytest.mark.parametrize("launcher", ["ray", "slurm"])
+def test_ctrl_c_ends_the_runs_of_a_cluster_which_save_their_state(study, launcher):
+    folder, file, begin = study(launcher, epochs=10**6)
+    driver = begin()
+    runs = [folder / STUDIES / "ranks" / f"rank_{rank}_seed_0" for rank in (2, 4)]
+    wait_for(lambda: all((run / "clip_score.jsonl").is_file() for run in runs))
+    driver.send_signal(signal.SIGINT)
+    errors = driver.communicate(timeout=120)[1]
+    assert driver.returncode == 130, errors
+    assert "not finished: fit of rank 2, seed 0; fit of rank 4, seed 0; test of rank 2, seed 0; test of" in errors
+    assert "run the same command again to continue" in errors and "Traceback" not in errors
+    wait_for(lambda: not alive(folder), seconds=60)
+    for run in runs:
+        assert json.loads((run / "result.json").read_text())["status"] == "cancelled"
+        assert (run / f"{run.name}-last.safetensors").is_file()
+    steps = trainings(read_study(file))
+    assert [state_of(step) for step in steps] == [GOES_ON, GOES_ON]
+
+
+def parent(process):
+    """The parent of a process."""
+    return int(subprocess.check_output(["ps", "-o", "ppid=", "-p", str(process)], text=True))

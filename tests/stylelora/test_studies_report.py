@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,20 @@ def test_the_design_has_the_recipe_of_the_trainings(home):
     want |= {"learning rate": "0.001", "schedule": "shape linear; decay 0.8", "batch size": "16", "epochs": "9"}
     assert {name: facts[name] for name in want} == want
     assert facts["steps in all"] == "136", "the kept epoch is the fourth of eight, after 68 steps"
+
+
+def test_arms_that_ended_with_the_same_adapters_are_named(home):
+    study = write_study(home, gain=by_rank)
+    found = read_arms(study)
+    assert "Not told apart" not in repr(answer(study, found, outcome_of(study, found)))
+    for run in study.runs:
+        if run.levels["rank"] == "64":
+            other = next(one for one in study.runs if one.levels["rank"] == "16" and one.seed == run.seed)
+            shutil.copy(other.adapter, run.adapter)
+            shutil.copytree(other.folder / "test", run.folder / "test", dirs_exist_ok=True)
+    found = read_arms(study)
+    said = "Not told apart by this study: rank 16 and rank 64 ended, with every training seed, with adapters of equal"
+    assert said in repr(answer(study, found, outcome_of(study, found)))
 
 
 def check_tables(study, folder):
