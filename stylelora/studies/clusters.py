@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Task:
         with ThreadPoolExecutor(1) as pool:  # `stop_all` cannot wait for what its own thread waits for
             future = pool.submit(work, step)
             try:
+                while not future.done():
+                    wait([future], LOOK)  # Ray's interrupt is not heard by a wait without end
                 return future.result()
             except BaseException:
                 stop_all()
