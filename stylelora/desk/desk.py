@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from stylelora.records import InputError
+from stylelora.runs.start import stop_all
 
 
 def desk(
@@ -45,4 +46,7 @@ def desk(
     chosen = [table.offer(file, table.check(file)) for file in given]
     found = [table.offer(file, name) for name, file in loras_of(Path(runs)).items() if file not in given]
     with tempfile.TemporaryDirectory(prefix="desk-") as scratch:
-        page.launch(page.build(table, chosen or found[:2], Path(runs), Path(scratch)), host, port)
+        try:
+            page.launch(page.build(table, chosen or found[:2], Path(runs), Path(scratch)), host, port)
+        finally:
+            stop_all()  # trainings that it began

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import gradio as gr
@@ -15,8 +12,10 @@ from stylelora.desk.mix_tab import MixTab
 from stylelora.desk.run_view import read_run
 from stylelora.records import InputError
 from stylelora.runs.folder import adapter_file
+from stylelora.runs.start import ROOT
+from stylelora.studies.work import Step, work
+from stylelora.texts import read_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = "configs/train/mini"
 EVERY = 1.0  # seconds between two looks at a training
 
@@ -63,23 +62,20 @@ def train_offer(tab: MixTab, runs: Path) -> gr.Column:
 
 
 def training(style: str, runs: Path) -> Iterator[float]:
-    """Train a style as `fit` does, and yield the share that is done.
+    """Train a style as a step of a study is: go on with what was stopped, wait for one that runs; yield its share.
 
     Raises:
         InputError: if it fails; it says why.
     """
     folder = runs / "train" / "mini" / style
-    words = ["fit", "--config", f"{CONFIGS}/{style}.yaml", "--trainer.default_root_dir", str(folder.resolve())]
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
-        while process.poll() is None:
-            time.sleep(EVERY)
-            yield _share(runs, folder)
-        said.seek(0)
-        lines = [line.strip() for line in said if line.strip()]
-    if process.returncode:
-        raise InputError(lines[-1].removeprefix("error: ") if lines else f"it ended with code {process.returncode}")
+    step = Step("fit", style, folder.with_suffix(".yaml"), read_yaml(ROOT / CONFIGS / f"{style}.yaml"), folder)
+    pool = ThreadPoolExecutor(1)
+    trained = pool.submit(work, step)
+    pool.shutdown(wait=False)  # it goes on when the page is closed
+    while wait([trained], EVERY).not_done:
+        yield _share(runs, folder)
+    if why := trained.result():
+        raise InputError(why)
 
 
 def _share(runs: Path, folder: Path) -> float:
