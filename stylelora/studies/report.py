@@ -15,6 +15,7 @@ from stylelora.studies import report_figures as figures
 from stylelora.studies.plan import Study
 from stylelora.studies.report_design import Design, commands, design_of, single_commands
 from stylelora.studies.report_measures import columns, meaning_of, spoken
+from stylelora.studies.report_methods import covers, limits, method
 from stylelora.studies.report_outcome import Outcome, declared, outcome_of
 from stylelora.studies.report_pictures import as_jpeg, matrix_of, write_matrix
 from stylelora.studies.report_read import Reading, read_arms
@@ -27,7 +28,7 @@ from stylelora.studies.report_tables import (
     runs_table,
     trends_table,
 )
-from stylelora.studies.report_words import answer, compared, covers, endpoints_said, limits, method, setting
+from stylelora.studies.report_words import answer, compared, endpoints_said, setting
 
 
 def write_report(study: Study, folder: Path) -> Path:

@@ -89,7 +89,7 @@ def design_of(study: Study, found: Reading) -> Design:
         _varied(study, options),
         _meanings(options),
         {
-            name: label_of(value)
+            name: written(value)
             for name, value in options[0].items()
             if name != "seed_everything" and all(name in one and one[name] == value for one in options)
         },
@@ -138,6 +138,11 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def written(value: Any) -> str:
+    """Return an option's value as a command line takes it."""
+    return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else label_of(value)
 
 
 def read_notes(adapter: Path) -> dict[str, str]:
@@ -197,7 +202,7 @@ def _varied(study: Study, options: list[dict[str, Any]]) -> list[tuple[str, str,
             if all(len(one) == 1 for one in found.values()) and len(set.union(*found.values())) > 1
         ]
         for label, ones in of_level.items():
-            rows.append((factor, label, ", ".join(f"{name} {label_of(ones[0].get(name, 'default'))}" for name in own)))
+            rows.append((factor, label, ", ".join(f"{name} {written(ones[0].get(name, 'default'))}" for name in own)))
     return rows
 
 

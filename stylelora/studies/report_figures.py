@@ -57,7 +57,7 @@ def response(study: Study, found: Reading, outcome: Outcome) -> Figure:
     with _axes(3.4) as (figure, axes):
         if outcome.primary.measure in FROM_BASE:
             axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
-            axes.annotate("base", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+            axes.annotate(" base", (1, 0), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=9)
         for i, (name, arms) in enumerate(groups.items()):
             shift = (i - (len(groups) - 1) / 2) * min(0.16, 0.6 / len(groups))
             arms = sorted(arms, key=lambda arm: labels.index(arm.levels[factor]))

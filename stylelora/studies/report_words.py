@@ -1,19 +1,18 @@
-"""The sentences of a report: what was measured, what was found, and what it does not say."""
+"""The sentences of a report: what was done, and what was found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from stylelora.evaluation.summary import p_said
 from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_CHANGE
-from stylelora.metrics.style import STYLE_GAIN
-from stylelora.records import Estimate, Quantity
+from stylelora.records import Estimate
 from stylelora.runs.notes import shared_name
 from stylelora.studies.plan import Study, mixture, named
 from stylelora.studies.report_design import Design, alike, flat
-from stylelora.studies.report_measures import scales, spoken, units
+from stylelora.studies.report_measures import spoken
 from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient, declared, repeated
-from stylelora.studies.report_read import Arm, Reading
+from stylelora.studies.report_read import Reading
 
 MOST = 8  # differences said one by one
 
@@ -31,21 +30,6 @@ def compared(study: Study, outcome: Outcome) -> str:
     return "all pairs of arms"
 
 
-def covers(arms: Sequence[Arm], primary: Quantity | None) -> str:
-    """Return what intervals and p-values hold for, by the numbers of training seeds."""
-    seeds, others = sorted({len(arm.seeds) for arm in arms}), f"other {units(primary)} like these"
-    if seeds == [1]:
-        return (
-            f"Each arm has one training seed, so intervals and p-values hold for {others}, but for these very "
-            "adapters: another training of the same recipe may lie outside."
-        )
-    number = f"{seeds[0]} training seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} training seeds"
-    said = f"Each arm has {number}, so intervals and p-values hold for other training seeds and {others}."
-    if seeds[0] == 1:
-        said += " The interval of an arm with a single one holds for that adapter only."
-    return said
-
-
 def setting(study: Study, found: Reading, design: Design) -> str:
     """Return what was done, in a few sentences."""
     told, tested = design.facts, design.tested
@@ -53,9 +37,9 @@ def setting(study: Study, found: Reading, design: Design) -> str:
     pictures += f" at {told['resolution, px']} px" if "resolution, px" in told else ""
     arms = f"arms that differ in {' and '.join(found.factors)}" if len(found.arms) > 1 else "arm"
     said = (
-        f"{len(design.runs)} LoRAs of the {_plural('style', styles_of(found))} were trained on the "
-        f"{_plural('base', map(_base_said, bases_of(study)))}{pictures}, in {len(found.arms)} {arms}, "
-        f"with the {_plural('training seed', study.seeds)}."
+        f"{len(design.runs)} LoRAs of the {plural('style', styles_of(found))} were trained on the "
+        f"{plural('base', map(_base_said, bases_of(study)))}{pictures}, in {len(found.arms)} {arms}, "
+        f"with the {plural('training seed', study.seeds)}."
     )
     if "prompts" in tested:
         each = tested["pictures of each prompt"]
@@ -82,7 +66,8 @@ def _base_said(base: str) -> str:
     return "mini (the tiny Stable Diffusion for pictures of 64 px that comes with the code)" if base == "mini" else base
 
 
-def _plural(word: str, names: Iterable[object]) -> str:
+def plural(word: str, names: Iterable[object]) -> str:
+    """Return a word and names, the word in the plural if there are several."""
     names = list(names)
     return f"{word}{'s' * (len(names) > 1)} {', '.join(map(str, names))}"
 
@@ -122,80 +107,6 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     return [*said, *_cost_said(found, outcome)]
 
 
-def method(study: Study, found: Reading, outcome: Outcome, design: Design) -> list[str]:
-    """Return how pictures were made, and how intervals and p-values were computed."""
-    start, rule = (design.kept.get(f"model.{name}") for name in ("start", "keep"))
-    said = ["Prompts begin with the trigger words of the adapters that draw; the base gets them without."]
-    if start and float(start):
-        said.append(
-            f"The base alone draws the first {float(start):.0%} of the sampling steps; at their timesteps skill is 0."
-        )
-    if rule:
-        said.append(
-            f"Of each training the adapter of one epoch is kept and tested, by the rule `{rule}` of model.keep."
-            + " Its skill is measured on the same held-out pictures, so it is a little too good." * (rule != "last")
-        )
-    said += [
-        "Every arm draws the same prompts with the same seeds, so arms are compared picture by picture. The unit is "
-        "the prompt, or, for skill, the held-out picture; several pictures of a prompt count as one, by their mean."
-    ]
-    if max(len(arm.seeds) for arm in found.arms) > 1:
-        said.append(
-            "Intervals are of 95 %: the half-widths of the t intervals of training seeds and of prompts add in "
-            "quadrature, each with its own degrees of freedom (Zou and Donner 2008). Arms with the same training seeds "
-            "are paired by seed; of others, each arm's seeds add an error of their own. The p-value is the level at "
-            "which the interval reaches 0."
-        )
-    else:
-        said.append(
-            "Intervals are of 95 %, by an expanded percentile bootstrap over prompts (Hesterberg 2015); p-values of "
-            "differences are by flipping signs of the prompts' differences (Fisher 1935)."
-        )
-    if outcome.responses:
-        said.append(
-            "The trend is tested by the two-sided permutation test of Jonckheere and Terpstra on the adapters' means; "
-            "tau is Kendall's tau-b of level and mean. The change per level is the least-squares slope through the "
-            "arms' means, with levels counted 1, 2, 3."
-        )
-    said.append(
-        "p-values are adjusted by Holm's method over all comparisons of a kind that could be measured; something is "
-        f"shown if the adjusted p-value is at most {LEVEL:g}."
-    )
-    if study.margin is not None:
-        said.append(
-            f"Equality is tested by two one-sided tests against the margin of {study.margin:g} that the study's file "
-            "states, and adjusted by Holm among themselves. Undecided: neither a difference nor equality is shown."
-        )
-    return said
-
-
-def limits(study: Study, found: Reading, outcome: Outcome) -> list[str]:
-    """Return what the results do not say."""
-    said = [
-        covers(found.arms, outcome.primary),
-        f"All is measured on the {_plural('base', bases_of(study))} and the {_plural('style', styles_of(found))}: "
-        "others may answer otherwise.",
-        "The judges are networks, not people; a number says how a network sees the pictures below.",
-    ]
-    if outcome.scale:
-        said.append(
-            f"The scale of attainment, from the base to {scales(outcome)}, is treated as exact: intervals do not "
-            "cover its own error."
-        )
-    if small := [one for one in outcome.responses if one.trend.least > LEVEL]:
-        said.append(
-            f"With {_adapters(small[0])} adapters no trend can be shown: the smallest possible p-value is "
-            f"{small[0].trend.least:.2g}."
-        )
-    if any(arm.called(STYLE_GAIN.name) and not arm.ceilings for arm in found.arms):
-        said.append("What real pictures of the style would reach in style gain was not measured by these tests.")
-    if found.excluded:
-        said.append(f"{len(found.excluded)} of {len(study.runs)} runs are not counted; see what was left out.")
-    others = ", apart from the tests' own endpoints, which are adjusted within each test" * bool(study.together)
-    said.append(f"Only the primary metric is tested{others}. All other columns describe, and suggest what to ask next.")
-    return said
-
-
 def p_is(p_value: float) -> str:
     """Return a p-value as `p = 0.0123` or `p < 0.0001`."""
     said = p_said(p_value)
@@ -206,7 +117,8 @@ def _are(number: int) -> str:
     return "none is" if number == 0 else "1 is" if number == 1 else f"{number} are"
 
 
-def _adapters(one: Response) -> int:
+def adapters_of(one: Response) -> int:
+    """Return the number of adapters behind a trend."""
     return sum(len(arm.seeds) for arm in one.arms)
 
 
@@ -256,7 +168,7 @@ def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:
         said = f"{where}no monotone trend of {metric} along {study.trend} from {first} to {last} is shown"
     adjusted = f", {p_said(one.p_holm)} adjusted for {len(outcome.responses)} trends" * (len(outcome.responses) > 1)
     said = (
-        f"{said[0].upper()}{said[1:]} (Kendall's tau {one.trend.tau:.2f}, {_adapters(one)} adapters, "
+        f"{said[0].upper()}{said[1:]} (Kendall's tau {one.trend.tau:.2f}, {adapters_of(one)} adapters, "
         f"{p_is(one.trend.p_value)}{adjusted}); the change per level is {one.slope.value:.3f} "
         f"({interval(one.slope)})."
     )

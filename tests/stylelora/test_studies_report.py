@@ -22,7 +22,7 @@ from stylelora.studies.report_pictures import matrix_of
 from stylelora.studies.report_read import read_arms
 from stylelora.studies.report_tables import latex, tex
 from stylelora.studies.report_words import answer, p_is
-from tests.studies import RANK, SCORE, by_rank, noise, table_of, write_run, write_study
+from tests.studies import RANK, SCORE, by_rank, noise, said, table_of, write_run, write_study
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_report_is_whole(home):
     assert names == {"report.html", "report.md", "report.json", "table.csv", "table.tex", "pictures.png"} | figures
     assert sum((home / "one" / name).stat().st_size for name in names) < 1_000_000
     text = page.read_text()
-    for said in (
+    for words in (
         "How large must the rank be?",
         "A rank of 16 is enough.",
         "Rank 4 loses &lt;content&gt; &amp; style.",
@@ -68,7 +68,7 @@ def test_the_report_is_whole(home):
         "2.13.0",
         "CC0-1.0",
     ):
-        assert said in text, said
+        assert words in text, words
     assert "rank_16" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL), "a folder's name is no label"
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text), "the page needs no other file"
     ids = re.findall(r' id="([^"]+)"', text)
@@ -115,6 +115,16 @@ def test_the_design_has_the_recipe_of_the_trainings(home):
     want |= {"learning rate": "0.001", "schedule": "shape linear; decay 0.8", "batch size": "16", "epochs": "9"}
     assert {name: facts[name] for name in want} == want
     assert facts["steps in all"] == "136", "the kept epoch is the fourth of eight, after 68 steps"
+
+
+def test_steps_of_the_kept_epochs_are_told_if_they_differ_and_lists_as_they_are_typed(home):
+    text = RANK.replace("model.alpha: 4}", "model.target_modules: [to_q, conv1]}") + "options: {model.keep: skill}\n"
+    study = write_study(home, text, gain=by_rank)
+    assert "model.rank 4, model.target_modules [to_q, conv1]" in repr(design_of(study, read_arms(study)).varied)
+    assert "Kept adapters have had" not in said(study)
+    notes = {"ss_steps": "17", "style": "ink"}
+    save_file({"a": torch.zeros(1)}, study.runs[0].adapter, notes)
+    assert "Kept adapters have had 17 to 68 steps" in said(study)
 
 
 def test_arms_that_ended_with_the_same_adapters_are_named(home):
