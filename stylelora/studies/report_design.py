@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stylelora.console.screens import options_of
@@ -13,7 +12,7 @@ from stylelora.metrics.skill import SKILL
 from stylelora.runs.pictures import read_lines
 from stylelora.runs.result import read_result
 from stylelora.studies.plan import Run, Study, label_of
-from stylelora.studies.report_read import Reading
+from stylelora.studies.report_read import Reading, read_notes
 
 #: Note in a LoRA file -> what the report calls it.
 NOTES = {
@@ -143,16 +142,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def written(value: Any) -> str:
     """Return an option's value as a command line takes it."""
     return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else label_of(value)
-
-
-def read_notes(adapter: Path) -> dict[str, str]:
-    """Return the notes in a LoRA file; none if there is no file any more."""
-    from safetensors import safe_open
-
-    if not adapter.is_file():
-        return {}
-    with safe_open(adapter, "pt") as opened:
-        return opened.metadata() or {}
 
 
 def _recipe(run: Run, notes: dict[str, str], result: dict[str, Any]) -> dict[str, str]:

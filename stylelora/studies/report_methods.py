@@ -32,7 +32,10 @@ def covers(arms: Sequence[Arm], primary: Quantity | None) -> str:
 def method(study: Study, found: Reading, outcome: Outcome, design: Design) -> list[str]:
     """Return how pictures were made, and how intervals and p-values were computed."""
     start, rule = (design.kept.get(f"model.{name}") for name in ("start", "keep"))
-    said = ["Prompts begin with the trigger words of the adapters that draw; the base gets them without."]
+    said = [
+        "Prompts are the trigger words of the adapters that draw, and the content, whatever else their captions said; "
+        "the base gets the content alone."
+    ]
     if start and float(start):
         said.append(
             f"The base alone draws the first {float(start):.0%} of the sampling steps; at their timesteps skill is 0."
@@ -40,14 +43,9 @@ def method(study: Study, found: Reading, outcome: Outcome, design: Design) -> li
     if rule:
         said.append(
             f"Of each training the adapter of one epoch is kept and tested, by the rule `{rule}` of model.keep."
-            + " Its skill is measured on the same held-out pictures, so it is a little too good." * (rule != "last")
+            + " Skill and nearness to the style are measured with the held-out pictures that it goes by, so both are a "
+            "little too good." * (rule != "last")
         )
-        steps = sorted({int(run["steps"]) for run in design.runs.values() if run["steps"]})
-        if len(steps) > 1:
-            said.append(
-                f"Kept adapters have had {steps[0]} to {steps[-1]} steps, each its own number (see the table of runs): "
-                "arms are compared at their best epochs, not at equal training."
-            )
     said += [
         "Every arm draws the same prompts with the same seeds, so arms are compared picture by picture. The unit is "
         "the prompt, or, for skill, the held-out picture; several pictures of a prompt count as one, by their mean."

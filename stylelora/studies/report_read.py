@@ -50,6 +50,12 @@ class Arm:
         """Return its training seeds."""
         return [test.runs[0].seed for test in self.tests]
 
+    @property
+    def steps(self) -> list[int]:
+        """Return the steps that its adapters were trained for until they were kept; none of tests of several."""
+        runs = [run for test in self.tests for run in test.runs if len(test.runs) == 1]
+        return [int(steps) for run in runs if (steps := read_notes(run.adapter).get("ss_steps"))]
+
     def called(self, name: str) -> list[Quantity]:
         """Return its quantities of its own styles that a name means; not those of a single timestep."""
         return [one for one in self.series if is_called(one, name) and is_of(one, self.styles) and not one.at]
@@ -142,6 +148,16 @@ def read_arms(study: Study) -> Reading:
         if factor in factors:
             factors[factor] = [label for label in labels if label in factors[factor]]
     return Reading(arms, done[0][1].conditions[BASE], excluded, factors)
+
+
+def read_notes(adapter: Path) -> dict[str, str]:
+    """Return the notes in a LoRA file; none if there is no file any more."""
+    from safetensors import safe_open
+
+    if not adapter.is_file():
+        return {}
+    with safe_open(adapter, "pt") as opened:
+        return opened.metadata() or {}
 
 
 def why_not(folder: Path, what: str) -> str | None:

@@ -19,13 +19,20 @@ Table = tuple[list[str], list[list[str]]]
 def arms_table(found: Reading, outcome: Outcome) -> Table:
     """Return a row for the base and for each arm: its levels, training seeds, and means with intervals."""
     shown, factors = columns(found, outcome.primary), list(found.factors)
-    heading = [*factors, "training seeds", *map(spoken, shown)]
+    known = any(arm.steps for arm in found.arms)
+    heading = [*factors, "training seeds", *["steps of the kept adapters"] * known, *map(spoken, shown)]
     base = [cell(found.base[one].mean if one in found.base else None) for one in shown]
-    rows = [["base, no adapter", *[""] * (len(factors) - 1), "-", *base]]
+    rows = [["base, no adapter", *[""] * (len(factors) - 1), "-", *["-"] * known, *base]]
     for arm in found.arms:
         levels = [short(factor, label) for factor, label in arm.levels.items()]
-        rows.append([*levels, ", ".join(map(str, arm.seeds)), *map(cell, map(arm.mean, shown))])
+        steps = [range_said(arm.steps)] * known
+        rows.append([*levels, ", ".join(map(str, arm.seeds)), *steps, *map(cell, map(arm.mean, shown))])
     return heading, rows
+
+
+def range_said(numbers: Sequence[int]) -> str:
+    """Return the lowest and highest of numbers, or the one that they are, as text."""
+    return " to ".join(map(str, sorted({min(numbers), max(numbers)}))) if numbers else ""
 
 
 def differences_table(study: Study, outcome: Outcome) -> Table:

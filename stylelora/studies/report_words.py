@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from stylelora.evaluation.summary import p_said
 from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_CHANGE
 from stylelora.records import Estimate
@@ -13,8 +15,10 @@ from stylelora.studies.report_design import Design, alike, flat
 from stylelora.studies.report_measures import spoken
 from stylelora.studies.report_outcome import LEVEL, Difference, Outcome, Response, Sufficient, declared, repeated
 from stylelora.studies.report_read import Reading
+from stylelora.studies.report_tables import range_said
 
 MOST = 8  # differences said one by one
+UNEQUAL = 2  # times as many steps are a difference to be warned of
 
 
 def compared(study: Study, outcome: Outcome) -> str:
@@ -34,7 +38,7 @@ def setting(study: Study, found: Reading, design: Design) -> str:
     """Return what was done, in a few sentences."""
     told, tested = design.facts, design.tested
     pictures = f" from {told['pictures trained on']} pictures" if "pictures trained on" in told else ""
-    pictures += f" at {told['resolution, px']} px" if "resolution, px" in told else ""
+    pictures += f", at a training resolution of {told['resolution, px']} px" if "resolution, px" in told else ""
     arms = f"arms that differ in {' and '.join(found.factors)}" if len(found.arms) > 1 else "arm"
     said = (
         f"{len(design.runs)} LoRAs of the {plural('style', styles_of(found))} were trained on the "
@@ -104,7 +108,7 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
         for test, one, estimate in declared(study, found, outcome)
         if one.p_holm is not None and one.quantity.measure != outcome.primary.measure
     ]
-    return [*said, *_cost_said(found, outcome)]
+    return [*said, *_cost_said(found, outcome), *_steps_said(found)]
 
 
 def p_is(p_value: float) -> str:
@@ -156,6 +160,17 @@ def _cost_said(found: Reading, outcome: Outcome) -> Iterator[str]:
         f"What it costs the content, by the change of the CLIP score from the base's: {numbers}{rest}. This is "
         "secondary: it is not tested, and its intervals are not corrected for their number."
     )
+
+
+def _steps_said(found: Reading) -> Iterator[str]:
+    """Yield a warning if some arms' adapters were kept after a multiple of the steps of others."""
+    arms = sorted((arm for arm in found.arms if arm.steps), key=lambda arm: np.mean(arm.steps))
+    if arms and np.mean(arms[-1].steps) >= UNEQUAL * np.mean(arms[0].steps):
+        least, most = (f"{range_said(arm.steps)} steps with {arm.label}" for arm in (arms[0], arms[-1]))
+        yield (
+            f"The adapters that were kept differ in how long they were trained, from {least} to {most}; the table of "
+            "arms has all. So a difference between arms may be one of training length."
+        )
 
 
 def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:

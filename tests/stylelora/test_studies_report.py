@@ -20,7 +20,7 @@ from stylelora.studies.report_design import design_of
 from stylelora.studies.report_outcome import outcome_of
 from stylelora.studies.report_pictures import matrix_of
 from stylelora.studies.report_read import read_arms
-from stylelora.studies.report_tables import latex, tex
+from stylelora.studies.report_tables import arms_table, latex, tex
 from stylelora.studies.report_words import answer, p_is
 from tests.studies import RANK, SCORE, by_rank, noise, said, table_of, write_run, write_study
 
@@ -117,14 +117,23 @@ def test_the_design_has_the_recipe_of_the_trainings(home):
     assert facts["steps in all"] == "136", "the kept epoch is the fourth of eight, after 68 steps"
 
 
-def test_steps_of_the_kept_epochs_are_told_if_they_differ_and_lists_as_they_are_typed(home):
-    text = RANK.replace("model.alpha: 4}", "model.target_modules: [to_q, conv1]}") + "options: {model.keep: skill}\n"
-    study = write_study(home, text, gain=by_rank)
+def test_an_arm_that_was_trained_for_a_fraction_of_the_others_steps_is_told(home):
+    study = write_study(home, gain=by_rank)
+    assert "may be one of training length" not in said(study)
+    for run in study.runs[:2]:
+        save_file({"a": torch.zeros(1)}, run.adapter, {"ss_steps": str(17 * run.seed + 17), "style": "ink"})
+    found = read_arms(study)
+    heading, rows = arms_table(found, outcome_of(study, found))
+    place = heading.index("steps of the kept adapters")
+    assert [row[place] for row in rows] == ["-", "17 to 68", "68", "68"]
+    assert "may be one of training length" not in said(study), "on average they have more than half of the steps"
+    save_file({"a": torch.zeros(1)}, study.runs[2].adapter, {"ss_steps": "17", "style": "ink"})
+    assert "from 17 to 34 steps with rank 4 to 68 steps with rank" in said(study)
+
+
+def test_lists_of_options_are_said_as_they_are_typed(home):
+    study = write_study(home, RANK.replace("model.alpha: 4}", "model.target_modules: [to_q, conv1]}"), gain=by_rank)
     assert "model.rank 4, model.target_modules [to_q, conv1]" in repr(design_of(study, read_arms(study)).varied)
-    assert "Kept adapters have had" not in said(study)
-    notes = {"ss_steps": "17", "style": "ink"}
-    save_file({"a": torch.zeros(1)}, study.runs[0].adapter, notes)
-    assert "Kept adapters have had 17 to 68 steps" in said(study)
 
 
 def test_arms_that_ended_with_the_same_adapters_are_named(home):
