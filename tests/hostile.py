@@ -6,13 +6,12 @@ import stat
 
 import numpy as np
 from PIL import Image, PngImagePlugin
-from PIL import __version__ as PILLOW
 
 from tests.crafted import SRGB, chunk, icc_profile, interlaced_png, png, tiff
 
 WIDTH, HEIGHT = 40, 24
 ORIENTATION, STRIP_OFFSETS = 0x0112, 0x0111  # tags of EXIF and TIFF
-READS_YCBCR = int(PILLOW.split(".")[0]) >= 13  # an uncompressed TIFF; older ones call it cut short
+READS_YCBCR = int(Image.__version__.split(".")[0]) >= 13  # an uncompressed TIFF; older ones call it cut short
 
 
 def pattern(height=HEIGHT, width=WIDTH):
