@@ -191,13 +191,13 @@ def _trend_said(study: Study, outcome: Outcome, one: Response) -> str:
 
 
 def _sufficient_said(study: Study, one: Sufficient) -> str:
-    where, last = f"With {named(one.others)}, " if one.others else "", f"{one.factor} {one.last}"
+    where = f"With {named(one.others)}, " if one.others else ""
     if one.level is None:
-        said = f"{where}no lower {one.factor} is shown to equal {last} to within {study.margin:g}."
+        said = f"{where}no level of {one.factor} below {one.last} is shown to equal it to within {study.margin:g}."
     else:
         said = (
-            f"{where}the lowest {one.factor} that is shown to equal {last} to within {study.margin:g}, as are all "
-            f"between, is {one.level}."
+            f"{where}the lowest level of {one.factor} that is shown to equal {one.last} to within {study.margin:g}, as "
+            f"are all between, is {one.level}."
         )
     return said[0].upper() + said[1:]
 

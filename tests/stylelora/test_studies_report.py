@@ -56,7 +56,7 @@ def test_the_report_is_whole(home):
         "Rank 4 loses &lt;content&gt; &amp; style.",
         "Attainment rises along rank from 4 to 64",
         "the two are equal to within 0.1",
-        "The lowest rank that is shown to equal rank 64 to within 0.1, as are all between, is 16",
+        "The lowest level of rank that is shown to equal 64 to within 0.1, as are all between, is 16",
         "9 LoRAs of the style ink were trained on the base mini (",
         "from 71 pictures, in 3 arms that differ in rank, with the training seeds 0, 1, 2.",
         "Each arm drew 20 prompts, 1 picture of each, such as thing 0, thing 1, thing 2.",
