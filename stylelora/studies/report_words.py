@@ -101,13 +101,16 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     said += [_difference_said(study, outcome, one) for one in shown[:MOST]]
     if len(shown) > MOST:
         said.append(f"The table of differences has the other {len(shown) - MOST}.")
-    said += [
+    endpoints = [
         f"In the test of {test.label}, {spoken(one.quantity)} of {mixture(one.condition)} is "
         f"{one.difference:.3f}{f' ({interval(estimate)})' * bool(estimate)}; {p_is(one.p_holm)}, adjusted over the "
         "endpoints of the test."
         for test, one, estimate in declared(study, found, outcome)
         if one.p_holm is not None and one.quantity.measure != outcome.primary.measure
     ]
+    if len(endpoints) > MOST:
+        endpoints = [f"The tests themselves declare {len(endpoints)} endpoints; a table below has them."]
+    said += endpoints
     return [*said, *_cost_said(found, outcome), *_steps_said(found)]
 
 
