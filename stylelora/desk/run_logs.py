@@ -90,9 +90,12 @@ def _events(file: Path) -> Iterator[tuple[int, str, float]]:
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
+    size = file.stat().st_size
     with file.open("rb") as records:
         while len(head := records.read(12)) == 12:
             (length,) = struct.unpack("<Q", head[:8])
+            if length > size:  # it was damaged, or is being written
+                return
             if length > LONGEST:
                 records.seek(length + 4, 1)
                 continue

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import shutil
+import struct
 
 import pytest
 from filelock import FileLock
@@ -206,13 +207,15 @@ def test_files_that_links_bring_in_are_left_out(ink):
         '{"metrics": 5, "status": [1], "model": {"init_args": {"keep_share": "x"}}}',
     ],
 )
-def test_whatever_stands_in_the_files_nothing_is_raised(ink, damage):
+@pytest.mark.parametrize("record", [b"\xff" * 60, bytes(60), bytes(range(100, 160))], ids=["ones", "zeros", "letters"])
+def test_whatever_stands_in_the_files_nothing_is_raised(ink, damage, record):
     for name in ("result.json", "config.yaml", "clip_score.jsonl"):
         (ink / name).write_text(damage)
     (ink / "ink.safetensors").write_text(damage)
     [log] = ink.glob("events*")
+    first = 16 + struct.unpack("<Q", log.read_bytes()[:8])[0]  # where the second record begins, with its length
     content = bytearray(log.read_bytes())
-    content[200:260] = os.urandom(60)
+    content[first : first + 60] = record
     log.write_bytes(content)
     view = read(ink)
     assert words.state(view) and words.about(view) is not None
