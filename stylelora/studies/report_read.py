@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Arm:
         """Return its training seeds."""
         return [test.runs[0].seed for test in self.tests]
 
-    @property
+    @functools.cached_property
     def steps(self) -> list[int]:
         """Return the steps that its adapters were trained for until they were kept; none of tests of several."""
         runs = [run for test in self.tests for run in test.runs if len(test.runs) == 1]
