@@ -36,6 +36,7 @@ from stylelora.texts import check_is_folder
 
 log = logging.getLogger(__name__)
 IN_MEMORY = 64 * 2**20  # bytes of latents and texts: some 180 pictures of 512 px, 1300 of mini's
+WORTH = 0.5  # share of a set that has to fit into it; of less, reading is hardly spared
 
 
 class StyleDataModule(L.LightningDataModule):
@@ -43,7 +44,8 @@ class StyleDataModule(L.LightningDataModule):
 
     A style sets the class attribute; the rest is here. Pictures are scaled and cropped to a size, encoded once with the
     base's autoencoder, and split by the hash of their content. The base is the one the model names. Batches are read
-    from the cache as they are needed; beyond 64 MiB memory does not grow with the set.
+    from the cache as they are needed; what is read stays in memory up to 64 MiB, and not at all of sets that are more
+    than twice as large.
 
     Args:
         root: folder of pictures and captions; captions in `metadata.jsonl` or in `.txt` files beside the pictures;
@@ -232,7 +234,10 @@ class StyleDataModule(L.LightningDataModule):
         del stage
         self.dataset.share()
         self.prior.share()
-        self.encoded = self._open_cache(in_memory=IN_MEMORY)
+        self.encoded = self._open_cache()
+        fits = self.dataset.entry_bytes(self.encoded) * WORTH <= IN_MEMORY
+        self.in_memory = IN_MEMORY if fits else 0
+        self.encoded = self._open_cache(in_memory=self.in_memory)
 
     def _open_cache(self, device: torch.device | str | None = None, in_memory: int = 0) -> Cache:
         module = self.trainer.lightning_module
@@ -260,7 +265,7 @@ class StyleDataModule(L.LightningDataModule):
         dataset, world, rank = self.dataset, self.trainer.world_size, self.trainer.global_rank
         buckets, seed = [dataset.sizes["train"][i] for i in dataset.samples], int(os.environ.get("PL_GLOBAL_SEED", 0))
         # workers must not touch the GPU
-        cache = self._open_cache("cpu", IN_MEMORY // self.num_workers) if self.num_workers else self.encoded
+        cache = self._open_cache("cpu", self.in_memory // self.num_workers) if self.num_workers else self.encoded
         return TrainingLoader(
             TrainingBatches(dataset, self.prior, cache, seed),
             self.batch_size,

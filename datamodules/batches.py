@@ -58,7 +58,8 @@ class EpochSampler(DistributedSampler):
             if len(batch) == self.batch:
                 order += batch
                 batch.clear()
-        return iter([Sample.of(row, self.epoch) for row in order[self.rank :: self.num_replicas]])
+        epoch = self.epoch  # samples are made one at a time, for each takes 0.2 kB
+        return (Sample.of(row, epoch) for row in order[self.rank :: self.num_replicas])
 
     def __len__(self) -> int:
         """Return the number of samples of this process."""

@@ -173,6 +173,15 @@ class StyleDataset:
                 if side == "train" and self.flip:
                     yield picture, self.view(side, index, flip=True)
 
+    def entry_bytes(self, cache: Cache) -> int:
+        """Return about how many bytes the cached entries of all pictures take: as many for each as for the first."""
+        view = self.view("train", 0)
+        tensors = [*cache.latent(self.train[0], view).values()]
+        if cache.keeps_texts:
+            tensors.append(cache.text(self.wording.variants(self.train[0].texts)[0]))
+        count = len(self.train) * (1 + self.flip) + len(self.held_out)
+        return count * sum(tensor.nbytes for tensor in tensors)
+
     def captions(self) -> list[str]:
         """Return every caption that the text encoder may have to encode."""
         shown = [caption for picture in self.train for caption in self.wording.variants(picture.texts)]

@@ -130,8 +130,9 @@ class StyleContract:
         assert rows_of(loader, epoch=1) != first
         assert rows_of(loader) == first
 
-    def test_no_more_than_a_bound_of_what_was_read_stays_in_memory(self, build, monkeypatch):
-        monkeypatch.setattr("datamodules.base.IN_MEMORY", bound := 100_000)
+    def test_no_more_than_a_bound_of_what_was_read_stays_in_memory(self, build, data, monkeypatch):
+        bound = round(data.dataset.entry_bytes(data.encoded) * 0.6)
+        monkeypatch.setattr("datamodules.base.IN_MEMORY", bound)
         before = {id(one) for one in gc.get_objects()}
         data = build()
         for loader in (data.train_dataloader(), *data.val_dataloader()):
@@ -140,7 +141,18 @@ class StyleContract:
         del batch
         gc.collect()
         left = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and id(one) not in before]
-        assert bound / 2 < sum(one.nbytes for one in left) < bound + 4000
+        assert bound / 2 < sum(one.nbytes for one in left) < bound + 20_000, "and the last entry read"
+
+    def test_nothing_stays_in_memory_of_a_set_of_which_little_would_fit(self, build, monkeypatch):
+        whole = build()
+        size = whole.dataset.entry_bytes(whole.encoded)
+        assert size == self.pictures * 4 * (2 * 4 * 8 * 8 + 77 * 32), "float32 mean, deviation and text of each"
+        for bound, kept in ((size // 2 + 1, True), (size // 2 - 1, False)):
+            monkeypatch.setattr("datamodules.base.IN_MEMORY", bound)
+            data = build()
+            path = data.encoded.text_path("")
+            first, again = data.encoded.text(""), data.encoded.text("")
+            assert path.is_file() and (first is again) == kept
 
     def test_buckets(self, build, shapes, caplog):
         with caplog.at_level(logging.WARNING):
