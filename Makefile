@@ -30,6 +30,7 @@ docs: $(READY)  ## the manual as a site: build/site/index.html, which needs no n
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 studies: $(READY)  ## all studies on the embedded base, hours of work: what has no result yet is run
+	$(PYTHON) -m benchmarks.mini.untuned
 	for file in configs/ablations/*/study.yaml; do $(PYTHON) cli.py study $$file || exit 1; done
 
 bench: $(READY)  ## time training and sampling beside public scripts: build/speed.json and its table

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from stylelora.base.conditioning import Conditioning, predict
 from stylelora.lora.inject import adapter_parameters, inject_lora
 from stylelora.precision import BaseDType, cast_frozen
 
@@ -141,7 +142,7 @@ def peak_bytes(settings: Settings) -> int:
         with Peak() as peak:
             peak.count([*unet.parameters()])
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.mixed):
-                out = unet(latents.to(unet.dtype), times, text.to(unet.dtype)).sample
+                out = predict(unet, latents, times, Conditioning(text))
             (out.float() - latents).square().mean().backward()
     return peak.most + moments
 

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.speed import __main__ as program
-from benchmarks.speed import table, training
+from benchmarks.speed import launches, table, training
 from benchmarks.speed.bases import Parts
 from benchmarks.speed.clocks import Settings, operations
+from benchmarks.speed.launches import Launches
 from benchmarks.speed.loops import DIFFUSERS, KOHYA, Loop, Options
 from benchmarks.speed.ours import Ours
 from benchmarks.speed.pictures import Captioned, make_pictures
@@ -122,6 +123,27 @@ def test_a_step_takes_the_operations_of_its_adapters_besides(parts, root):
         given = loop.given(next(loop.batches))
         counted[rank] = operations(lambda loop=loop, given=given: loop.loss(**given).backward())
     assert counted[6] - counted[4] == counted[4] - counted[2] > 0
+
+
+def test_launches_are_what_computes_or_copies():
+    x, w = torch.randn(4, 6), torch.randn(6, 3)
+    with Launches() as mode:
+        y = (x @ w).view(2, 6).T.detach()
+        torch.empty_like(y)
+        torch._foreach_add_([x, w], 1.0)
+        y.to(torch.bfloat16)
+    assert mode.count == {"mm": 1, "_foreach_add_": 1, "_to_copy": 1}
+
+
+def test_a_step_of_ours_in_half_precision_launches_least(base, tmp_path):
+    bench, found = training.Bench(str(base), tmp_path, SETTINGS, 1, float("inf")), []
+    launches.launches(bench, lambda some: found.__setitem__(slice(None), some))
+    half, whole = (one["operations"] for one in found)
+    for name in ("diffusers", "kohya"):
+        assert half["ours"]["all"] < 0.6 * half[name]["all"] and whole["ours"]["all"] < 0.8 * whole[name]["all"]
+        assert half[name]["casts"] > 100 > 20 > half["ours"]["casts"] > 0
+    text = table.launches(found, {})
+    assert f"| bf16, this program | {half['ours']['all']} | {half['ours']['casts']} | 1.00 |" in text
 
 
 def test_loops_take_turns_and_every_block_counts(base, parts, root, tmp_path, monkeypatch):

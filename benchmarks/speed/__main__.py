@@ -15,7 +15,7 @@ from typing import Any
 import diffusers
 import torch
 
-from benchmarks.speed import desk, runs, sampling, table, training
+from benchmarks.speed import desk, launches, runs, sampling, table, training
 from benchmarks.speed.bases import prepare_base
 from benchmarks.speed.clocks import PRECISIONS, Settings, ceilings, free, machine
 from stylelora.console import quiet
@@ -46,6 +46,7 @@ SECTIONS = {
     "run": runs.run,
     "pictures": runs.pictures,
     "counted": runs.counted,
+    "launches": launches.launches,
     "desk": desk.desk,
 }
 
@@ -55,7 +56,7 @@ def usual(base: str, device: str) -> list[str]:
     mini, cuda = base == "mini", device == "cuda"
     suits = {"run": mini and not cuda, "pictures": mini and not cuda, "compiled": cuda, "start": not cuda}
     suits["desk"] = mini and not cuda
-    suits["counted"] = base == "sd15" and not cuda
+    suits["counted"] = suits["launches"] = base == "sd15" and not cuda
     return [name for name in SECTIONS if suits.get(name, True)]
 
 

@@ -121,6 +121,18 @@ def counted(found: list[dict], result: dict) -> str:
 
 
 @renders
+def launches(found: list[dict], result: dict) -> str:
+    """How many operations a step gives to the device."""
+    del result
+    body = []
+    for one in found:
+        ours, precision = one["operations"]["ours"]["all"], one["settings"]["precision"]
+        for name, of in one["operations"].items():
+            body.append([f"{precision}, {NAMES[name]}", of["all"], of["casts"], f"{of['all'] / ours:.2f}"])
+    return rows(["operations of a step of one picture", "all", "casts among them", "of ours"], body)
+
+
+@renders
 def gains(found: dict, result: dict) -> str:
     """What each gain is worth: one after another, then each alone."""
     del result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,11 @@ def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -
         x: noisy latents, float (B, C, H, W); cast to the UNet's dtype.
         t: timesteps, int (B,), or a scalar () shared by the batch.
         conditioning: conditioning of the B images; cast likewise.
+
+    A UNet in half precision computes in it, as in diffusers' pipelines, also inside autocast, which would cast the
+    inputs and weights of each normalisation to float32 and what follows back: two fifths of all operations.
     """
     dtype = next((one.dtype for one in unet.parameters()), x.dtype)  # `unet.dtype` walks through all modules
-    return unet(x.to(dtype), t, encoder_hidden_states=conditioning.text.to(dtype)).sample
+    half = dtype in (torch.bfloat16, torch.float16)
+    with torch.autocast(x.device.type, enabled=False) if half else nullcontext():
+        return unet(x.to(dtype), t, encoder_hidden_states=conditioning.text.to(dtype)).sample

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from stylelora.lora.dropout import add_dropout
-from stylelora.lora.forward import Sum
+from stylelora.lora.dropout import Dropout
+from stylelora.lora.forward import CastAhead, Sum
 from stylelora.lora.options import MOST_RANK, LoraOptions, matches, untied
 from stylelora.lora.start import start_at_principal, start_at_zero
 from stylelora.records import InputError
@@ -91,8 +91,8 @@ def inject_lora(
     if options.init_lora_weights == "pissa":
         start_at_principal(layers, ADAPTER)
     for layer in layers.values():
-        layer.lora_variant[ADAPTER] = Sum()
-    add_dropout([layer.lora_A[ADAPTER] for layer in layers.values()], options.rank_dropout, options.module_dropout)
+        layer.lora_variant[ADAPTER] = Sum(layer, Dropout(options.rank_dropout, options.module_dropout))
+    CastAhead(model, [one[ADAPTER] for layer in layers.values() for one in (layer.lora_A, layer.lora_B)])
     return names
 
 

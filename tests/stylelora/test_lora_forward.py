@@ -1,10 +1,14 @@
-"""The adapter's forward pass gives what PEFT's own does, with fewer passes over the outputs."""
+"""The adapter's forward pass gives what PEFT's own does, with fewer passes over its inputs and outputs."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from benchmarks.memory import as_on_cuda
+from stylelora.base.conditioning import Conditioning, predict
 from stylelora.base.load import load_unet
 from stylelora.lora.inject import adapted_modules, adapter_disabled, adapter_parameters, inject_lora
+from stylelora.precision import cast_frozen
 from tests.counting import Operations
 from tests.tiny_sd import disturb, training_batch
 
@@ -44,6 +48,7 @@ def test_loss_and_gradients_are_those_of_peft(tiny_sd, alpha, dtype, mixed, rtol
         base = loss(unet, mixed).item()
     for layer in adapted_modules(unet).values():
         layer.lora_variant.clear()
+        layer.cast_input_dtype_enabled = True
     theirs, reference = step(unet, mixed)
     assert abs(ours - base) > 0.01 * base, "the adapter counts"
     assert ours == pytest.approx(theirs, rel=rtol)
@@ -64,3 +69,64 @@ def test_an_adapter_costs_a_linear_layer_two_products_and_no_other_pass(tiny_sd)
     assert more["add"] == len(layers) - linear, "convolutions add in a pass of their own"
     assert more["_to_copy"] == 0
     assert more["convolution"] == 2 * (len(layers) - linear)
+
+
+def half_step(unet, mixed=True):
+    """A training step of a base in bfloat16, as `fit` makes it."""
+    batch = training_batch()
+    unet.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        predicted = predict(unet, batch["mean"], T, Conditioning(batch["text"]))
+    predicted.float().square().mean().backward()
+    return predicted.detach(), [one.grad for one in adapter_parameters(unet)]
+
+
+def flat(tensors):
+    return torch.cat([one.flatten() for one in tensors])
+
+
+def half(base):
+    unet = adapted(base, 4.0)
+    cast_frozen(unet, "bfloat16")
+    return unet.train()
+
+
+def test_a_base_in_half_precision_casts_all_weights_of_the_adapter_at_once(tiny_sd):
+    """Autocast casts each weight, and each normalisation's input and weights: an operation each, and one back."""
+    unet = half(tiny_sd)
+    half_step(unet)
+    with Operations() as ours:
+        half_step(unet)
+    with adapter_disabled(unet), torch.no_grad(), Operations() as base:
+        predict(unet, training_batch()["mean"], T, Conditioning(training_batch()["text"]))
+    assert ours.count["_foreach_copy_"] == 2, "weights, and their gradients"
+    assert ours.count["_to_copy"] <= base.count["_to_copy"] + 3, "the prediction to float32 and its gradient back"
+    assert base.count["_to_copy"] <= 4, "latents, texts, timesteps"
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_cast_at_once_or_one_by_one_predictions_and_gradients_are_the_same_bits(tiny_sd, checkpointing):
+    unet = half(tiny_sd)
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
+    predicted, gradients = half_step(unet)
+    assert {one.dtype for one in gradients} == {torch.float32}
+    assert flat(gradients).norm() > 0
+    assert not any("cast" in module.__dict__ for module in unet.modules()), "nothing stays"
+    unet._forward_pre_hooks.clear()
+    one_by_one = half_step(unet)
+    assert torch.equal(predicted, one_by_one[0])
+    assert all(map(torch.equal, gradients, one_by_one[1]))
+
+
+def test_a_base_in_half_precision_is_as_exact_without_autocast(tiny_sd, monkeypatch):
+    unet, exact = half(tiny_sd), adapted(tiny_sd, 4.0).train()
+    predicted, gradients = half_step(unet)
+    true, of_true = half_step(exact, mixed=False)
+    for name in ("group_norm", "layer_norm"):
+        monkeypatch.setattr(F, name, as_on_cuda(getattr(F, name)))
+    _, of_mixed = step(unet, mixed=True)
+    errors = [flat(of_true) - one for one in (flat(gradients), of_mixed)]
+    assert errors[0].norm() < 1.2 * errors[1].norm()
+    assert (predicted - true).norm() < 0.02 * true.norm()
+    assert not torch.equal(flat(gradients), of_mixed), "else autocast was on"

@@ -224,7 +224,9 @@ def test_contradictions_are_refused(base, options, sentence):
         injected(base, **options)
 
 
-def test_defaults_are_peft_alone(base):
-    unet = injected(base)
-    assert not any(module._forward_hooks for module in unet.modules())
+def test_defaults_draw_nothing_and_move_nothing(base):
+    unet = injected(base).train()
+    before = torch.get_rng_state()
+    predict(unet)
+    assert torch.equal(torch.get_rng_state(), before), "no dropout"
     assert not any("initial" in name for name in unet.state_dict())
