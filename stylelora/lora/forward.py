@@ -79,17 +79,17 @@ class CastAhead:
         model.register_forward_hook(self._forget, always_call=True)
 
     def _cast(self, model: nn.Module, _: tuple) -> None:
+        if torch.compiler.is_compiling():  # joins operations itself
+            return
         frozen = next(model.parameters())
         if frozen.dtype == self.weights[0].weight.dtype or torch.is_autocast_enabled(frozen.device.type):
-            return
-        if torch.compiler.is_compiling():  # joins operations itself
             return
         cast = _Cast.apply(frozen.dtype, *(layer.weight for layer in self.weights))
         for layer, weight in zip(self.weights, cast, strict=True):
             layer.cast = weight
 
     def _forget(self, *_: Any) -> None:
-        for layer in self.weights:
+        for layer in [] if torch.compiler.is_compiling() else self.weights:
             layer.__dict__.pop("cast", None)
 
 
