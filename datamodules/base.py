@@ -90,7 +90,7 @@ class StyleDataModule(L.LightningDataModule):
         upscale_interpolation: interpolation that enlarges them again after source_size.
         cache: folder for cached latents and text embeddings.
         num_workers: processes that read batches ahead; 0 reads between the steps, half a millisecond per picture on a
-            local disk; what fits into 64 MiB, some 180 pictures of 512 px, is read once.
+            local disk; sets of 64 MiB, some 180 pictures of 512 px, are read once.
     """
 
     style: Style | None = None

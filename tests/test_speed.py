@@ -140,7 +140,7 @@ def test_a_step_of_ours_in_half_precision_launches_least(base, tmp_path):
     launches.launches(bench, lambda some: found.__setitem__(slice(None), some))
     half, whole = (one["operations"] for one in found)
     for name in ("diffusers", "kohya"):
-        assert half["ours"]["all"] < 0.6 * half[name]["all"] and whole["ours"]["all"] < 0.8 * whole[name]["all"]
+        assert half["ours"]["all"] < 0.65 * half[name]["all"] and whole["ours"]["all"] < 0.9 * whole[name]["all"]
         assert half[name]["casts"] > 100 > 20 > half["ours"]["casts"] > 0
     text = table.launches(found, {})
     assert f"| bf16, this program | {half['ours']['all']} | {half['ours']['casts']} | 1.00 |" in text

@@ -16,13 +16,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.memory import as_on_cuda
 from benchmarks.speed.training import PUBLIC, Bench
 
-#: What only describes memory, or reserves it.
-NO_WORK = ("detach", "_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "device")
+#: What only describes memory or reserves it, and what AdamW asks of its counters of steps, which stay on the processor.
+NO_WORK = (
+    *("detach", "_unsafe_view", "set_", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
+    *("device", "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit"),
+)
 CASTS = ("_to_copy", "_foreach_copy_")
 
 
 class Launches(TorchDispatchMode):
-    """Counts operations that compute or copy something; one of a list of tensors counts once."""
+    """Counts operations that compute or copy something; one of a list of tensors counts once.
+
+    Noise that ours draws on the processor, and batches put together there, count as well.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +54,11 @@ class OfOneStep(L.Callback):
         if self.made == 2:
             self.mode.__enter__()
         elif self.made == 3:
+            self.mode.__exit__(None, None, None)
+
+    def on_exception(self, *_: Any) -> None:
+        """End where the step fails."""
+        if self.made == 2:
             self.mode.__exit__(None, None, None)
 
 

@@ -82,7 +82,7 @@ def predict(unet: nn.Module, x: Tensor, t: Tensor, conditioning: Conditioning) -
         conditioning: conditioning of the B images; cast likewise.
 
     A UNet in half precision computes in it, as in diffusers' pipelines, also inside autocast, which would cast the
-    inputs and weights of each normalisation to float32 and what follows back: two fifths of all operations.
+    inputs and weights of each normalisation to float32 and what follows back: a quarter of all operations.
     """
     dtype = next((one.dtype for one in unet.parameters()), x.dtype)  # `unet.dtype` walks through all modules
     half = dtype in (torch.bfloat16, torch.float16)

@@ -174,13 +174,11 @@ class StyleDataset:
                     yield picture, self.view(side, index, flip=True)
 
     def entry_bytes(self, cache: Cache) -> int:
-        """Return about how many bytes the cached entries of all pictures take: as many for each as for the first."""
-        view = self.view("train", 0)
-        tensors = [*cache.latent(self.train[0], view).values()]
-        if cache.keeps_texts:
-            tensors.append(cache.text(self.wording.variants(self.train[0].texts)[0]))
-        count = len(self.train) * (1 + self.flip) + len(self.held_out)
-        return count * sum(tensor.nbytes for tensor in tensors)
+        """Return about how many bytes the cached entries take: as many for each latent, and text, as for the first."""
+        view, captions = self.view("train", 0), set(self.captions())
+        size = sum(tensor.nbytes for tensor in cache.latent(self.train[0], view).values())
+        size *= len(self.train) * (1 + self.flip) + len(self.held_out)
+        return size + (len(captions) * cache.text(captions.pop()).nbytes if cache.keeps_texts else 0)
 
     def captions(self) -> list[str]:
         """Return every caption that the text encoder may have to encode."""

@@ -64,33 +64,36 @@ def _weight(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class CastAhead:
-    """Casts all weights of an adapter in one operation, before its model uses them; their gradients in another.
+    """Casts all weights of an adapter in one operation, before its model uses them, and their gradients in another.
 
-    A GPU waits for each operation that is given to it, so many small ones cost more than their arithmetic.
+    Each operation takes the processor some time to give to a GPU, so many small ones cost more than their arithmetic.
+    Activations that are computed again in the backward pass cast weights one by one again.
 
     Args:
         model: frozen model with the adapter, whose calls it precedes.
-        weights: layers A and B of the adapter.
+        layers: A and B of each adapted layer.
     """
 
-    def __init__(self, model: nn.Module, weights: Sequence[nn.Module]) -> None:
-        self.weights = weights
+    def __init__(self, model: nn.Module, layers: Sequence[nn.Module]) -> None:
+        self.layers = layers
         model.register_forward_pre_hook(self._cast)
         model.register_forward_hook(self._forget, always_call=True)
 
     def _cast(self, model: nn.Module, _: tuple) -> None:
-        if torch.compiler.is_compiling():  # joins operations itself
+        if torch.compiler.is_compiling():  # torch.compile joins the casts itself
             return
-        frozen = next(model.parameters())
-        if frozen.dtype == self.weights[0].weight.dtype or torch.is_autocast_enabled(frozen.device.type):
+        frozen, first = next(model.parameters()), self.layers[0].weight
+        switched_off = not first.requires_grad
+        if switched_off or frozen.dtype == first.dtype or torch.is_autocast_enabled(frozen.device.type):
             return
-        cast = _Cast.apply(frozen.dtype, *(layer.weight for layer in self.weights))
-        for layer, weight in zip(self.weights, cast, strict=True):
+        cast = _Cast.apply(frozen.dtype, *(layer.weight for layer in self.layers))
+        for layer, weight in zip(self.layers, cast, strict=True):
             layer.cast = weight
 
     def _forget(self, *_: Any) -> None:
-        for layer in [] if torch.compiler.is_compiling() else self.weights:
-            layer.__dict__.pop("cast", None)
+        if not torch.compiler.is_compiling():
+            for layer in self.layers:
+                layer.__dict__.pop("cast", None)
 
 
 class _Cast(torch.autograd.Function):
@@ -112,5 +115,5 @@ class _Cast(torch.autograd.Function):
 
 def _copies(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     copies = [torch.empty_like(one, dtype=dtype) for one in tensors]
-    torch._foreach_copy_(copies, list(tensors))  # a loop of them on devices without one for all
+    torch._foreach_copy_(copies, list(tensors))
     return copies

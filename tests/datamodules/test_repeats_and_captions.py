@@ -125,6 +125,28 @@ def test_tags_are_left_out_now_and_then(prepare, tmp_path):
     assert all(", n" in caption for _, caption in captions_seen(kept, map(kept.caption, tags), 4))
 
 
+@pytest.mark.parametrize(
+    ("said", "options", "latents", "texts"),
+    [
+        ("the same", {}, 8, 1),
+        ("thing {}", {}, 8, 8),
+        ("thing {}", {"flip": True}, None, 8),
+        ("thing {}, red, blue", {"tag_dropout": 0.3}, 8, None),
+    ],
+)
+def test_the_size_of_a_set_is_that_of_its_entries(prepare, tmp_path, said, options, latents, texts):
+    root = draw_pictures(tmp_path / "style")
+    for number in range(8):
+        (root / f"{number}.txt").write_text(said.format(number))
+    data = prepare(root, repeats=8, **options)
+    latents = latents or 2 * len(data.train) + len(data.held_out)
+    texts = texts or len(set(data.dataset.captions()))
+    entry, text = data.encoded.latent(data.train[0], data.dataset.view("train", 0)), data.encoded.text("")
+    latent = sum(one.nbytes for one in entry.values())
+    assert data.dataset.entry_bytes(data.encoded) == latents * latent + texts * text.nbytes
+    assert texts in (1, 8) or texts > 16, "several of each picture"
+
+
 def test_workers_read_the_same(prepare, pictures):
     options = {"repeats": 3, "flip": True, "keep_tags": 0, "tag_dropout": 0.2}
     alone, helped = prepare(pictures, **options), prepare(pictures, num_workers=2, **options)

@@ -60,7 +60,7 @@ def test_where_it_cannot_be_had_is_said_in_a_sentence(base, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-5), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-5), ("bfloat16", 1e-3)])
 def test_it_is_one_graph_with_the_adapter_and_gives_the_same_loss_and_gradients(base, monkeypatch, dtype, rtol):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager", fullgraph=True))
     found = []

@@ -102,6 +102,7 @@ def test_a_base_in_half_precision_casts_all_weights_of_the_adapter_at_once(tiny_
     assert ours.count["_foreach_copy_"] == 2, "weights, and their gradients"
     assert ours.count["_to_copy"] <= base.count["_to_copy"] + 3, "the prediction to float32 and its gradient back"
     assert base.count["_to_copy"] <= 4, "latents, texts, timesteps"
+    assert base.count["_foreach_copy_"] == 0, "switched off, nothing is cast"
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -120,11 +121,11 @@ def test_cast_at_once_or_one_by_one_predictions_and_gradients_are_the_same_bits(
 
 
 def test_a_base_in_half_precision_is_as_exact_without_autocast(tiny_sd, monkeypatch):
+    for name in ("group_norm", "layer_norm"):
+        monkeypatch.setattr(F, name, as_on_cuda(getattr(F, name)))
     unet, exact = half(tiny_sd), adapted(tiny_sd, 4.0).train()
     predicted, gradients = half_step(unet)
     true, of_true = half_step(exact, mixed=False)
-    for name in ("group_norm", "layer_norm"):
-        monkeypatch.setattr(F, name, as_on_cuda(getattr(F, name)))
     _, of_mixed = step(unet, mixed=True)
     errors = [flat(of_true) - one for one in (flat(gradients), of_mixed)]
     assert errors[0].norm() < 1.2 * errors[1].norm()

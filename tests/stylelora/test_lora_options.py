@@ -145,7 +145,6 @@ class Kohya(torch.nn.Module):
         super().__init__()
         self.original = layer.get_base_layer()
         self.down, self.up = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
-        self.down._forward_hooks.clear()
         self.rank, self.scale = layer.r[ADAPTER], layer.scaling[ADAPTER]
         self.rank_dropout, self.module_dropout = rank_dropout, module_dropout
 
