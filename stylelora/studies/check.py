@@ -34,6 +34,8 @@ def check_configs(study: Study) -> None:
         raise InputError(f"{study.file}: there is no metric {name}{meant(name, list(MEASURES))}")
     of_test = read_yaml(study.test)["model"]["init_args"]
     count, weights = len(study.tests[0].runs), of_test.get("weights") or []
+    if empty := [name for name in ("weights", "methods", "strengths", "guidance_scales") if of_test.get(name) == []]:
+        raise InputError(f"{study.file}: {study.test} has no {empty[0]}; give one at least")
     rows = weights if not weights or isinstance(weights[0], list) else [weights]
     if bad := [row for row in rows if len(row) != count]:
         raise InputError(

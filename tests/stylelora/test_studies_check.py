@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import yaml
 
 from stylelora.records import InputError
 from stylelora.studies.check import check_configs
@@ -36,6 +37,17 @@ def test_weights_for_other_adapters_than_a_test_has_are_refused(tmp_path):
     file = write_study(tmp_path / "base", tmp_path / "scorer", tmp_path / "pictures", tmp_path, together="rank")
     with pytest.raises(InputError, match=r"test\.yaml has 1 weights for a blend, but .* the adapters of 2 runs"):
         check_configs(read_study(file))
+
+
+def test_a_test_of_nothing_is_refused(tmp_path):
+    """Parsed, it would be refused after all trainings only."""
+    file = write_study(tmp_path / "base", tmp_path / "scorer", tmp_path / "pictures", tmp_path)
+    config = yaml.safe_load((tmp_path / "test.yaml").read_text())
+    for name in ("weights", "methods", "strengths", "guidance_scales"):
+        changed = config | {"model": config["model"] | {"init_args": config["model"]["init_args"] | {name: []}}}
+        (tmp_path / "test.yaml").write_text(yaml.safe_dump(changed))
+        with pytest.raises(InputError, match=rf"test\.yaml has no {name}; give one at least"):
+            check_configs(read_study(file))
 
 
 def test_a_test_that_is_refused_is_named(tmp_path):
