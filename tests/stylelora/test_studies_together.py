@@ -110,6 +110,31 @@ def test_arms_of_several_styles_are_compared_with_the_base_each_by_its_own_style
     assert "arms of different styles cannot be compared with one another" in said(study)
 
 
+def test_recipes_whose_styles_are_tested_together_have_one_scale_of_attainment(home):
+    """A test's own scale calls its own adapter 1, whatever it reaches."""
+    text = TOGETHER.replace("factors:\n", "factors:\n  model.rank: [4, 16]\n")
+    text += "metric: attainment\ncompare: {against: {rank: 4}}\n"
+    study = write_study(home, text, gain=lambda levels: 0.1)
+    for test in study.tests:
+        reached = {"4": 0.2, "16": 0.3}[test.levels["rank"]]
+        conditions = {}
+        for name, levels in {"base": (0, 0), "ink 1": (reached, 0), "oil 1": (0, 2 * reached)}.items():
+            own = {}
+            for style, level in zip(("ink", "oil"), levels, strict=True):
+                own[Quantity("style", "mini-style", style)] = lambda i, j, level=level: level + 0.01 * (i % 4)
+                if name.startswith(style):
+                    own[Quantity("attainment", "mini-style", style)] = lambda i, j: 1 + 0.01 * (i % 4)
+            conditions[name] = own
+        write_result(test.folder, conditions)
+    found = read_arms(study)
+    outcome = outcome_of(study, found)
+    assert [arm.label for arm in outcome.scale] == [f"rank 4, the {style} adapter" for style in ("ink", "oil")]
+    assert [one.this.label for one in outcome.differences] == [
+        f"rank 16, the {style} adapter" for style in ("ink", "oil")
+    ]
+    assert [one.test.difference.value for one in outcome.differences] == pytest.approx([0.5, 0.5])
+
+
 def test_a_claim_has_one_p_value_and_a_gain_stands_beside_that_of_real_pictures(home):
     ink, oil = (Quantity("style", "mini-style", style) for style in ("ink", "oil"))
     gain, both = Quantity("style_gain", "mini-style", "ink"), Quantity("both_above_coin_flip", "mini-style")
