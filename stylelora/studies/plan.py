@@ -114,6 +114,11 @@ class Study:
         return STUDIES / self.name
 
     @property
+    def several_scales(self) -> bool:
+        """Return whether arms that are compared are of several tests, whose attainments are on scales of their own."""
+        return [*self.factors] != [self.together]
+
+    @property
     def arms(self) -> list[dict[str, str]]:
         """Return each choice of levels, in order."""
         return [dict(zip(self.factors, labels, strict=True)) for labels in itertools.product(*self.factors.values())]

@@ -144,8 +144,7 @@ def outcome_of(study: Study, found: Reading) -> Outcome:
     """
     unmeasured: list[str] = []
     wanted = study.metric.startswith(ATTAINMENT.name)
-    alone = [*study.factors] == [study.together]  # then a test has all arms of a seed, on a scale of its own
-    scale = [] if alone else one_scale(study, found, unmeasured if wanted else [])
+    scale = one_scale(study, found, unmeasured if wanted else []) if study.several_scales else []
     for arm in found.arms:
         for quantity, one in [*arm.series.items()]:
             if not np.isfinite(one.values).all():

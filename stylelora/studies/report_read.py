@@ -9,6 +9,7 @@ from pathlib import Path
 from stylelora.evaluation.compare import is_called, is_of
 from stylelora.evaluation.finished import Finished, Series, joined, read_finished, skill_by_timestep
 from stylelora.lora.read import BASE
+from stylelora.metrics.attainment import ATTAINMENT
 from stylelora.metrics.clip_score import CLIP_SCORE, CLIP_SCORE_CHANGE
 from stylelora.metrics.style import STYLE, STYLE_GAIN, STYLE_GAIN_OF_REAL
 from stylelora.records import Estimate, InputError, Quantity
@@ -220,8 +221,11 @@ def _conditions(study: Study, test: StudyTest, finished: Finished) -> dict[str, 
                     own[quantity._replace(measure=change.name)] = from_base
             at_timesteps = by_timestep.get(name, {})
             found[name] = own | {key: one for key, one in at_timesteps.items() if key.style in weights}
+    metric = study.metric
+    if study.several_scales:  # a test has no attainment where its own adapter reaches nothing; its pictures have styles
+        metric = metric.replace(ATTAINMENT.name, STYLE.name, 1)
     styles = {
-        name: {one.style for one in own if is_called(one, study.metric) and is_of(one, [*finished.recipes[name][0]])}
+        name: {one.style for one in own if is_called(one, metric) and is_of(one, [*finished.recipes[name][0]])}
         for name, own in found.items()
     }
     having = {name: own for name, own in found.items() if len(styles[name]) == 1}
