@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ def as_on_cuda(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return norm
 
 
+@contextmanager
+def autocast_as_on_cuda() -> Iterator[None]:
+    """Let autocast on a CPU treat normalisations as on CUDA."""
+    with (
+        patch.object(F, "group_norm", as_on_cuda(F.group_norm)),
+        patch.object(F, "layer_norm", as_on_cuda(F.layer_norm)),
+    ):
+        yield
+
+
 def peak_bytes(settings: Settings) -> int:
     """Return the most bytes that one training step has in memory, with UNet, adapter and AdamW."""
     unet, mode = build_unet(settings)
@@ -159,10 +170,7 @@ def decoder_bytes(pictures: int, resolution: int = 512) -> int:
 
 def total_bytes(settings: Settings) -> float:
     """Return the bytes of a step, and of the autoencoder and the scorer, which stay from the first samples on."""
-    with (
-        patch.object(F, "group_norm", as_on_cuda(F.group_norm)),
-        patch.object(F, "layer_norm", as_on_cuda(F.layer_norm)),
-    ):
+    with autocast_as_on_cuda():
         return peak_bytes(settings) + AUTOENCODER + SCORER
 
 

@@ -234,8 +234,7 @@ class StyleDataModule(L.LightningDataModule):
         del stage
         self.dataset.share()
         self.prior.share()
-        self.encoded = self._open_cache()
-        fits = self.dataset.entry_bytes(self.encoded) * WORTH <= IN_MEMORY
+        fits = self.dataset.entry_bytes(self._open_cache()) * WORTH <= IN_MEMORY
         self.in_memory = IN_MEMORY if fits else 0
         self.encoded = self._open_cache(in_memory=self.in_memory)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import lightning.pytorch as L
-import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.memory import as_on_cuda
+from benchmarks.memory import autocast_as_on_cuda
 from benchmarks.speed.training import PUBLIC, Bench
 
 #: What only describes memory or reserves it, and what AdamW asks of its counters of steps, which stay on the processor.
@@ -62,22 +59,12 @@ class OfOneStep(L.Callback):
             self.mode.__exit__(None, None, None)
 
 
-@contextmanager
-def as_on_a_gpu() -> Iterator[None]:
-    """Let autocast treat normalisations as it does on a GPU."""
-    with (
-        patch.object(F, "group_norm", as_on_cuda(F.group_norm)),
-        patch.object(F, "layer_norm", as_on_cuda(F.layer_norm)),
-    ):
-        yield
-
-
 def launches(bench: Bench, save: Callable[[Any], None]) -> None:
     """Count a step of ours and of both baselines, in bf16 and in fp32: all operations, and casts among them."""
     found = []
     for precision in ("bf16", "fp32"):
         settings, counts = replace(bench.settings, precision=precision, batch=1), {}
-        with as_on_a_gpu():
+        with autocast_as_on_cuda():
             step = OfOneStep()
             bench.ours(settings).fit(3, step)
             counts["ours"] = step.mode.count

@@ -16,10 +16,8 @@ from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import lightning.pytorch as L
-import torch.nn.functional as F
 
 from benchmarks import data_scaling
 from benchmarks import memory as bytes_of
@@ -164,9 +162,6 @@ def counted(bench: Bench, save: Callable[[Any], None]) -> None:
         half = precision == "bf16"
         dtype = "bfloat16" if half else "float32"
         of_step = bytes_of.Settings(1, 512, dtype, half, checkpointing, settings.rank, ATTENTION)
-        with (
-            patch.object(F, "group_norm", bytes_of.as_on_cuda(F.group_norm)),
-            patch.object(F, "layer_norm", bytes_of.as_on_cuda(F.layer_norm)),
-        ):
+        with bytes_of.autocast_as_on_cuda():
             found.append({"settings": asdict(settings), "bytes": bytes_of.peak_bytes(of_step)})
         save(found)
