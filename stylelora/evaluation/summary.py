@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from stylelora.evaluation.measurements import Measurements
 from stylelora.metrics.attainment import ATTAINMENT
-from stylelora.metrics.both import BOTH_RATE, BOTH_SCORE, COIN_FLIP
+from stylelora.metrics.both import BOTH_RATE, BOTH_SCORE, BOTH_SCORE_OF_BASE, COIN_FLIP
 from stylelora.metrics.clip_score import CLIP_SCORE
 from stylelora.metrics.measure import Measure
 from stylelora.metrics.style import STYLE_GAIN
@@ -53,7 +53,8 @@ def main_table(found: Measurements) -> tuple[list[str], list[list[str]]]:
     for said, measure in (("style gain, {}", STYLE_GAIN), ("attainment of {}", ATTAINMENT)):
         judge = first(measure)
         columns |= {said.format(style): Quantity(measure.name, judge, style) for style in dict.fromkeys(gained)}
-    for said, measure in (("both", BOTH_SCORE), ("coin flip", COIN_FLIP), ("both rate", BOTH_RATE)):
+    both = {"both": BOTH_SCORE, "both of the base": BOTH_SCORE_OF_BASE, "coin flip": COIN_FLIP, "both rate": BOTH_RATE}
+    for said, measure in both.items():
         columns[said] = Quantity(measure.name, first(measure))
     heading = ["condition", *columns]
     rows = [

@@ -15,7 +15,9 @@ from stylelora.records import Estimate, InputError
 BOTH_SCORE = Measure(
     "both_score", "mean over pictures of the smaller of both attainments: a picture must show both styles"
 )
-BOTH_SCORE_OF_BASE = Measure("both_score_of_base", "both-score of the base's pictures, on the same scales")
+BOTH_SCORE_OF_BASE = Measure(
+    "both_score_of_base", "both-score of the base's pictures, on the same scales: what a blend has to beat, too"
+)
 BOTH_SCORE_OF_FIRST = Measure("both_score_of_first", "both-score of the first style's adapter alone")
 BOTH_SCORE_OF_SECOND = Measure("both_score_of_second", "both-score of the second style's adapter alone")
 BOTH_SCORE_OF_PIXEL_AVERAGE = Measure(

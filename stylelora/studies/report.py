@@ -74,7 +74,7 @@ def write_report(study: Study, folder: Path) -> Path:
 def content(study: Study, found: Reading, outcome: Outcome) -> dict[str, Any]:
     """Return what page and Markdown say, without figures and pictures."""
     shown, design = columns(found, outcome.primary), design_of(study, found)
-    endpoints = [one.quantity for _, one, _ in declared(study, found, outcome)]
+    endpoints = [one.quantity for _, one, *_ in declared(study, found, outcome)]
     return {
         "study": study,
         "primary": outcome.primary and spoken(outcome.primary),

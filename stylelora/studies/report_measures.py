@@ -28,14 +28,16 @@ MEANINGS = {
     CLIP_SCORE_CHANGE.name: "the CLIP score minus that of the base's pictures of the same prompts and seeds: what the "
     "adapter costs the content",
     BOTH_SCORE.name: "the mean over pictures of the smaller of their attainments of both styles, each on a scale from "
-    "the base, 0, to the style's adapter alone, 1: a picture must show both",
+    "the base, 0, to the style's adapter alone, 1: a picture must show both. It is below 0 for the base itself, whose "
+    "pictures differ from one another",
 }
 _ABOVE = (
     "the both-score of a blend minus that of {}; above 0, its pictures show both styles more than that does. The "
-    "both-score is " + MEANINGS[BOTH_SCORE.name] + "; where an adapter alone stays near the base, it may be far above 1"
+    "both-score is " + MEANINGS[BOTH_SCORE.name] + ". Where an adapter alone stays near the base, it may be far above 1"
 )
 MEANINGS |= {
-    BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture"),
+    BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture")
+    + ". Pictures of the base may be above 0, too, so what they have stands beside it",
     BOTH_ABOVE_PIXEL_AVERAGE.name: _ABOVE.format("mixing its two adapters' pictures pixel by pixel"),
 }
 JUDGES = {

@@ -11,6 +11,7 @@ import numpy as np
 from stylelora.evaluation.finished import Series
 from stylelora.evaluation.sides import difference, equal
 from stylelora.metrics.attainment import ATTAINMENT
+from stylelora.metrics.both import BOTH_ABOVE_COIN_FLIP, BOTH_SCORE_OF_BASE, COIN_FLIP
 from stylelora.metrics.clip_score import CLIP_SCORE_CHANGE
 from stylelora.metrics.comparison import Comparison, holm
 from stylelora.metrics.contrast import contrast
@@ -167,16 +168,22 @@ def repeated(outcome: Outcome) -> str:
     return outcome.primary.measure if any(not one.first.levels for one in outcome.differences) else ""
 
 
-def declared(study: Study, found: Reading, outcome: Outcome) -> Iterator[tuple[StudyTest, Endpoint, Estimate | None]]:
+def declared(
+    study: Study, found: Reading, outcome: Outcome
+) -> Iterator[tuple[StudyTest, Endpoint, Estimate | None, float | None]]:
     """Yield what the tests of runs that are tested together declare by themselves, each with its interval.
 
-    What the study compares with the base is not among them: it is one claim, and has one p-value.
+    Beside what a blend has above a coin flip stands what the base's pictures have, which show neither style. What the
+    study itself compares with the base is not among them: it is one claim, and has one p-value.
     """
     for test in found.tests if study.together else ():
         measured = {(one.condition, one.quantity): one for one in read_metrics(test.folder)}
         for one in read_tests(test.folder):
             if one.quantity.measure != repeated(outcome):
-                yield test, one, measured.get((one.condition, one.quantity))
+                controls = [one.quantity._replace(measure=what.name) for what in (BOTH_SCORE_OF_BASE, COIN_FLIP)]
+                base, coin = (measured.get((one.condition, control)) for control in controls)
+                known = one.quantity.measure == BOTH_ABOVE_COIN_FLIP.name and base and coin
+                yield test, one, measured.get((one.condition, one.quantity)), base.value - coin.value if known else None
 
 
 def is_ordered(study: Study, factor: str) -> bool:

@@ -66,10 +66,10 @@ def endpoints_table(study: Study, found: Reading, outcome: Outcome) -> Table:
     """Return a row for each endpoint that the tests themselves declare."""
     rows = [
         [test.label, mixture(one.condition), f"{spoken(one.quantity)}, by {one.quantity.judge}", cell(estimate),
-         p_said(one.p_value), p_said(one.p_holm)]
-        for test, one, estimate in declared(study, found, outcome)
+         "-" if of_base is None else f"{of_base:.3f}", p_said(one.p_value), p_said(one.p_holm)]
+        for test, one, estimate, of_base in declared(study, found, outcome)
     ]  # fmt: skip
-    return ["test", "pictures of", "endpoint", "value", "p", "p, Holm over its test"], rows
+    return ["test", "pictures of", "endpoint", "value", "the base's", "p", "p, Holm over its test"], rows
 
 
 def runs_table(design: Design) -> Table:

@@ -104,8 +104,8 @@ def answer(study: Study, found: Reading, outcome: Outcome) -> list[str]:
     endpoints = [
         f"In the test of {test.label}, {spoken(one.quantity)} of {mixture(one.condition)} is "
         f"{one.difference:.3f}{f' ({interval(estimate)})' * bool(estimate)}; {p_is(one.p_holm)}, adjusted over the "
-        "endpoints of the test."
-        for test, one, estimate in declared(study, found, outcome)
+        f"endpoints of the test{'' if of_base is None else f'; that of the pictures of the base is {of_base:.3f}'}."
+        for test, one, estimate, of_base in declared(study, found, outcome)
         if one.p_holm is not None and one.quantity.measure != outcome.primary.measure
     ]
     if len(endpoints) > MOST:
@@ -138,7 +138,9 @@ def endpoints_said(outcome: Outcome) -> str:
     """Return what the endpoints of the tests are, and over what their p-values are adjusted."""
     said = (
         "What each test declares by itself: an adapter is nearer to its style than the base, and a blend shows both "
-        "styles more than a coin flip between its two adapters does. Adjusted by Holm over all endpoints of a test."
+        "styles more than a coin flip between its two adapters does. The base shows neither style, but may be above "
+        "the coin, too; a blend that is not above the base has shown nothing. Adjusted by Holm over all "
+        "endpoints of a test."
     )
     if measure := repeated(outcome):
         said += (

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from stylelora.metrics.both import BOTH_ABOVE_COIN_FLIP
+from stylelora.metrics.both import BOTH_ABOVE_COIN_FLIP, BOTH_SCORE_OF_BASE, COIN_FLIP
 from stylelora.metrics.style import STYLE_GAIN_OF_REAL
 from stylelora.records import Endpoint, Estimate, Quantity
 from stylelora.studies.plan import mixture, named
@@ -144,8 +144,13 @@ def test_a_claim_has_one_p_value_and_a_gain_stands_beside_that_of_real_pictures(
         result = json.loads((test.folder / "result.json").read_text())
         real = STYLE_GAIN_OF_REAL.of(Estimate(0.25, 0.2, 0.3, 9), "base", "mini-style", "ink")
         flip = BOTH_ABOVE_COIN_FLIP.of(Estimate(0.4, 0.3, 0.6, 20), BLEND, "mini-style")
+        base = BOTH_SCORE_OF_BASE.of(Estimate(-0.5, -0.6, -0.4, 20), BLEND, "mini-style")
+        coin = COIN_FLIP.of(Estimate(-1.25, -1.5, -1.0, 20), BLEND, "mini-style")
         tests = [Endpoint("ink 1", gain, 0.2, 0.0123, 0.0246), Endpoint(BLEND, both, 0.4, 0.0123, 0.0246)]
-        result |= {"metrics": [one.as_record() for one in (real, flip)], "tests": [one.as_record() for one in tests]}
+        result |= {
+            "metrics": [one.as_record() for one in (real, flip, base, coin)],
+            "tests": [one.as_record() for one in tests],
+        }
         (test.folder / "result.json").write_text(json.dumps(result))
     found = read_arms(study)
     outcome = outcome_of(study, found)
@@ -161,9 +166,10 @@ def test_a_claim_has_one_p_value_and_a_gain_stands_beside_that_of_real_pictures(
     assert not [one for one in sentences if "the oil adapter" in one and "real pictures" in one]
     blend = "the blend of 0.6 ink and 0.4 oil"
     assert [row[1:] for row in endpoints_table(study, found, outcome)[1]] == [
-        [blend, "both-score above coin flip, by mini-style", "0.400 (0.300 to 0.600)", "0.0123", "0.0246"]
+        [blend, "both-score above coin flip, by mini-style", "0.400 (0.300 to 0.600)", "0.750", "0.0123", "0.0246"]
     ] * 3, "the gain is what the study compares itself"
     assert f"coin flip of {blend} is 0.400 (0.300 to 0.600); p = 0.0246, adjusted over the endpoints" in said(study)
+    assert "of the test; that of the pictures of the base is 0.750." in said(study), "-0.5 minus the coin's -1.25"
     study = replace(study, metric="style")  # arms are compared with nothing, so the gains are only the tests' own
     found = read_arms(study)
     outcome = replace(outcome, differences=[])
