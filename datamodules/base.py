@@ -200,6 +200,7 @@ class StyleDataModule(L.LightningDataModule):
         if not self._scanned:
             self.dataset.scan()
         self._scanned = False
+        self.dataset.warn_of_no_trigger()
         needed, given = self.batch_size * self.trainer.world_size, len(self.dataset.samples)
         if given < needed:
             raise InputError(

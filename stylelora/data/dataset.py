@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stylelora.data.buckets import Size, fills, join_small
 from stylelora.data.cache import Cache, View
+from stylelora.data.captions import whole_word
 from stylelora.data.framing import Framing
 from stylelora.data.images import lost_share, to_tensor
 from stylelora.data.masks import Masks
@@ -107,6 +108,18 @@ class StyleDataset:
             )
         if self.masks:
             self.masks.scan(self.root, [*self.train, *self.held_out])
+
+    def warn_of_no_trigger(self) -> None:
+        """Say so if neither the template nor any training caption has the trigger, which prompts will have."""
+        wording, word = self.wording, whole_word(self.wording.trigger)
+        shown = (wording.caption(text) for picture in self.train for text in picture.texts)
+        if not wording.adds_trigger and not any(map(word.search, shown)):
+            log.warning(
+                "no caption in %s holds the trigger %r, and the template %r adds none, so predict will draw with a "
+                "word that was not trained; give the word that captions hold as --data.trigger, or {trigger} to "
+                "--data.template",
+                *(self.root, wording.trigger, wording.template),
+            )
 
     def choose_sizes(self, step: int, batch: int = 1) -> None:
         """Choose each picture's target size, so that every training size fills at least one batch.

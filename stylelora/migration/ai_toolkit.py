@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from stylelora.migration import ai_toolkit_rules as rules
+from stylelora.migration import captions
 from stylelora.migration.rows import (
     Row,
     above_0,
@@ -206,6 +207,7 @@ TABLE: dict[str, Row] = {
     "logging.use_wandb": taken("trainer.logger", rules.use_wandb),
     "logging.project_name": with_another("trainer.logger", "see use_wandb"),
     "logging.run_name": with_another("trainer.logger", "see use_wandb"),
+    captions.ON_DISK: captions.row(),
     "held-out pictures": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
     "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", rules.kohya_data_rules.scorer),
     "kept LoRA": equivalent("model.keep", "the LoRA of the last step is the result, as in ai-toolkit"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.migration import captions
 from stylelora.migration.ai_toolkit import DEFAULTS, SWITCHES, TABLE
 from stylelora.migration.kohya_read import OTHERS
 from stylelora.migration.rows import Setting, Settings, yes
@@ -55,8 +56,11 @@ def read(config: Mapping[str, Any], path: Path) -> list[Setting]:
         absent.pop("dataset.caption_dropout_rate", None)
     if not sample.get("sample_every") and (sample.get("prompts") or sample.get("samples")):
         absent["sample.sample_every"] = 100
-    if known.get("trigger_word") is None and known.get("dataset.trigger_word") is None:
-        absent["trigger_word"] = str(known.get("name") or path.stem)
+    folder = known.get("dataset.folder_path") or known.get("dataset.dataset_path") or ""
+    absent[captions.ON_DISK] = found = captions.read(str(folder))
+    if not known.get("trigger_word") and not known.get("dataset.trigger_word"):
+        word = found.trigger(str(known.get("name") or path.stem))
+        settings.append(Setting("trigger word", "trigger_word", word, given=False))  # last: it counts before a null
     return [Setting(key, key, value, given=False) for key, value in absent.items()] + settings
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stylelora.migration import kohya_data_rules, optimizers
+from stylelora.migration import captions, kohya_data_rules, optimizers
 from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT, TEXT_LAYERS
 from stylelora.migration.rows import UNUSED, Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
@@ -250,12 +250,10 @@ def shuffling(value: Any, settings: Settings) -> Answer:
 
 def trigger(value: Any, settings: Settings) -> Answer:
     """The trigger word, which ai-toolkit puts before captions that do not hold it."""
-    if not any(setting.key == "trigger_word" and setting.given for setting in settings.all) or not value:
-        return Answer(
-            Status.EQUIVALENT,
-            "captions stay as they are",
-            {"data.trigger": value or "style", "data.template": "{text}"},
-        )
+    if not value:
+        return UNUSED
+    if not any(setting.key == "trigger_word" and setting.given and setting.value for setting in settings.all):
+        return captions.trigger(value, settings, {"data.trigger": value, "data.template": "{text}"})
     note = "put before captions and prompts; take [trigger] and the word itself out of captions"
     return Answer(Status.EQUIVALENT, note, {"data.trigger": value, "data.template": "{trigger} {text}"})
 

@@ -5,10 +5,10 @@ Keys with a dot are parts of lists: `network_args.conv_dim` is `conv_dim=...` in
 
 from __future__ import annotations
 
+from stylelora.migration import captions, optimizers
 from stylelora.migration import kohya_data_rules as data
 from stylelora.migration import kohya_objective_rules as objective
 from stylelora.migration import kohya_rules as rules
-from stylelora.migration import optimizers
 from stylelora.migration.rows import (
     Row,
     above_0,
@@ -191,7 +191,8 @@ TABLE: dict[str, Row] = (
         "validate_every_n_steps": unsupported("validation comes with the samples; see trainer.val_check_interval"),
         "validate_every_n_epochs": unsupported("validation comes every epoch; see trainer.check_val_every_n_epoch", 1),
         "max_validation_steps": unsupported("all held-out pictures are measured"),
-        "trigger word": equivalent("data.trigger, data.template", "captions hold it already", data.trigger),
+        captions.ON_DISK: captions.row(),
+        "trigger word": equivalent("data.trigger, data.template", "the word that captions hold", data.trigger),
         # samples, files, logs
         "sample_prompts": taken("data.prompts_file", data.sample_prompts),
         "sample_every_n_epochs": taken("model.sample_every_n_epochs", data.sample_every_n_epochs),

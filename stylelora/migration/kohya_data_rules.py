@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from stylelora.data.captions import whole_word
+from stylelora.migration import captions
 from stylelora.migration.rows import NAMELESS, UNUSED, Answer, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
@@ -114,10 +116,12 @@ _AROUND = ("caption_prefix", "caption_suffix")
 
 
 def trigger(value: Any, settings: Settings) -> Answer:
-    """The trigger word, which captions hold already, so the template adds nothing."""
-    around = any(settings.get(key) for key in _AROUND)
+    """The trigger word, which captions hold by themselves, so the template adds nothing."""
+    around = " ".join(str(settings.get(key, "")) for key in _AROUND).strip()
     options = {"data.trigger": value} | ({} if around else {"data.template": "{text}"})
-    return Answer(Status.EQUIVALENT, "captions hold it already, so nothing is added to them", options)
+    if whole_word(value).search(around):
+        return Answer(Status.EQUIVALENT, "of caption_prefix or caption_suffix", options)
+    return captions.trigger(value, settings, options)
 
 
 def bucket_reso(value: Any, settings: Settings) -> Answer:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.migration import captions
 from stylelora.migration.kohya import DEFAULTS, TABLE
 from stylelora.migration.optimizers import pairs
 from stylelora.migration.rows import Setting, Settings
@@ -77,9 +78,11 @@ def with_defaults(settings: Sequence[Setting], path: Path) -> list[Setting]:
         for key, value in DEFAULTS.items()
         if known.get(key) is None and key not in length | rates and not (key == "optimizer_type" and key in known)
     }
-    folder = known.get("image_dir") or known.get("train_data_dir") or ""
-    tokens = str(known.get("class_tokens") or "")
-    absent["trigger word"] = tokens or trigger_of(str(folder), str(known.get("output_name") or path.stem))
+    folder = str(known.get("image_dir") or known.get("train_data_dir") or "")
+    absent[captions.ON_DISK] = found = captions.read(folder)
+    prefix = str(known.get("caption_prefix") or "").split(",")[0].strip()
+    named = known.get("class_tokens") or trigger_of(folder, str(known.get("output_name") or path.stem))
+    absent["trigger word"] = prefix or found.trigger(str(named))
     if known.get("loss_type") in ("huber", "smooth_l1") and known.get("huber_schedule") is None:
         absent["huber_schedule"] = "snr"
     if not known.number("sample_every_n_epochs") and not known.number("sample_every_n_steps"):

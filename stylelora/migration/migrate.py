@@ -42,13 +42,13 @@ def migrate(file: str, output: str | None = None) -> None:
         write(beside, "\n".join(prompts) + "\n")
     replaced = target.is_file()
     write(target, written(ours, report(dialect, lines, path.name)))
-    given = [line for line in lines if line.setting.given]
-    counts = Counter(line.answer.status for line in given)
+    listed = [line for line in lines if line.counts]
+    counts = Counter(line.answer.status for line in listed)
     found = [f"{counts[status]} {status}" for status in Status if counts[status]]
     print(f"{target} was there and is replaced\n" * replaced, end="")
     print(f"{path.name} is of {dialect.name}: {', '.join(found)}")
     for status in (Status.UNSUPPORTED, Status.UNKNOWN):
         if counts[status]:
             print(f"{HEADINGS[status]}:")
-            print("\n".join(f"  {line.text()}" for line in given if line.answer.status is status))
+            print("\n".join(f"  {line.text()}" for line in listed if line.answer.status is status))
     print(f"written to {target}, with a line on each setting; then: python cli.py fit --config {target}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from stylelora.migration import captions
 from stylelora.migration import onetrainer_data_rules as data
 from stylelora.migration import onetrainer_rules as rules
 from stylelora.migration.rows import (
@@ -123,7 +124,7 @@ TABLE: dict[str, Row] = (
         "resolution": taken("data.resolution", data.resolution),
         "aspect_ratio_bucketing": taken("data.buckets", as_switch),
         "concept_file_name": equivalent("", "read; its settings follow", data.file_of("concept")),
-        "concept.name": with_another("data.trigger", "the run's trigger, if nothing else names one"),
+        "concept.name": with_another("data.trigger", "the run's trigger, if captions hold no other"),
         "concept.path": taken("data.root"),
         "concept.seed": ignored("see seed_everything"),
         "concept.enabled": as_here("it is trained"),
@@ -159,7 +160,8 @@ TABLE: dict[str, Row] = (
         "disabled": ignored("this concept is not enabled"),
         "another_concept": unsupported("fit reads one folder; put all below one, each named REPEATS_name"),
         "validation_concept": unsupported("give data.held_out the share of pictures that are only measured"),
-        "trigger word": equivalent("data.trigger, data.template", "captions hold it already", data.trigger),
+        captions.ON_DISK: captions.row(),
+        "trigger word": equivalent("data.trigger, data.template", "the word that captions hold", data.trigger),
         "held-out pictures": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
         "dropout of captions": taken("model.caption_dropout", as_number),
         "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", data.scorer),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylelora.migration import captions
 from stylelora.migration.kohya_read import trigger_of
 from stylelora.migration.onetrainer import DEFAULTS, TABLE
 from stylelora.migration.rows import Setting, Settings
@@ -49,7 +50,8 @@ def read(config: Mapping[str, Any], path: Path) -> list[Setting]:
     if known.number("text_encoder.dropout_probability"):
         absent.pop("dropout of captions")
     name = known.get("concept.name") or Path(str(known.get("output_model_destination", path.stem))).stem
-    absent["trigger word"] = trigger_of(str(known.get("concept.path") or ""), str(name))
+    absent[captions.ON_DISK] = found = captions.read(folder := str(known.get("concept.path") or ""))
+    absent["trigger word"] = found.trigger(trigger_of(folder, str(name)))
     return [Setting(key, key, value, given=False) for key, value in absent.items()] + settings
 
 

@@ -30,6 +30,11 @@ class Line:
     setting: Setting
     answer: Answer
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is listed and counted by its status: of a setting in the file, or one that needs a decision."""
+        return self.setting.given or self.answer.status is Status.UNSUPPORTED
+
     def text(self) -> str:
         """Return it as words."""
         options = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in self.answer.options.items()]
@@ -77,9 +82,9 @@ def report(dialect: Dialect, lines: Sequence[Line], file: str) -> str:
     """Return the report, one line per setting, under one heading per status."""
     text = [f"From {file} of {dialect.name}, by python cli.py migrate."]
     for status, heading in HEADINGS.items():
-        own = [line for line in lines if line.answer.status is status and line.setting.given]
+        own = [line for line in lines if line.answer.status is status and line.counts]
         text += [f"{heading}:", *(f"  {line.text()}" for line in own)] if own else []
-    implied = [line for line in lines if not line.setting.given]
+    implied = [line for line in lines if not line.counts]
     text += ["Not in the file, but so in that program:", *(f"  {line.text()}" for line in implied)]
     return "\n".join(text)
 

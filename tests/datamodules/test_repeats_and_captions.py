@@ -211,3 +211,16 @@ def test_a_trigger_that_captions_hold_already_is_said(prepare, pictures, tmp_pat
     caplog.clear()
     prepare(root, template="{text}")
     assert "already" not in caplog.text
+
+
+def test_a_trigger_that_no_caption_holds_is_said(prepare, pictures, tmp_path, caplog):
+    root = shutil.copytree(pictures, tmp_path / "style")
+    prepare(root, template="{text}")
+    assert caplog.text.count("holds the trigger 'zqx', and the template '{text}' adds none") == 1
+    caplog.clear()
+    prepare(root, template="by zqx, {text}")
+    prepare(root)
+    for caption in root.glob("*.txt"):
+        caption.write_text("a fox, Zqx")
+    prepare(root, template="{text}")
+    assert "adds none" not in caplog.text
