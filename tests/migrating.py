@@ -28,7 +28,7 @@ python cli.py migrate my_lora.toml --output my_lora.yaml
 {tables}"""
 #: Trainer -> where its settings were read.
 SOURCES = {
-    "kohya's sd-scripts": "kohya-ss/sd-scripts `48d368fa`",
+    "kohya's sd-scripts": "kohya-ss/sd-scripts `48d368fa` with KohakuBlueleaf/LyCORIS `f49d30d6`",
     "the kohya_ss GUI": "bmaltais/kohya_ss `45088f04`",
     "OneTrainer": "Nerogar/OneTrainer `23df3832`",
     "ai-toolkit": "ostris/ai-toolkit `27a03a91`",

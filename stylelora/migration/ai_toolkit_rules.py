@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from stylelora.migration import captions, kohya_data_rules, optimizers
-from stylelora.migration.kohya_rules import CONVOLUTIONS, LAYERS, RESNET, TEXT, TEXT_LAYERS
+from stylelora.migration.kohya_rules import TEXT
+from stylelora.migration.layers import ALL_CONVOLUTIONS, ALL_LAYERS, TEXT_LAYERS
 from stylelora.migration.rows import UNUSED, Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
-#: ai-toolkit wraps every linear layer and 1x1 convolution of the UNet; with `conv` the 3x3 ones, too.
-ALL_LAYERS = [*LAYERS, *RESNET, "linear_1", "linear_2"]
-ALL_CONVOLUTIONS = [*CONVOLUTIONS, "conv_in", "conv_out"]
 DTYPES = kohya_data_rules.DTYPES
 base = kohya_data_rules.base
 
@@ -24,7 +22,7 @@ def text_trains(settings: Settings) -> bool:
 
 
 def rank(value: Any, settings: Settings) -> Answer:
-    """The rank, of the UNet and, where it is trained, of the text encoder."""
+    """The rank, of the UNet and, where it is trained, of the text encoder; 3x3 convolutions need `conv`."""
     found, conv = whole(value), whole(settings.get("network.conv", 0) or 0)
     targets = [*ALL_LAYERS, *(ALL_CONVOLUTIONS if conv else [])]
     more = {f"{TEXT}.rank": found, f"{TEXT}.target_modules": TEXT_LAYERS} if text_trains(settings) else {}

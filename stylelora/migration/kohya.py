@@ -5,7 +5,7 @@ Keys with a dot are parts of lists: `network_args.conv_dim` is `conv_dim=...` in
 
 from __future__ import annotations
 
-from stylelora.migration import captions, optimizers
+from stylelora.migration import captions, lycoris, optimizers
 from stylelora.migration import kohya_data_rules as data
 from stylelora.migration import kohya_objective_rules as objective
 from stylelora.migration import kohya_rules as rules
@@ -45,17 +45,12 @@ TABLE: dict[str, Row] = (
         "network_args.conv_alpha": equivalent(
             "model.lora.alpha_pattern", "alphas of 3x3 convolutions", rules.conv_alpha
         ),
-        "network_dropout": equivalent(
-            "model.lora_dropout", "on the LoRA's input; kohya drops between its two matrices", above_0
-        ),
-        "network_args.rank_dropout": taken("model.lora.rank_dropout", above_0),
         "network_args.module_dropout": taken("model.lora.module_dropout", above_0),
         "network_args.loraplus_lr_ratio": taken("model.lora_plus_ratio", above_0),
         "network_args.loraplus_unet_lr_ratio": taken("model.lora_plus_ratio", above_0),
         "network_args.loraplus_text_encoder_lr_ratio": unsupported("model.lora_plus_ratio is one for both"),
         "network_args.dora_wd": unsupported("there is no DoRA; a LoRA of the same rank is trained", "False", "false"),
         "network_args.algo": as_here("LoRA, as here"),
-        "network_args.preset": unsupported("layers are those of network_dim; choose them by model.target_modules"),
         "network_weights": taken("model.init_from", given),
         "dim_from_weights": unsupported("give model.rank and model.alpha those of the file"),
         "scale_weight_norms": unsupported("the LoRA's norm has no limit; a lower rate or fewer steps do much the same"),
@@ -231,6 +226,7 @@ TABLE: dict[str, Row] = (
         "training_comment": ignored(_NOTES),
         "no_metadata": unsupported("the file always has notes on its training, without paths"),
     }
+    | lycoris.TABLE
     | dict.fromkeys(
         ("metadata_author", "metadata_description", "metadata_license", "metadata_tags", "metadata_title"),
         ignored(_NOTES),

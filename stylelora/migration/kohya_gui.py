@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stylelora.migration import kohya
+from stylelora.migration import kohya, layers
 from stylelora.migration.kohya_read import beside, data_sets, refuse_others, toml, with_defaults
 from stylelora.migration.optimizers import pairs
 from stylelora.migration.rows import Row, Setting, Settings, as_here, ignored, number, same, unsupported, yes
@@ -44,7 +44,6 @@ TABLE: dict[str, Row] = (
     kohya.TABLE
     | {
         "LoRA_type": as_here("LoRA, as here; other kinds are refused"),
-        "LyCORIS_preset": unsupported("layers are those of network_dim; choose them by model.target_modules", "full"),
         "additional_parameters": unsupported("put them into the file, or find each in docs/reference/migrating.md"),
         "stop_text_encoder_training": unsupported("the text encoder is trained to the end, as the GUI itself does now"),
         "no_token_padding": unsupported("captions are padded to 75 tokens"),
@@ -91,6 +90,7 @@ TO: dict[str, tuple[str, Callable[[Any, Gui], Any]]] = {
     "multires_noise_discount": ("multires_noise_discount", lambda value, gui: None if _offset(gui) else value),
     "conv_dim": ("network_args.conv_dim", lambda value, gui: value if _conv(gui) else None),
     "conv_alpha": ("network_args.conv_alpha", lambda value, gui: value if _conv(gui) else None),
+    "LyCORIS_preset": ("network_args.preset", lambda value, gui: value if _lycoris(gui) else None),
     "rank_dropout": ("network_args.rank_dropout", lambda value, gui: value or None),
     "module_dropout": ("network_args.module_dropout", lambda value, gui: value or None),
     "loraplus_lr_ratio": ("network_args.loraplus_lr_ratio", lambda value, gui: value or None),
@@ -142,6 +142,8 @@ def read(config: Gui, path: Path) -> list[Setting]:
         else:
             elsewhere = name.startswith(_ELSEWHERE) and name not in TABLE
             settings.append(Setting(name, "ae" if elsewhere else name, value))
+    if _lycoris(config):
+        settings.append(Setting("network_module", "network_module", layers.LYCORIS[0], given=False))
     if file := config.get("dataset_config"):
         settings += data_sets(toml(beside(str(file), path)), general=True)
     only = _zero(config.get("text_encoder_lr")) and not _zero(config.get("unet_lr"))
@@ -176,6 +178,10 @@ def _share(value: Any) -> float | None:
 
 def _offset(gui: Gui) -> bool:
     return gui.get("noise_offset_type", "Original") == "Original"
+
+
+def _lycoris(gui: Gui) -> bool:
+    return gui.get("LoRA_type") == "LyCORIS/LoCon"
 
 
 def _conv(gui: Gui) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stylelora.migration import captions
 from stylelora.migration.kohya import DEFAULTS, TABLE
+from stylelora.migration.layers import LYCORIS
 from stylelora.migration.optimizers import pairs
 from stylelora.migration.rows import Setting, Settings
 from stylelora.records import InputError
@@ -23,12 +24,7 @@ OTHERS = {
     "FLUX": ("flux",),
     "SD 3": ("sd3", "stable-diffusion-3"),
 }
-_NETWORKS = {
-    "networks.lora": "LoRA",
-    "lycoris.kohya": "LyCORIS",
-    "lycoris.kohya.kohya": "LyCORIS",
-    "locon.locon_kohya": "LoCon",
-}
+_NETWORKS = ("networks.lora", *LYCORIS)
 _REPEATS = re.compile(r"(\d+)_(.+)")
 
 

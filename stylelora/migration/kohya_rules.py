@@ -1,28 +1,25 @@
-"""Rules of sd-scripts that need more than one setting, read in its `train_network.py` and `networks/lora.py`."""
+"""Rules of sd-scripts that need more than one setting, read in its `train_network.py` and `networks/lora.py`.
+
+With LyCORIS, 3x3 convolutions have network_dim and network_alpha, unless conv_dim and conv_alpha say otherwise.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from stylelora.migration import optimizers
+from stylelora.migration import layers, optimizers
 from stylelora.migration.rows import UNUSED, Answer, Settings, Status, number, same, whole, yes
 from stylelora.records import InputError
 
-#: Layers of `networks.lora`: all linear layers and 1x1 convolutions of the transformer blocks.
-LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
-#: Further layers with `conv_dim`: those of network_dim, and the 3x3 convolutions, which have conv_dim.
-RESNET, CONVOLUTIONS = ["time_emb_proj", "conv_shortcut"], ["conv1", "conv2", "conv"]
 TEXT = "model.text_encoder"
-#: Layers of the text encoder: all linear ones of its attention and its feed-forward parts.
-TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 def trains_text_encoder(settings: Settings) -> bool:
     """Return whether the text encoder gets a LoRA that is trained; with a rate of 0 kohya leaves it out."""
     rate = first(settings.get("text_encoder_lr"))
     rate = settings.number("learning_rate") if rate is None else number(rate, "text_encoder_lr")
-    return not settings.on("network_train_unet_only") and rate != 0
+    return not settings.on("network_train_unet_only") and rate != 0 and bool(layers.of_kohya(settings).text)
 
 
 def first(value: Any) -> Any:
@@ -34,16 +31,14 @@ def first(value: Any) -> Any:
 
 def network_dim(value: Any, settings: Settings) -> Answer:
     """The rank, of the UNet and, where it is trained, of the text encoder."""
-    rank = whole(value, "network_dim")
-    options = {"model.rank": rank, "model.target_modules": layers(settings)}
+    rank, network = whole(value, "network_dim"), layers.of_kohya(settings)
+    options = {"model.rank": rank, "model.target_modules": [*network.layers, *network.convolutions]}
     if trains_text_encoder(settings):
-        options |= {f"{TEXT}.rank": rank, f"{TEXT}.target_modules": TEXT_LAYERS}
-    return Answer(Status.TAKEN, "of the UNet and the text encoder" * (len(options) > 2), options)
-
-
-def layers(settings: Settings) -> list[str]:
-    """Return the layers of the UNet that get a LoRA."""
-    return [*LAYERS, *(RESNET + CONVOLUTIONS if settings.number("network_args.conv_dim") else [])]
+        options |= {f"{TEXT}.rank": rank, f"{TEXT}.target_modules": network.text}
+    notes = ["of the UNet and the text encoder"] * (len(options) > 2)
+    if layers.is_lycoris(settings):
+        notes.append(f"in the layers of LyCORIS's preset {settings.get('network_args.preset', 'full')}")
+    return Answer(Status.TAKEN, ", ".join(notes), options)
 
 
 def network_alpha(value: Any, settings: Settings) -> Answer:
@@ -61,24 +56,27 @@ def conv_dim(value: Any, settings: Settings) -> Answer | None:
     """Another rank for 3x3 convolutions."""
     if not (rank := whole(value, "conv_dim")):
         return UNUSED
+    if not (convolutions := layers.of_kohya(settings).convolutions):
+        return Answer(Status.IGNORED, f"preset {settings.get('network_args.preset')} has no 3x3 convolutions")
     note = "3x3 convolutions get a LoRA of this rank, and the other layers of their blocks one of network_dim"
-    alpha = settings.number("network_args.conv_alpha", 1.0) or rank
-    options = {f"model.lora.rank_pattern.{layer}": rank for layer in CONVOLUTIONS}
+    options = {f"model.lora.rank_pattern.{layer}": rank for layer in convolutions}
     if "network_args.conv_alpha" not in settings:
-        options |= {f"model.lora.alpha_pattern.{layer}": alpha for layer in CONVOLUTIONS}
-        note += "; their alpha is 1, kohya's default"
+        own = layers.is_lycoris(settings)
+        alpha = (settings.number("network_alpha", 1.0) if own else 1.0) or rank
+        options |= {f"model.lora.alpha_pattern.{layer}": alpha for layer in convolutions}
+        note += f"; their alpha is {alpha:g}, {'as that of the others' if own else 'the default of kohya'}"
     return Answer(Status.EQUIVALENT, note, options)
 
 
 def conv_alpha(value: Any, settings: Settings) -> Answer:
     """Alpha of 3x3 convolutions."""
-    if not (rank := settings.number("network_args.conv_dim")):
-        return Answer(Status.IGNORED, "it needs conv_dim")
-    alpha = number(value, "conv_alpha") or rank
+    if not (convolutions := layers.of_kohya(settings).convolutions):
+        return Answer(Status.IGNORED, "no 3x3 convolutions get a LoRA")
+    alpha = number(value, "conv_alpha") or settings.number("network_args.conv_dim") or settings.number("network_dim")
     return Answer(
         Status.EQUIVALENT,
         "alpha of 3x3 convolutions",
-        {f"model.lora.alpha_pattern.{layer}": alpha for layer in CONVOLUTIONS},
+        {f"model.lora.alpha_pattern.{layer}": alpha for layer in convolutions},
     )
 
 
@@ -121,7 +119,8 @@ def text_encoder_lr(value: Any, settings: Settings) -> Answer:
 def unet_only(value: Any, settings: Settings) -> Answer:
     """Only the UNet gets a LoRA."""
     if not yes(value, "network_train_unet_only"):
-        note = "the text encoder is trained, too" if trains_text_encoder(settings) else "text_encoder_lr is 0"
+        idle = "text_encoder_lr is 0" if layers.of_kohya(settings).text else "the preset has no text encoder"
+        note = "the text encoder is trained, too" if trains_text_encoder(settings) else idle
         return Answer(Status.TAKEN, note)
     return Answer(Status.TAKEN, "", {f"{TEXT}.rank": 0})
 

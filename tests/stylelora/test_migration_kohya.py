@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from stylelora.migration.layers import PRESETS
 from stylelora.migration.migrate import migrate
 from stylelora.records import InputError
 
@@ -97,6 +98,58 @@ def test_convolutions_have_their_own_rank_and_alpha(ours):
     assert "conv1" not in ours(network_dim=8)[0]["target_modules"]
 
 
+@pytest.mark.parametrize(
+    ("words", "convolutions", "rank", "alpha", "text"),
+    [
+        ([], 5, None, None, 6),  # convolutions have network_dim and network_alpha
+        (["conv_dim=4"], 5, 4, 6.0, 6),
+        (["conv_alpha=2"], 5, None, 2.0, 6),
+        (["conv_dim=4", "conv_alpha=0"], 5, 4, 4, 6),
+        (["conv_dim=0"], 0, None, None, 6),
+        (["conv_dim=4", "conv_alpha=2", "preset=attn-mlp"], 0, None, None, 6),
+        (["preset=attn-only"], 0, None, None, 4),
+        (["preset=unet-convblock-only"], 5, None, None, 0),
+    ],
+)
+def test_lycoris_has_layers_and_ranks_of_its_own(ours, words, convolutions, rank, alpha, text):
+    model = ours(network_module="lycoris.kohya", network_dim=8, network_alpha=6, network_args=words)[0]
+    own = {"conv1", "conv2", "conv", "conv_in", "conv_out"}
+    assert len(own & {*model["target_modules"]}) == convolutions
+    assert (model["rank"], model["alpha"]) == (8, 6.0)
+    patterns = [model.get("lora", {}).get(name, {}) for name in ("rank_pattern", "alpha_pattern")]
+    for found, one in zip(patterns, (rank, alpha), strict=True):
+        assert found == ({} if one is None else dict.fromkeys(own, one))
+    assert len(model["text_encoder"].get("target_modules", [])) == text if text else not model.get("text_encoder")
+
+
+def test_lycoris_names_its_layers_as_the_base_does(ours, tiny_sd):
+    from diffusers import UNet2DConditionModel
+
+    names = dict(UNet2DConditionModel.from_pretrained(tiny_sd, subfolder="unet").named_modules())
+    targets = {preset: ours(network_module="lycoris.kohya", network_args=[f"preset={preset}"]) for preset in PRESETS}
+    layers = {
+        preset: {name for name in names for target in made[0]["target_modules"] if f".{name}".endswith(f".{target}")}
+        for preset, made in targets.items()
+    }
+    whole = {name for name, module in names.items() if type(module).__name__ in ("Linear", "Conv2d", "LoRACompatible")}
+    assert layers["full"] == layers["unet-only"] == whole
+    attention = {name for name in whole if ".attentions." in name}
+    assert layers["attn-mlp"] == layers["unet-transformer-only"] == attention
+    assert layers["attn-only"] == {name for name in attention if ".attn" in name}
+    assert layers["unet-convblock-only"] == {name for name in whole - attention if "time_embedding" not in name}
+
+
+def test_arguments_of_lycoris(ours, capsys):
+    found = ours(network_module="lycoris.kohya", network_args=["dropout=0.2", "rs_lora=True"], network_dropout=0.1)[0]
+    assert found["lora_dropout"] == 0.2 and found["lora"] == {"use_rslora": True}
+    assert ours(network_module="lycoris.kohya", network_dropout=0.1)[0]["lora_dropout"] == 0.1
+    assert "lora_dropout" not in ours(network_args=["dropout=0.2"])[0]  # networks.lora does not read it
+    capsys.readouterr()
+    ours(network_module="lycoris.kohya", network_args=["use_tucker=True", "train_norm=True", "preset=my.toml"])
+    said = capsys.readouterr().out
+    assert all(f"network_args.{name} = " in said for name in ("use_tucker", "train_norm", "preset"))
+
+
 def test_options_of_the_loss(ours):
     model = ours(min_snr_gamma=5, debiased_estimation_loss=True, noise_offset=0.1, multires_noise_iterations=6)[0]
     assert model["objective"] == {"min_snr_gamma": 5.0, "noise_offset": 0.1}  # what would contradict them is said
@@ -184,6 +237,8 @@ def test_the_gui_passes_on_what_it_would(from_gui):
     multires = from_gui(noise_offset_type="Multires", noise_offset=0.05, multires_noise_iterations=8)[0]
     assert multires["objective"] == {"pyramid_iterations": 8}
     assert "lora" not in from_gui(conv_dim=8, conv_alpha=4)[0]  # LoRA_type Standard has no convolutions
+    lycoris = from_gui(LoRA_type="LyCORIS/LoCon", LyCORIS_preset="unet-only", conv_dim=8, conv_alpha=4)[0]
+    assert lycoris["lora"]["rank_pattern"]["conv_in"] == 8 and not lycoris.get("text_encoder")
 
 
 @pytest.mark.parametrize(
