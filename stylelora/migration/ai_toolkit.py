@@ -191,7 +191,7 @@ TABLE: dict[str, Row] = {
     "model.model_kwargs": _OTHER,
     "model.compile": _SPEED,
     "model.layer_offloading": _SPEED,
-    "sample.sampler": unsupported("samples are drawn with DDIM", "ddim"),
+    "sample.sampler": rules.kohya_data_rules.SAMPLER,
     "sample.sample_every": equivalent("trainer.val_check_interval", "counted in batches", rules.sample_every),
     "sample.sample_start_step": unsupported("samples come from the start"),
     "sample.prompts": taken("data.prompts_file", rules.prompts),

@@ -195,7 +195,7 @@ TABLE: dict[str, Row] = (
             "trainer.val_check_interval", "counted in batches", data.sample_every_n_steps
         ),
         "sample_at_first": unsupported("the base's pictures stand beside the first samples"),
-        "sample_sampler": unsupported("samples are drawn with DDIM", "ddim"),
+        "sample_sampler": data.SAMPLER,
         "output_dir": with_another("trainer.default_root_dir", "see output_name"),
         "output_name": equivalent(
             "trainer.default_root_dir", "the LoRA is named like the run's folder", rules.output_name

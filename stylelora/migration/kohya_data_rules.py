@@ -8,7 +8,7 @@ from typing import Any
 
 from stylelora.data.captions import whole_word
 from stylelora.migration import captions
-from stylelora.migration.rows import NAMELESS, UNUSED, Answer, Settings, Status, number, whole, yes
+from stylelora.migration.rows import NAMELESS, UNUSED, Answer, Settings, Status, number, unsupported, whole, yes
 from stylelora.records import InputError
 
 #: Hub id that is gone -> the same model elsewhere.
@@ -22,6 +22,7 @@ TENSORBOARD = {
 }
 #: CLIP that scores samples of Stable Diffusion, as in configs/train/sd15.
 SCORER = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+SAMPLER = unsupported("samples are drawn with the base's own scheduler (SD 1.5: PNDM); predict has model.scheduler")
 DTYPES |= {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "fp32": "float32"}
 
 

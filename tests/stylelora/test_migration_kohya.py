@@ -172,6 +172,12 @@ def test_samples_are_drawn_as_often_as_there_or_ten_times(ours):
     assert ours(sample_every_n_epochs=3)[0]["sample_every_n_epochs"] == 3
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "euler_a", "pndm"])
+def test_samples_have_the_scheduler_of_the_base_whatever_is_named(ours, capsys, sampler):
+    ours(sample_sampler=sampler)
+    assert f'sample_sampler = "{sampler}": samples are drawn with the base\'s own' in capsys.readouterr().out
+
+
 def test_loggers(ours):
     assert "logger" not in ours(log_with="tensorboard", wandb_run_name="a")[2]["trainer"]
     made = ours(log_with="wandb", log_tracker_name="styles", wandb_run_name="a")[2]["trainer"]["logger"]
