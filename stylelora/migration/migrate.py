@@ -12,6 +12,10 @@ from stylelora.migration.rows import Status
 from stylelora.records import InputError
 from stylelora.texts import printable, understood
 
+#: Keys of what is beside the folder that is trained on, and the settings there that name a folder of pictures.
+ANOTHER = ("another_subset", "another_concept", "another_dataset")
+FOLDERS = ("image_dir", "path", "folder_path", "dataset_path")
+
 
 def migrate(file: str, output: str | None = None) -> None:
     """Write the config of another trainer as one of ours, with a line on each of its settings.
@@ -51,4 +55,6 @@ def migrate(file: str, output: str | None = None) -> None:
         if counts[status]:
             print(f"{HEADINGS[status]}:")
             print("\n".join(f"  {line.text()}" for line in listed if line.answer.status is status))
-    print(f"written to {target}, with a line on each setting; then: python cli.py fit --config {target}")
+    left = sum(line.setting.key in ANOTHER and line.setting.name.split(".")[-1] in FOLDERS for line in lines)
+    partly = f", but ONLY 1 of {left + 1} folders is trained on: {ours['data']['init_args'].get('root')}" * bool(left)
+    print(f"written to {target}, with a line on each setting{partly}; then: python cli.py fit --config {target}")

@@ -75,6 +75,21 @@ def test_a_named_word_counts_if_captions_hold_it(migrated, tmp_path):
     assert data["trigger"] == "wcs" and "caption_prefix" in line
 
 
+def test_folders_that_are_left_out_are_said_in_the_last_line(migrated, tmp_path):
+    subsets = "".join(f'[[datasets.subsets]]\nimage_dir = "{name}"\n' for name in "abc")
+    (tmp_path / "sets.toml").write_text(f"[[datasets]]\n{subsets}")
+    said = migrated(*kohya("unused", dataset_config=str(tmp_path / "sets.toml")))[2]
+    assert "but ONLY 1 of 3 folders is trained on: a; then:" in said.splitlines()[-1]
+    for trainer, one, key in ((onetrainer, "concepts", "path"), (ai_toolkit, "datasets", "folder_path")):
+        name, text = trainer("a")
+        config = yaml.safe_load(text)
+        place = config["config"]["process"][0] if "config" in config else config
+        place[one].append({key: "b", "mask_path": "masks"})
+        said = migrated(name, json.dumps(config))[2]
+        assert "but ONLY 1 of 2 folders is trained on: a; then:" in said.splitlines()[-1]
+        assert "ONLY" not in migrated(*trainer("a"))[2]
+
+
 def test_the_words_of_one_of_several_folders_are_not_in_all_captions(migrated, tmp_path):
     captioned(tmp_path / "p" / "10_fox", None, None)
     captioned(tmp_path / "p" / "3_house", None)
