@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from stylelora.migration import ai_toolkit_rules as rules
 from stylelora.migration import captions
+from stylelora.migration import kohya_data_rules as data
 from stylelora.migration.rows import (
     Row,
     above_0,
@@ -77,7 +78,7 @@ TABLE: dict[str, Row] = {
     "save.hf_private": ignored("nothing is uploaded"),
     "dataset.folder_path": taken("data.root"),
     "dataset.dataset_path": taken("data.root"),
-    "dataset.caption_ext": equivalent("", ".txt and .caption are read", rules.kohya_data_rules.caption_extension),
+    "dataset.caption_ext": equivalent("", data.ENDINGS, data.caption_extension),
     "dataset.default_caption": unsupported("write it to .txt files beside the pictures that have none"),
     "dataset.trigger_word": equivalent("data.trigger, data.template", "put before captions and prompts", rules.trigger),
     "dataset.random_triggers": _NOT_HERE,
@@ -191,7 +192,7 @@ TABLE: dict[str, Row] = {
     "model.model_kwargs": _OTHER,
     "model.compile": _SPEED,
     "model.layer_offloading": _SPEED,
-    "sample.sampler": rules.kohya_data_rules.SAMPLER,
+    "sample.sampler": data.SAMPLER,
     "sample.sample_every": equivalent("trainer.val_check_interval", "counted in batches", rules.sample_every),
     "sample.sample_start_step": unsupported("samples come from the start"),
     "sample.prompts": taken("data.prompts_file", rules.prompts),
@@ -209,7 +210,7 @@ TABLE: dict[str, Row] = {
     "logging.run_name": with_another("trainer.logger", "see use_wandb"),
     captions.ON_DISK: captions.row(),
     "held-out pictures": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
-    "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", rules.kohya_data_rules.scorer),
+    "scorer of samples": equivalent("clip_score.scorer", "samples are not scored", data.scorer),
     "kept LoRA": equivalent("model.keep", "the LoRA of the last step is the result, as in ai-toolkit"),
 } | {f"sample.{key}": _LINE for key in _IN_LINES}
 

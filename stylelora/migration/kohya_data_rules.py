@@ -22,6 +22,7 @@ TENSORBOARD = {
 }
 #: CLIP that scores samples of Stable Diffusion, as in configs/train/sd15.
 SCORER = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+ENDINGS = ".txt and .caption are read; where a picture has both, they must agree, or keep one"
 SAMPLER = unsupported("samples are drawn with the base's own scheduler (SD 1.5: PNDM); predict has model.scheduler")
 DTYPES |= {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "fp32": "float32"}
 
@@ -63,11 +64,8 @@ def resolution(value: Any, settings: Settings) -> Answer:
 
 def caption_extension(value: Any, settings: Settings) -> Answer:
     """Ending of caption files; ours are fixed."""
-    if not value:
-        return Answer(Status.EQUIVALENT, "captions beside pictures are read from .txt and from .caption")
-    ending = f".{str(value).lower().lstrip('.')}"
-    if ending in (".txt", ".caption"):
-        return Answer(Status.EQUIVALENT, "captions beside pictures are read from .txt and from .caption")
+    if not value or f".{str(value).lower().lstrip('.')}" in (".txt", ".caption"):
+        return Answer(Status.EQUIVALENT, ENDINGS)
     return Answer(Status.UNSUPPORTED, "captions are read from .txt and .caption; rename the files")
 
 

@@ -75,6 +75,16 @@ def test_a_named_word_counts_if_captions_hold_it(migrated, tmp_path):
     assert data["trigger"] == "wcs" and "caption_prefix" in line
 
 
+def test_caption_files_that_fit_would_refuse_are_said(migrated, tmp_path):
+    folder = captioned(tmp_path / "p", "v1, a fox", "v1, a house")
+    (tmp_path / "p" / "1.caption").write_text("v1, a home")
+    _, line, said = migrated(*kohya(folder, caption_extension=".txt"))
+    assert "fit refuses the folder: 1.txt and 1.caption differ; keep one of them" in said
+    assert "cannot be read here (1.txt and 1.caption differ" in line
+    (tmp_path / "p" / "1.caption").write_text("v1, a house")
+    assert "differ" not in migrated(*kohya(folder, caption_extension=".txt"))[2]
+
+
 def test_folders_that_are_left_out_are_said_in_the_last_line(migrated, tmp_path):
     subsets = "".join(f'[[datasets.subsets]]\nimage_dir = "{name}"\n' for name in "abc")
     (tmp_path / "sets.toml").write_text(f"[[datasets]]\n{subsets}")
