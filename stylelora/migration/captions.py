@@ -81,12 +81,13 @@ def row(lines: str = "") -> Row:
     """
 
     def convert(found: Captions, settings: Settings) -> Answer:
+        differs = bool(lines) and not settings.on("enable_wildcard")
         if found.there and found.fault:
             return Answer(Status.UNSUPPORTED, f"fit refuses the folder: {found.fault}")
         if found.fault:
-            return Answer(Status.EQUIVALENT, f"not looked at: {found.fault}")
-        several = 0 if settings.on("enable_wildcard") else sum("\n" in text for text in found.texts)
-        if lines and several:
+            general = f"; of several lines fit reads all, but {lines}" * differs
+            return Answer(Status.EQUIVALENT, f"not looked at: {found.fault}{general}")
+        if (several := sum("\n" in text for text in found.texts)) and differs:
             return Answer(Status.UNSUPPORTED, f"{several} have several lines, which fit reads as one caption; {lines}")
         return Answer(Status.TAKEN, "as they are")
 

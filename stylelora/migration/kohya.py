@@ -186,7 +186,7 @@ TABLE: dict[str, Row] = (
         "validate_every_n_steps": unsupported("validation comes with the samples; see trainer.val_check_interval"),
         "validate_every_n_epochs": unsupported("validation comes every epoch; see trainer.check_val_every_n_epoch", 1),
         "max_validation_steps": unsupported("all held-out pictures are measured"),
-        captions.ON_DISK: captions.row(),
+        captions.ON_DISK: captions.row("kohya reads the first alone: keep only that"),
         "trigger word": equivalent("data.trigger, data.template", "the word that captions hold", data.trigger),
         # samples, files, logs
         "sample_prompts": taken("data.prompts_file", data.sample_prompts),

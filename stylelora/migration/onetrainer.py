@@ -160,7 +160,7 @@ TABLE: dict[str, Row] = (
         "disabled": ignored("this concept is not enabled"),
         "another_concept": unsupported("fit reads one folder; put all below one, each named REPEATS_name"),
         "validation_concept": unsupported("give data.held_out the share of pictures that are only measured"),
-        captions.ON_DISK: captions.row(),
+        captions.ON_DISK: captions.row("OneTrainer draws one of them, as data.wildcards true does"),
         "trigger word": equivalent("data.trigger, data.template", "the word that captions hold", data.trigger),
         "held-out pictures": taken("data.held_out", as_number, "all pictures are trained on; 0.2 would measure"),
         "dropout of captions": taken("model.caption_dropout", as_number),

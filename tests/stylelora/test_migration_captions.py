@@ -85,6 +85,15 @@ def test_caption_files_that_fit_would_refuse_are_said(migrated, tmp_path):
     assert "differ" not in migrated(*kohya(folder, caption_extension=".txt"))[2]
 
 
+def test_captions_of_several_lines_are_said(migrated, tmp_path):
+    folder = captioned(tmp_path / "p", "v1, a fox\nv1, an animal\n", "v1, a house\n")
+    assert "1 have several lines, which fit reads as one caption; kohya reads the first" in migrated(*kohya(folder))[2]
+    assert "1 have several lines, which fit reads as one caption; OneTrainer" in migrated(*onetrainer(folder))[2]
+    assert "several lines" not in migrated(*kohya(folder, enable_wildcard=True))[2]
+    migrated(*kohya(str(tmp_path / "elsewhere")))
+    assert "of several lines fit reads all, but kohya reads the first" in (tmp_path / "ours.yaml").read_text()
+
+
 def test_folders_that_are_left_out_are_said_in_the_last_line(migrated, tmp_path):
     subsets = "".join(f'[[datasets.subsets]]\nimage_dir = "{name}"\n' for name in "abc")
     (tmp_path / "sets.toml").write_text(f"[[datasets]]\n{subsets}")
