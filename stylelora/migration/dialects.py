@@ -69,7 +69,8 @@ def _content(path: Path) -> Mapping[str, Any]:
     """
     kind = path.suffix.lower()
     if kind not in (".toml", ".json", ".yaml", ".yml"):
-        raise InputError(f"{path} ends with {kind or 'nothing'}; {_KNOWN}")
+        hint = "a command line of sd-scripts writes its TOML with --output_config --config_file my.toml behind it"
+        raise InputError(f"{path} ends with {kind or 'nothing'}; {_KNOWN}; {hint}")
     config = {".toml": kohya_read.toml, ".json": read_json}.get(kind, read_yaml)(path)
     if not isinstance(config, dict) or not config:
         raise InputError(f"{path} holds no settings; {_KNOWN}")

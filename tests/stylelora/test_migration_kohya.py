@@ -281,6 +281,7 @@ def test_what_cannot_be_is_one_sentence(ours, settings, sentence):
         ("a.json", '{"training_method": "LORA", "model_type": "FLUX_DEV_1"}', "trains FLUX_DEV_1"),
         ("a.yaml", "config: {process: [{type: sd_trainer, model: {is_xl: true}}]}", "trains SDXL"),
         ("a.yaml", "config: {process: []}", "has 0 processes"),
+        ("a.sh", "accelerate launch train_network.py", "with --output_config --config_file my.toml"),
     ],
 )
 def test_a_file_of_another_kind_is_one_sentence(tmp_path, name, text, sentence):
