@@ -189,7 +189,7 @@ TABLE: dict[str, Row] = (
         captions.ON_DISK: captions.row("kohya reads the first alone: keep only that"),
         "trigger word": equivalent("data.trigger, data.template", "the word that captions hold", data.trigger),
         # samples, files, logs
-        "sample_prompts": taken("data.prompts_file", data.sample_prompts),
+        "sample_prompts": taken("data.prompts_file", data.sample_prompts, data.SIZES),
         "sample_every_n_epochs": taken("model.sample_every_n_epochs", data.sample_every_n_epochs),
         "sample_every_n_steps": equivalent(
             "trainer.val_check_interval", "counted in batches", data.sample_every_n_steps

@@ -23,6 +23,7 @@ TENSORBOARD = {
 #: CLIP that scores samples of Stable Diffusion, as in configs/train/sd15.
 SCORER = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 ENDINGS = ".txt and .caption are read; where a picture has both, they must agree, or keep one"
+SIZES = "--w and --h must be multiples of 64 for SD 1.5, not of 8"
 SAMPLER = unsupported("samples are drawn with the base's own scheduler (SD 1.5: PNDM); predict has model.scheduler")
 DTYPES |= {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "fp32": "float32"}
 
@@ -187,8 +188,8 @@ def sample_prompts(value: Any, settings: Settings) -> Answer:
         return UNUSED
     if isinstance(value, list):
         lines = [line.strip() for line in value if line.strip()]
-        return Answer(Status.TAKEN, "their lines are written to a file beside the config", {}, lines)
-    return Answer(Status.TAKEN, "", {"data.prompts_file": str(value)})
+        return Answer(Status.TAKEN, f"their lines are written to a file beside the config; {SIZES}", {}, lines)
+    return Answer(Status.TAKEN, SIZES, {"data.prompts_file": str(value)})
 
 
 def sample_every_n_epochs(value: Any, settings: Settings) -> Answer:

@@ -172,6 +172,12 @@ def test_samples_are_drawn_as_often_as_there_or_ten_times(ours):
     assert ours(sample_every_n_epochs=3)[0]["sample_every_n_epochs"] == 3
 
 
+def test_sizes_of_samples_are_said(ours, tmp_path):
+    ours(sample_prompts="prompts.txt")
+    line = next(line for line in (tmp_path / "ours.yaml").read_text().splitlines() if "sample_prompts" in line)
+    assert "multiples of 64 for SD 1.5, not of 8" in line
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "euler_a", "pndm"])
 def test_samples_have_the_scheduler_of_the_base_whatever_is_named(ours, capsys, sampler):
     ours(sample_sampler=sampler)
@@ -275,13 +281,13 @@ def test_what_cannot_be_is_one_sentence(ours, settings, sentence):
         ("a.json", "[1, 2]", "holds no settings"),
         ("a.yaml", "a: [", "is not YAML"),
         ("a.txt", "learning rate", "ends with .txt"),
+        ("a.sh", "accelerate launch train_network.py", "with --output_config --config_file my.toml"),
         ("a.json", '{"pretrained_model_name_or_path": "b", "sdxl": true, "LoRA_type": "Standard"}', "trains SDXL"),
         ("a.json", '{"pretrained_model_name_or_path": "b", "learning_rate": 1e-5}', "Dreambooth or Finetune"),
         ("a.json", '{"training_method": "FINE_TUNE", "model_type": "STABLE_DIFFUSION_15"}', "does not train a LoRA"),
         ("a.json", '{"training_method": "LORA", "model_type": "FLUX_DEV_1"}', "trains FLUX_DEV_1"),
         ("a.yaml", "config: {process: [{type: sd_trainer, model: {is_xl: true}}]}", "trains SDXL"),
         ("a.yaml", "config: {process: []}", "has 0 processes"),
-        ("a.sh", "accelerate launch train_network.py", "with --output_config --config_file my.toml"),
     ],
 )
 def test_a_file_of_another_kind_is_one_sentence(tmp_path, name, text, sentence):
