@@ -31,6 +31,8 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()  # a bar for each load of a 30 ms model
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_wanted)
+    # PEFT loads it, and on some processors it misses an optional package, for layers of 4 bits, which none are here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     threading.excepthook = _said_elsewhere
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run.*")  # --help_all becomes --help
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates

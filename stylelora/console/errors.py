@@ -129,7 +129,13 @@ def _mistyped(message: str) -> str:
     ]
     value = found.group(1) if (found := VALUE.search(inner)) else "something else"
     renamed = f"; {value} is now called {new_option(value)}" if new_option(value) in " ".join(wanted).split() else ""
-    return f"{'.'.join(keys)} is {value}; give {' or '.join(dict.fromkeys(wanted))}{renamed}"
+    said = f"{'.'.join(keys)} is {value}; give {' or '.join(dict.fromkeys(wanted))}{renamed}"
+    if TYPES["list"] in wanted or TYPES["str"] in wanted:
+        if set(value) & set("{}:"):  # YAML reads them as a mapping
+            return f'{said}, and put a text with braces or a colon into quotes, as in ["a fox: red"]'
+        if TYPES["list"] in wanted and value[:1] not in "[":
+            return f"{said}, as in [{value}]"
+    return said
 
 
 def _no_class(message: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from stylelora.console.stopping import STOPPING
 from stylelora.desk.drawing import Desk
 from stylelora.desk.find_runs import DROPPED, loras_of
 from stylelora.desk.map_tab import MapTab
@@ -86,5 +87,6 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
         raise InputError(
             f"port {port} of {host} is taken or not to be had; give another, such as --port {port + 1}"
         ) from error
+    STOPPING.advice = ""  # there is nothing to continue
     print(f"the mixing desk is at http://{host}:{port}/ (Ctrl-C stops it)", flush=True)
     page.block_thread()

@@ -86,7 +86,10 @@ def unmeasured(found: Measurements) -> list[str]:
         if quantity.measure != STYLE_GAIN.name or found.metric(condition, quantity._replace(measure=ATTAINMENT.name)):
             continue
         gain = cell(found.metric(condition, quantity))
-        lines.append(f"no attainment of {quantity.style}: {gain} is not surely above 0, of so many prompts; {test}")
+        lines.append(
+            f"{condition} is not shown to be nearer to the style {quantity.style} than the base: its style gain is "
+            f"{gain}, so it has no attainment. Look at the pictures; more of them, more steps or another rate may help."
+        )
     return lines
 
 

@@ -56,12 +56,15 @@ def blend(
     return updates
 
 
-def check_fit(model: nn.Module, updates: Mapping[str, Factors]) -> dict[str, nn.Module]:
+def check_fit(
+    model: nn.Module, updates: Mapping[str, Factors], misfit: str = "the adapters do not fit this base"
+) -> dict[str, nn.Module]:
     """Return the model's module of each layer that has an update.
 
     Args:
         model: UNet, or text encoder.
         updates: updates of this model.
+        misfit: what is wrong if one does not fit, for the error.
 
     Raises:
         InputError: if an update does not fit this model.
@@ -71,7 +74,7 @@ def check_fit(model: nn.Module, updates: Mapping[str, Factors]) -> dict[str, nn.
         module = modules.get(module_name(layer, modules))
         shape = None if module is None else module.weight.flatten(1).shape
         if getattr(module, "groups", 1) > 1 or shape != (len(update.up), update.down.shape[1]):
-            raise InputError(f"the adapters do not fit this base: {layer} differs; use the base they were made for")
+            raise InputError(f"{misfit}: {layer} differs; give the base that it was trained on")
         fitting[layer] = module
     return fitting
 
@@ -88,13 +91,10 @@ def check_adapter(adapter: Adapter, unet: nn.Module, text_encoder: nn.Module, ba
     Raises:
         InputError: if not; it says what the adapter was made for, if its file does.
     """
-    try:
-        check_fit(unet, adapter.unet)
-        check_fit(text_encoder, adapter.text)
-    except InputError as error:
-        made_for = adapter.metadata.get("base") or adapter.metadata.get("ss_sd_model_name")
-        known = f"; it was trained on {made_for}" if made_for else ""
-        raise InputError(f"{adapter.name} does not fit the base {base}{known}; give that as base ({error})") from error
+    made_for = adapter.metadata.get("base") or adapter.metadata.get("ss_sd_model_name")
+    misfit = f"{adapter.name} does not fit the base {base}" + (f", but was trained on {made_for}" if made_for else "")
+    check_fit(unet, adapter.unet, misfit)
+    check_fit(text_encoder, adapter.text, misfit)
 
 
 @contextmanager
@@ -104,6 +104,7 @@ def added(model: nn.Module, updates: Mapping[str, Factors]) -> Iterator[None]:
     Args:
         model: UNet or text encoder, without adapters.
         updates: updates of this model.
+        misfit: what is wrong if one does not fit, for the error.
 
     Raises:
         InputError: if an update does not fit this model.

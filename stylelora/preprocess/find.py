@@ -11,7 +11,7 @@ from typing import Literal
 
 from stylelora.data.reading import SUFFIXES
 from stylelora.records import InputError
-from stylelora.texts import SPECIAL, printable
+from stylelora.texts import SPECIAL, check_is_folder, printable
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 LISTINGS = frozenset({"metadata.jsonl", "metadata.csv"})
@@ -56,8 +56,7 @@ def find_files(folder: Path | str) -> list[Found]:
         InputError: if the folder is missing, unreadable or empty.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"the folder {printable(folder)} does not exist; give a folder with pictures")
+    check_is_folder(folder, "the folder")
     found: list[Found] = []
     folders = [folder]
     while folders:

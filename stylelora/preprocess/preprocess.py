@@ -220,7 +220,7 @@ def _check_options(settings: dict, workers: int) -> None:
         given = f"resolution is {settings['resolution']} and workers {workers}"
         raise InputError(f"{given}; give a resolution from 1 to {MOST_SIDE} px, and at least one worker")
     if not settings["trigger"]:
-        raise InputError(f"style {settings['style']!r} has no trigger word; give one")
+        raise InputError(f"style {settings['style']!r} has no trigger word; give one with --trigger")
     names = [*settings["allow"], *settings["drop"]]
     if unknown := sorted(set(names) - set(ADVICE)):
         raise InputError(f"no problem is called {unknown[0]!r}; they are {', '.join(ADVICE)}")

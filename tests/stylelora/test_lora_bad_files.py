@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from stylelora.lora.blend import added
+from stylelora.lora.blend import added, check_adapter
 from stylelora.lora.inject import adapted_modules, inject_lora
 from stylelora.lora.lora_file import read_lora
 from stylelora.lora.read import read_adapter
@@ -122,6 +122,8 @@ def test_missing_and_damaged_files_are_refused(file, tmp_path):
 def test_file_for_another_base_is_refused_and_leaves_the_unet_alone(file):
     wider = UNet2DConditionModel(**(TINY_UNET | {"block_out_channels": (16, 32, 32, 64)}))
     before = {name: value.clone() for name, value in wider.state_dict().items()}
+    with pytest.raises(InputError, match=r"does not fit the base wide, but was trained on .* differs; give the base"):
+        check_adapter(read_adapter(file), wider, None, "wide")
     with pytest.raises(InputError, match=r"do not fit this base: .* differs"), added(wider, read_adapter(file).layers):
         pass
     assert all(torch.equal(value, before[name]) for name, value in wider.state_dict().items())

@@ -90,9 +90,9 @@ def test_what_cannot_be_walked_is_refused(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for name, reason in {
         "gone": "does not exist",
-        "a.png": "does not exist",
+        "a.png": "is no folder",
         "empty": "is empty",
-        "loop": "exist",
+        "loop": "is no folder",
     }.items():
         with pytest.raises(InputError, match=f"{name} .*{reason}"):
             find_files(tmp_path / name)
