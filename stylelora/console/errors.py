@@ -105,8 +105,10 @@ def refused_by_the_system(error: BaseException) -> str | None:
 
 
 def _behind(error: BaseException | None, link: str) -> Iterator[BaseException]:
-    while error is not None:
+    seen: set[int] = set()  # causes and contexts together can form a circle
+    while error is not None and id(error) not in seen:
         yield error
+        seen.add(id(error))
         error = error.__cause__ or getattr(error, link)
 
 

@@ -160,6 +160,9 @@ def test_a_sentence_of_our_own_stands_before_the_systems_unless_the_machine_is_a
     assert "ulimit -n" in refused_by_the_system(ours)
     ours.__cause__ = OSError(errno.ENOSPC, "full")
     assert "the disk is full" in refused_by_the_system(ours)
+    ours.__cause__.__context__ = RuntimeError("raised again from what it led to")
+    ours.__cause__.__context__.__cause__ = ours.__cause__  # a circle, as of a full disk in the middle of a sample
+    assert "the disk is full" in refused_by_the_system(ours)
     assert refused_by_the_system(ValueError("no relation")) is None
     assert "ulimit -n" in refused_by_the_system(RuntimeError("Too many open files. Communication is over"))
 
