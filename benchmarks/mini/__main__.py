@@ -44,7 +44,7 @@ def style_pictures(style: Style) -> torch.Tensor:
 
 
 def things() -> list[str]:
-    """Return the 103 concepts that styles are tested on."""
+    """Return 103 concepts, every third from the first; configs/evaluate/prompts_mini.txt has those from the second."""
     return list(load_concepts().values())[::3]
 
 
