@@ -20,8 +20,8 @@ from stylelora.data.scan import content_hash
 from stylelora.evaluation.own_style import HELD_OUT_SHARE
 from stylelora.files import write
 from stylelora.lora.read import START
-from stylelora.lora.write import DType, write_lora
-from stylelora.records import InputError, SampleBatch
+from stylelora.lora.write import DType, vanishing, write_lora
+from stylelora.records import InputError, SampleBatch, some
 from stylelora.runs.folder import adapter_file
 from stylelora.runs.kept import point
 from stylelora.runs.notes import shared_name, thumbnail, training_notes
@@ -183,4 +183,8 @@ class SaveAdapter(L.Callback):
             notes["held_out_skill"] = f"{skill:.6f}"
         if measured and self.sample is not None:
             notes |= {"prompt": self.sample[0], "modelspec.thumbnail": thumbnail(self.sample[1])}
-        write_lora(file, pl_module.adapter_layers(), notes, dtype=self.dtype)
+        layers, dtype = pl_module.adapter_layers(), self.dtype
+        if faint := vanishing(layers, dtype):  # a training must not end because some layer has hardly learned
+            log.warning(f"weights in {some(faint)} are too small for {dtype}; {file.name} is written in float32")
+            dtype = "float32"
+        write_lora(file, layers, notes, dtype=dtype)

@@ -62,6 +62,12 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
+def vanishing(layers: Mapping[str, Layer], dtype: DType) -> list[str]:
+    """Return the layers of which all of A or of B, though not 0, would be 0 in a type."""
+    to = getattr(torch, dtype)
+    return [name for name, one in layers.items() if _vanishes(one.down, to) or _vanishes(one.up, to)]
+
+
 def write_lora(
     path: Path,
     layers: Mapping[str, Layer],
@@ -85,7 +91,7 @@ def write_lora(
     """
     _check(path, layers, names)
     to = getattr(torch, dtype)
-    if faint := [name for name, one in layers.items() if _vanishes(one.down, to) or _vanishes(one.up, to)]:
+    if faint := vanishing(layers, dtype):
         raise InputError(f"weights in {some(faint)} are too small for {dtype} and would all be 0; write float32.")
     header = {key: value for key, value in metadata.items() if not _OF_FORMAT.fullmatch(key)} | {"format": "pt"}
     if names == "peft":

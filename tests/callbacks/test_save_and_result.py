@@ -22,7 +22,7 @@ from stylelora.runs.kept import Kept
 from stylelora.runs.result import write_result
 
 
-def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_path):
+def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_path, caplog):
     module = StyleLoRA(base=str(tiny_sd), rank=4)
     start = module.adapter_layers()
     data = StyleDataModule(str(pictures), trigger="zqx", resolution=64, held_out=0.4)
@@ -64,6 +64,13 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_pa
     trainer.callback_metrics = {"val/kept_step": torch.tensor(float(resumed.offer(4, 25, 0.25, None)))}
     SaveAdapter().on_validation_end(trainer, module)
     assert offset("") == {1.0}
+
+    module.adapter_layers = lambda: {name: Layer(one.down * 1e-12, one.up, one.alpha) for name, one in start.items()}
+    trainer.callback_metrics = {"val/kept_step": torch.tensor(float(resumed.offer(5, 30, 0.4, None)))}
+    SaveAdapter(dtype="float16").on_validation_end(trainer, module)
+    assert "are too small for float16; " in caplog.text, "a layer that has hardly learned ends no training"
+    saved = read_lora(adapter_file(tmp_path)).layers
+    assert all(torch.equal(saved[name].down, one.down * 1e-12) for name, one in start.items())
 
 
 class Breaks(L.LightningModule):
