@@ -66,6 +66,7 @@ def test_the_best_adapter_is_that_of_the_highest_skill(tiny_sd, pictures, tmp_pa
     assert offset("") == {1.0}
 
     module.adapter_layers = lambda: {name: Layer(one.down * 1e-12, one.up, one.alpha) for name, one in start.items()}
+    trainer.current_epoch, trainer.global_step = 5, 30
     trainer.callback_metrics = {"val/kept_step": torch.tensor(float(resumed.offer(5, 30, 0.4, None)))}
     SaveAdapter(dtype="float16").on_validation_end(trainer, module)
     assert "are too small for float16; " in caplog.text, "a layer that has hardly learned ends no training"
