@@ -104,7 +104,6 @@ def added(model: nn.Module, updates: Mapping[str, Factors]) -> Iterator[None]:
     Args:
         model: UNet or text encoder, without adapters.
         updates: updates of this model.
-        misfit: what is wrong if one does not fit, for the error.
 
     Raises:
         InputError: if an update does not fit this model.

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from stylelora.migration.rows import Settings
 
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 #: All linear layers and 1x1 convolutions of the transformer blocks.
-LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+LAYERS = [*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 #: The same of the ResNet blocks, and the 3x3 convolutions of the blocks.
 RESNET, CONVOLUTIONS = ["time_emb_proj", "conv_shortcut"], ["conv1", "conv2", "conv"]
 #: Those of the whole UNet.
@@ -37,7 +38,7 @@ PRESETS = {
     "full": Network(ALL_LAYERS, ALL_CONVOLUTIONS, TEXT_LAYERS),
     "full-lin": Network(ALL_LAYERS, [], TEXT_LAYERS),
     "attn-mlp": Network(LAYERS, [], TEXT_LAYERS),
-    "attn-only": Network(LAYERS[:4], [], TEXT_LAYERS[:4]),
+    "attn-only": Network(ATTENTION, [], TEXT_LAYERS[:4]),
     "unet-only": Network(ALL_LAYERS, ALL_CONVOLUTIONS, []),
     "unet-transformer-only": Network(LAYERS, [], []),
     "unet-convblock-only": Network(RESNET, ALL_CONVOLUTIONS, []),

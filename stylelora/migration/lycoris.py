@@ -35,10 +35,7 @@ def dropout(value: Any, settings: Settings) -> Answer:
     """Dropout of the LoRA, which networks.lora does not read here."""
     if not is_lycoris(settings):
         return Answer(Status.IGNORED, "networks.lora reads network_dropout instead")
-    if not number(value or 0):
-        return UNUSED
-    note = "on the LoRA's input; LyCORIS drops its output, and newer versions only with bypass_mode"
-    return Answer(Status.EQUIVALENT, note, {"model.lora_dropout": number(value)})
+    return _on_the_input(value, "LyCORIS drops its output, and newer versions only with bypass_mode")
 
 
 def network_dropout(value: Any, settings: Settings) -> Answer:
@@ -47,10 +44,13 @@ def network_dropout(value: Any, settings: Settings) -> Answer:
         if "network_args.dropout" in settings:
             return Answer(Status.IGNORED, "dropout of network_args counts")
         return dropout(value, settings)
+    return _on_the_input(value, "kohya drops between its two matrices")
+
+
+def _on_the_input(value: Any, theirs: str) -> Answer:
     if not number(value or 0):
         return UNUSED
-    note = "on the LoRA's input; kohya drops between its two matrices"
-    return Answer(Status.EQUIVALENT, note, {"model.lora_dropout": number(value)})
+    return Answer(Status.EQUIVALENT, f"on the LoRA's input; {theirs}", {"model.lora_dropout": number(value)})
 
 
 def rank_dropout(value: Any, settings: Settings) -> Answer:

@@ -6,12 +6,11 @@ from typing import Any
 
 from stylelora.migration import kohya_data_rules, optimizers
 from stylelora.migration.kohya_rules import TEXT
-from stylelora.migration.layers import ALL_CONVOLUTIONS, ALL_LAYERS, LAYERS, TEXT_LAYERS
+from stylelora.migration.layers import ALL_CONVOLUTIONS, ALL_LAYERS, ATTENTION, LAYERS, TEXT_LAYERS
 from stylelora.migration.rows import UNUSED, Answer, Setting, Settings, Status, number, whole, yes
 from stylelora.records import InputError
 
 #: Preset -> layers; OneTrainer wraps every linear layer and convolution whose name holds the words of the filter.
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 PRESETS = {
     "full": [*ALL_LAYERS, *ALL_CONVOLUTIONS],
     "attn-mlp": LAYERS,

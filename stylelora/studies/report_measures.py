@@ -37,7 +37,8 @@ _ABOVE = (
 )
 MEANINGS |= {
     BOTH_ABOVE_COIN_FLIP.name: _ABOVE.format("tossing a coin between its two adapters for each picture")
-    + ". Pictures of the base may be above 0, too, so what they have stands beside it",
+    + ". Pictures of the base, which show neither style, may be above 0, too: a blend that is not above them has shown "
+    "nothing",
     BOTH_ABOVE_PIXEL_AVERAGE.name: _ABOVE.format("mixing its two adapters' pictures pixel by pixel"),
 }
 JUDGES = {

@@ -182,8 +182,10 @@ def declared(
             if one.quantity.measure != repeated(outcome):
                 controls = [one.quantity._replace(measure=what.name) for what in (BOTH_SCORE_OF_BASE, COIN_FLIP)]
                 base, coin = (measured.get((one.condition, control)) for control in controls)
-                known = one.quantity.measure == BOTH_ABOVE_COIN_FLIP.name and base and coin
-                yield test, one, measured.get((one.condition, one.quantity)), base.value - coin.value if known else None
+                of_base = None
+                if one.quantity.measure == BOTH_ABOVE_COIN_FLIP.name and base and coin:
+                    of_base = base.value - coin.value
+                yield test, one, measured.get((one.condition, one.quantity)), of_base
 
 
 def is_ordered(study: Study, factor: str) -> bool:

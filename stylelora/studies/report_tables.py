@@ -64,12 +64,15 @@ def trends_table(study: Study, outcome: Outcome) -> Table:
 
 def endpoints_table(study: Study, found: Reading, outcome: Outcome) -> Table:
     """Return a row for each endpoint that the tests themselves declare."""
+    ones = list(declared(study, found, outcome))
+    blends = any(of_base is not None for *_, of_base in ones)
     rows = [
         [test.label, mixture(one.condition), f"{spoken(one.quantity)}, by {one.quantity.judge}", cell(estimate),
-         "-" if of_base is None else f"{of_base:.3f}", p_said(one.p_value), p_said(one.p_holm)]
-        for test, one, estimate, of_base in declared(study, found, outcome)
+         *["-" if of_base is None else f"{of_base:.3f}"] * blends, p_said(one.p_value), p_said(one.p_holm)]
+        for test, one, estimate, of_base in ones
     ]  # fmt: skip
-    return ["test", "pictures of", "endpoint", "value", "the base's", "p", "p, Holm over its test"], rows
+    heading = ["test", "pictures of", "endpoint", "value", *["the base's"] * blends, "p", "p, Holm over its test"]
+    return heading, rows
 
 
 def runs_table(design: Design) -> Table:

@@ -138,9 +138,7 @@ def endpoints_said(outcome: Outcome) -> str:
     """Return what the endpoints of the tests are, and over what their p-values are adjusted."""
     said = (
         "What each test declares by itself: an adapter is nearer to its style than the base, and a blend shows both "
-        "styles more than a coin flip between its two adapters does. The base shows neither style, but may be above "
-        "the coin, too; a blend that is not above the base has shown nothing. Adjusted by Holm over all "
-        "endpoints of a test."
+        "styles more than a coin flip between its two adapters does. Adjusted by Holm over all endpoints of a test."
     )
     if measure := repeated(outcome):
         said += (
